@@ -1,0 +1,177 @@
+"""Config becomes objects. With schema.py and cli.py the only place that knows OmegaConf and Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from orchestrator.corpus import CorpusSpec
+from orchestrator.errors import ConfigError, PipelineError, did_you_mean
+from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.models import Model
+from orchestrator.storage import default_root
+
+_MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
+_MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
+
+
+def storage_root(cfg: DictConfig) -> Path:
+    """Where state lives: `storage.root`, or the default."""
+    root = cfg.storage.root
+    return Path(root).expanduser() if root else default_root()
+
+
+def build_graph(cfg: DictConfig) -> StageGraph:
+    """The stage graph of `cfg.pipeline`, every stage constructed, nothing loaded.
+
+    Raises:
+        ConfigError: a value under some `use` or `models` is wrong; the message starts with its path.
+        PipelineError: the stages do not form a graph.
+    """
+    builder = _Builder(cfg)
+    specs = []
+    for name, stage in cfg.pipeline.stages.items():
+        path = f"pipeline.stages.{name}"
+        for key, hint in (("use", _use_hint(str(name))), ("top_k", f"set it: {path}.top_k=10")):
+            if OmegaConf.is_missing(stage, key):
+                raise PipelineError(f"{path}.{key}", f"missing; {hint}")
+        built = builder.value(f"{path}.use", stage, "use")
+        specs.append(StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs)))
+    return StageGraph.of(specs)
+
+
+def _use_hint(name: str) -> str:
+    return f"say what the stage is, for example rerank@pipeline.stages.{name}.use=cross_encoder"
+
+
+class _Builder:
+    """Builds nodes depth first and knows the YAML path of each; equal references share one object."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        self._cfg = cfg
+        self._root = storage_root(cfg)
+        self._models: dict[str, object] = {}
+
+    def value(self, path: str, parent: DictConfig | ListConfig, key: Any) -> Any:
+        """The value of `parent[key]`: nodes with a `_target_` as objects, the rest as plain Python."""
+        reference = _MODEL_REFERENCE.match(_raw(parent, key))
+        if reference:
+            return self._model(reference[1])
+        if OmegaConf.is_missing(parent, key):
+            raise ConfigError(path, f"missing; set it: {path}=...")
+        try:
+            value = parent[key]
+        except OmegaConfBaseException as error:
+            raise ConfigError(path, str(error).splitlines()[0]) from None
+        if isinstance(value, DictConfig):
+            children = {name: self.value(f"{path}.{name}", value, name) for name in map(str, value)}
+            return self._object(path, children) if "_target_" in children else children
+        if isinstance(value, ListConfig):
+            return [self.value(f"{path}[{place}]", value, place) for place in range(len(value))]
+        return value
+
+    def _model(self, name: str) -> object:
+        if name not in self._models:
+            if name not in self._cfg.models:
+                choices = ", ".join(map(str, self._cfg.models))
+                raise ConfigError(f"models.{name}", f"no such model; models: {choices}")
+            self._models[name] = self.value(f"models.{name}", self._cfg.models, name)
+        return self._models[name]
+
+    def _object(self, path: str, arguments: dict[str, Any]) -> object:
+        target = _target(path, arguments.pop("_target_"))
+        parameters = inspect.signature(target).parameters
+        if target is Model:
+            arguments["storage_root"] = self._root
+        elif "model" in parameters and "model" not in arguments:
+            arguments["model"] = self._card(path, arguments)
+        _check_arguments(path, target, parameters, arguments)
+        try:
+            return target(**arguments)
+        except ConfigError as error:
+            raise ConfigError(f"{path}.{error.path}" if error.path else path, error.detail) from error
+        except (TypeError, ValueError) as error:
+            raise ConfigError(path, str(error)) from error
+
+    def _card(self, path: str, arguments: dict[str, Any]) -> Model:
+        """A model node is flat: the keys of the card become one Model, the rest are the class's own arguments."""
+        card = {key: arguments.pop(key) for key in list(arguments) if key in _MODEL_KEYS}
+        model = self._object(path, {"_target_": f"{Model.__module__}.{Model.__qualname__}", **card})
+        assert isinstance(model, Model)
+        return model
+
+
+def _raw(parent: DictConfig | ListConfig, key: Any) -> str:
+    """What stands in the file: an interpolation unresolved."""
+    node = parent._get_node(key)
+    value = getattr(node, "_value", lambda: None)()
+    return value if isinstance(value, str) else ""
+
+
+def _target(path: str, dotted: object) -> Callable[..., object]:
+    from hydra.utils import get_object
+
+    if not isinstance(dotted, str) or "." not in dotted:
+        raise ConfigError(f"{path}._target_", f"{dotted!r} is no importable class; expected package.module.Class")
+    try:
+        found = get_object(dotted)
+    except Exception as error:
+        cause = _root_cause(error)
+        raise ConfigError(f"{path}._target_", f"cannot import '{dotted}': {cause}") from error
+    if not callable(found):
+        raise ConfigError(f"{path}._target_", f"'{dotted}' is no class; expected package.module.Class")
+    return found  # type: ignore[no-any-return]
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _check_arguments(
+    path: str,
+    target: Callable[..., object],
+    parameters: Mapping[str, inspect.Parameter],
+    arguments: Mapping[str, object],
+) -> None:
+    name = getattr(target, "__name__", str(target))
+    open_ended = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    known = _argument_names(parameters)
+    for key in arguments:
+        if key not in parameters and not open_ended:
+            hint = did_you_mean(key, known)
+            raise ConfigError(
+                f"{path}.{key}", f"{name} takes no argument '{key}'; arguments: {', '.join(known)}.{hint}"
+            )
+    for key, parameter in parameters.items():
+        variadic = parameter.kind in (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        if parameter.default is inspect.Parameter.empty and not variadic and key not in arguments:
+            raise ConfigError(f"{path}.{key}", f"missing; {name} needs it. Set it: {path}.{key}=...")
+
+
+def _argument_names(parameters: Iterable[str]) -> list[str]:
+    names = [name for name in parameters if name not in ("model", "storage_root")]
+    return names + sorted(_MODEL_KEYS - set(names)) if "model" in parameters else names
+
+
+def build_corpus(cfg: DictConfig) -> CorpusSpec:
+    """What `cfg.corpus` names; without a `name` the folder's own."""
+    corpus = cfg.corpus
+    if OmegaConf.is_missing(corpus, "path"):
+        raise ConfigError("corpus.path", "missing; set it to a folder in BEIR layout: corpus.path=DIR")
+    return CorpusSpec(
+        name=corpus.name or Path(corpus.path.removesuffix("/")).name,
+        path=corpus.path,
+        language=corpus.language,
+        split=corpus.split,
+        max_queries=corpus.max_queries,
+        on_bad_line=corpus.on_bad_line.name,
+    )

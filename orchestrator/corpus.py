@@ -1,0 +1,204 @@
+"""A corpus on disk: the documents, queries and judgements of one folder in BEIR layout."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator import beir, storage
+from orchestrator.documents import DocumentStore
+from orchestrator.errors import ConfigError, DataError
+from orchestrator.ingest import StoreState, open_documents
+from orchestrator.judgements import Topics, UnknownQrels, load_topics
+from orchestrator.stage import Embed, Progress, no_progress
+from orchestrator.types import Document, Query
+
+if TYPE_CHECKING:
+    from orchestrator.keys import Keys
+    from orchestrator.vectors import CorpusVectors
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSpec:
+    """What a corpus is, as the configuration says.
+
+    Attributes:
+        name: short name; part of folder names.
+        path: a folder in BEIR layout, or `pkg://package/folder`.
+        language: ISO 639-1 code; selects analyzers.
+        split: which qrels/<split>.tsv; `auto` takes test, dev, validation or train, or else the only one.
+        max_queries: at most so many queries, or None for all.
+        on_bad_line: `fail`, or `skip` to leave bad lines out and count them.
+    """
+
+    name: str
+    path: str
+    language: str = "en"
+    split: str = "auto"
+    max_queries: int | None = None
+    on_bad_line: beir.OnBadLine = "fail"
+
+    def __post_init__(self) -> None:
+        if self.max_queries is not None and self.max_queries < 1:
+            expected = "expected 1 or more, or null for all"
+            raise ConfigError("corpus.max_queries", f"found {self.max_queries}; {expected}")
+        if self.on_bad_line not in ("fail", "skip"):
+            raise ConfigError("corpus.on_bad_line", f"found '{self.on_bad_line}'; choices: fail, skip")
+
+
+def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) -> DiskCorpus:
+    """The corpus that `spec` names, its documents read into the store under `root` where they are not yet.
+
+    Args:
+        spec: what to open.
+        root: where state lives.
+        progress: told ("read", bytes read, bytes in all) while the corpus file is read.
+
+    Raises:
+        ConfigError: the path names no folder.
+        DataError: the corpus file is missing, empty or wrong.
+    """
+    folder = beir.resolve_folder(spec.path)
+    source = beir.find_file(folder, "corpus.jsonl")
+    key = f"{storage.slug(spec.name)}-{storage.stable_hash(str(folder.resolve()), 12)}"
+    store, state = open_documents(source, root / "corpora" / key, spec.on_bad_line, progress)
+    return DiskCorpus(spec, folder, root, key, store, state)
+
+
+class DiskCorpus:
+    """Documents, queries and judgements of one corpus; made by `open_corpus`. Implements `stage.Corpus`.
+
+    Safe to use from several threads.
+
+    Attributes:
+        spec: what was asked for.
+        folder: where the files lie.
+        root: where state lives.
+        key: names the corpus in folder names: its name and a hash of where it lies.
+    """
+
+    def __init__(
+        self, spec: CorpusSpec, folder: Path, root: Path, key: str, store: DocumentStore, state: StoreState
+    ) -> None:
+        self.spec, self.folder, self.root, self.key = spec, folder, root, key
+        self._store, self._skipped, self._content_hash = store, state.skipped, state.content_hash
+        self._topics: Topics | None = None
+        self._vectors: dict[str, CorpusVectors] = {}
+        self._lock = threading.RLock()
+
+    @property
+    def name(self) -> str:
+        """Short name, as in the configuration."""
+        return self.spec.name
+
+    @property
+    def language(self) -> str:
+        """ISO 639-1 code declared for the corpus."""
+        return self.spec.language
+
+    @property
+    def content_hash(self) -> str:
+        """Changes when any document, or their order, changes."""
+        return self._content_hash
+
+    @property
+    def text_keys(self) -> Keys:
+        """uint8 [n_documents, 16]: the key of each document's full text."""
+        return self._store.text_keys
+
+    def __len__(self) -> int:
+        return len(self._store)
+
+    def documents(self) -> Iterator[Document]:
+        """All documents, one at a time, in corpus order."""
+        return self._store.documents()
+
+    def at(self, ordinals: npt.NDArray[np.int64]) -> list[Document]:
+        """Documents in the order of `ordinals`."""
+        return self._store.get(ordinals)
+
+    def get(self, doc_ids: Sequence[str]) -> list[Document]:
+        """Documents in the order of `doc_ids`, read all at once.
+
+        Raises:
+            DataError: an id is not in the corpus.
+        """
+        return self._store.get(self.ordinals(doc_ids))
+
+    def ordinals(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """int64 [n]: the place of each id in the corpus.
+
+        Raises:
+            DataError: an id is not in the corpus.
+        """
+        found = self._store.ordinals(doc_ids)
+        if (found < 0).any():
+            missing = [doc_ids[row] for row in np.flatnonzero(found < 0).tolist()]
+            some = ", ".join(f"'{doc_id}'" for doc_id in missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise DataError(f"corpus '{self.name}'", None, f"{len(missing)} of {len(doc_ids)} ids unknown: {some}")
+        return found
+
+    def doc_ids(self, ordinals: npt.NDArray[np.int64]) -> list[str]:
+        """Ids in the order of `ordinals`."""
+        return self._store.doc_ids(ordinals)
+
+    def vectors(self, embedder: Embed, progress: Progress = no_progress) -> CorpusVectors:
+        """The corpus's vectors under `embedder`; missing ones are embedded and kept first."""
+        from orchestrator.vectors import open_vectors
+
+        with self._lock:
+            embedder.load()
+            known = self._vectors.get(embedder.model_id)
+            if known is None:
+                known = open_vectors(self.root, embedder).ensure(self, embedder, progress)
+                self._vectors[embedder.model_id] = known
+            return known
+
+    @property
+    def topics(self) -> Topics:
+        """Queries and judgements; read at the first use.
+
+        Raises:
+            ConfigError: `corpus.split` names no qrels file.
+            DataError: queries.jsonl or the qrels file is missing or wrong.
+        """
+        with self._lock:
+            if self._topics is None:
+                self._topics = load_topics(self.folder, self.spec.split, self.spec.on_bad_line, self._is_known)
+            return self._topics
+
+    def queries(self) -> list[Query]:
+        """Queries in file order: only the judged ones where there are judgements; at most `max_queries`."""
+        return list(self.topics.queries[: self.spec.max_queries])
+
+    def qrels(self) -> dict[str, dict[str, int]]:
+        """Judgements of the queries that `queries()` gives, by query_id and doc_id; empty without a qrels file.
+
+        Documents that the corpus lacks stay in, as trec_eval counts them: nothing can find them.
+        """
+        judged = self.topics.qrels
+        return {query.query_id: judged[query.query_id] for query in self.queries() if query.query_id in judged}
+
+    @property
+    def unknown_qrels(self) -> UnknownQrels:
+        """How many ids of the judgements no line of the corpus has."""
+        return self.topics.unknown
+
+    @property
+    def skipped(self) -> int:
+        """How many bad lines were left out so far: of the corpus file, and of the others once they are read."""
+        return self._skipped + (self._topics.skipped if self._topics else 0)
+
+    def _is_known(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        return self._store.ordinals(doc_ids) >= 0
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._store.close()
+        self._vectors.clear()

@@ -1,0 +1,111 @@
+"""Every error the package raises on purpose.
+
+OrchestratorError
+├─ ConfigError(path)              a YAML value is wrong
+│  └─ PipelineError               a graph is wrong: cycle, unknown input, no `_target_`
+├─ DataError(source, line)        a file of the user's is wrong
+├─ IndexStateError                an index is missing, damaged, or built with other settings
+├─ ModelNotFoundError(name)       weights are at none of the places looked in
+├─ MissingExtraError(extra)       pip install 'rerank-orchestrator[extra]'
+└─ StageError(stage, query_id)    a stage failed while running; the cause is chained
+
+A message starts with where (YAML path, or file and line), then what was found, what was expected, and the choices.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class OrchestratorError(Exception):
+    """Base of all errors raised on purpose, so that one `except` catches them."""
+
+
+class ConfigError(OrchestratorError):
+    """A configuration value is wrong.
+
+    Attributes:
+        path: dotted YAML path of the value, for example `pipeline.stages.fused.inputs[1]`; a stage's own class gives
+            the path below its `use`, and the core puts the rest before it.
+        detail: the message without the path.
+    """
+
+    def __init__(self, path: str, message: str) -> None:
+        self.path = path
+        self.detail = message
+        super().__init__(f"{path}: {message}" if path else message)
+
+
+class PipelineError(ConfigError):
+    """A pipeline does not form a stage graph that can run."""
+
+
+class DataError(OrchestratorError):
+    """A line or file of the user's data cannot be read.
+
+    Attributes:
+        source: the file.
+        line: 1-based line number, or None when the whole file is meant.
+    """
+
+    def __init__(self, source: str, line: int | None, message: str) -> None:
+        self.source = source
+        self.line = line
+        where = source if line is None else f"{source}:{line}"
+        super().__init__(f"{where}: {message}")
+
+
+class IndexStateError(OrchestratorError):
+    """An index is missing, damaged, or was built with other settings."""
+
+
+class ModelNotFoundError(OrchestratorError):
+    """Model files are at none of the places looked in.
+
+    Attributes:
+        name: the model's hub name or path.
+        looked_in: one line per place, in the order tried.
+    """
+
+    def __init__(self, name: str, looked_in: Sequence[str], choices: Sequence[str]) -> None:
+        self.name = name
+        self.looked_in = tuple(looked_in)
+        lines = [f"model '{name}' was not found", "looked in:"]
+        lines += [f"  - {place}" for place in looked_in]
+        lines += ["choices:"] + [f"  - {choice}" for choice in choices]
+        super().__init__("\n".join(lines))
+
+
+class MissingExtraError(OrchestratorError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: the extra of this package that installs it.
+    """
+
+    def __init__(self, extra: str, module: str) -> None:
+        self.extra = extra
+        self.module = module
+        super().__init__(f"module '{module}' is not installed: pip install 'rerank-orchestrator[{extra}]'")
+
+
+class StageError(OrchestratorError):
+    """A stage failed while it ran. The cause, where there is one, is chained.
+
+    Attributes:
+        stage: the stage's name in the pipeline.
+        query_id: the query being answered, or None when the stage was loading or working on several.
+    """
+
+    def __init__(self, stage: str, query_id: str | None, message: str) -> None:
+        self.stage = stage
+        self.query_id = query_id
+        where = f"stage '{stage}'" + (f", query '{query_id}'" if query_id is not None else "")
+        super().__init__(f"{where}: {message}")
+
+
+def did_you_mean(found: str, choices: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the closest of `choices`, or an empty string when none is close."""
+    close = difflib.get_close_matches(found, list(choices), n=1, cutoff=0.6)
+    return f" Did you mean '{close[0]}'?" if close else ""

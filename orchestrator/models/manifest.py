@@ -1,0 +1,85 @@
+"""What an exported model says about itself, so that scoring needs no torch, transformers or sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestrator.models.card import Role
+from orchestrator.stage import Json
+
+EXPORT_FORMAT = 1
+"""Raise it when the export changes: older exports are then made again."""
+
+FILE = "manifest.json"
+ONNX_FILE = "model.onnx"
+TOKENIZER_FILE = "tokenizer.json"
+HEAD_FILE = "head.npz"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """The facts that scoring needs.
+
+    Attributes:
+        role: `embedder` (output: last hidden state) or `reranker` (output: logits).
+        source: name or path of the model it was made from, for people.
+        input_names: the graph's inputs among input_ids, attention_mask, token_type_ids, in its order.
+        pad_id: token id that fills a batch.
+        special_ids: ids of the tokenizer's special tokens.
+        truncation_side: `right` or `left`.
+        max_length_tokens: where the model's authors cut texts, special tokens included; None is nowhere.
+        position_limit: longest input the network can take at all; None is no limit.
+        hidden_size: width of the last hidden state.
+        modules: what sentence-transformers puts after the transformer, in order (embedder only).
+        prompts: the model's own, under `query` and `document`.
+        similarity: `cosine` or `dot`.
+        truncate_dim: how many dimensions are kept at the end; None is all.
+        sources: file -> sha256 of what it was made from.
+        files: file -> size in bytes of the export itself; another size means a damaged export.
+    """
+
+    role: Role
+    source: str
+    input_names: tuple[str, ...]
+    pad_id: int
+    special_ids: tuple[int, ...]
+    truncation_side: str
+    max_length_tokens: int | None
+    position_limit: int | None
+    hidden_size: int
+    modules: tuple[Mapping[str, Json], ...]
+    prompts: Mapping[str, str]
+    similarity: str
+    truncate_dim: int | None
+    sources: Mapping[str, str]
+    files: Mapping[str, int]
+
+    def write(self, folder: Path) -> None:
+        """Keep it in `folder`."""
+        text = json.dumps({"format": EXPORT_FORMAT, **asdict(self)}, indent=1, sort_keys=True)
+        (folder / FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest | None:
+        """The manifest of a whole export, or None when `folder` is missing, damaged or of another format."""
+        try:
+            content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            if content.pop("format") != EXPORT_FORMAT or not _sizes_match(folder, content["files"]):
+                return None
+            for key in ("input_names", "special_ids", "modules"):
+                content[key] = tuple(content[key])
+            return cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+
+def file_sizes(folder: Path) -> dict[str, int]:
+    """File -> size in bytes, of every file of `folder` but the manifest."""
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != FILE}
+
+
+def _sizes_match(folder: Path, sizes: Mapping[str, int]) -> bool:
+    return all((folder / name).stat().st_size == size for name, size in sizes.items())

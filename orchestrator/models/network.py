@@ -1,0 +1,222 @@
+"""Loads checkpoints with transformers: for export, and for scoring on torch. Imports torch only when called."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
+from orchestrator.models.card import Model
+from orchestrator.models.description import Description, describe
+from orchestrator.models.manifest import Manifest
+from orchestrator.models.tokens import Inputs
+from orchestrator.types import Vectors
+
+if TYPE_CHECKING:
+    import torch
+
+# Above it, a tokenizer says that it knows no limit (transformers' VERY_LARGE_INTEGER is 1e30).
+_NO_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Network:
+    """A checkpoint in memory, on torch, in float32 and evaluation mode.
+
+    Attributes:
+        module: the transformers model; an embedder's gives `last_hidden_state`, a reranker's `logits`.
+        tokenizer_json: its tokenizer, for the `tokenizers` library.
+        description: what stands around it.
+        manifest: the same facts as an export states; no files yet.
+    """
+
+    module: torch.nn.Module
+    tokenizer_json: str
+    description: Description
+    manifest: Manifest
+
+    def to(self, device: str | None) -> str:
+        """Move the module; None is `cuda` where there is one, else `cpu`. The kind of device it is on then.
+
+        Raises:
+            ConfigError: torch does not know the device, or the machine does not have it.
+        """
+        import torch
+
+        wanted = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            self.module.to(torch.device(wanted))
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError("device", f"found '{wanted}': {error}") from error
+        return torch.device(wanted).type
+
+    def forward(self, inputs: Inputs) -> Vectors:
+        """float32 [n, length, width] of an embedder, [n, 1] of a reranker, computed where the module lives."""
+        import torch
+
+        device = next(self.module.parameters()).device
+        names = self.manifest.input_names
+        tensors = {name: torch.from_numpy(inputs[name]).to(device) for name in names}
+        with torch.inference_mode():
+            output: Vectors = self.module(**tensors, return_dict=True)[0].float().cpu().numpy()
+        return np.ascontiguousarray(output)
+
+
+def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Network:
+    """The checkpoint in `folder`.
+
+    Raises:
+        MissingExtraError: torch or transformers is not installed.
+        ConfigError: not a checkpoint of the card's role, or one that only its own library can run.
+    """
+    description = describe(folder, model.role)
+    require("torch")
+    transformers = require("transformers")
+    with _quiet(transformers), _explained(model):
+        auto = transformers.AutoModel if model.role == "embedder" else transformers.AutoModelForSequenceClassification
+        # Eager attention: DeBERTa and MPNet have no other, and it exports and runs no slower than sdpa.
+        module, report = auto.from_pretrained(
+            description.transformer,
+            attn_implementation="eager",
+            dtype=require("torch").float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            description.transformer, local_files_only=True, trust_remote_code=False
+        )
+    _check_weights(model, report["missing_keys"])
+    _check_labels(model, module)
+    return _network(model, module.eval(), tokenizer, description, sources)
+
+
+def require(name: str) -> ModuleType:
+    """The module `name` of the `torch` extra.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("torch", name) from error
+
+
+@contextlib.contextmanager
+def _quiet(transformers: ModuleType) -> Iterator[None]:
+    """No progress bar and no loading report: what is missing in a checkpoint is an error here, told once."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextlib.contextmanager
+def _explained(model: Model) -> Iterator[None]:
+    try:
+        yield
+    except OrchestratorError:
+        raise
+    except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
+        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}: {error}") from error
+
+
+def _check_weights(model: Model, missing: Iterable[str]) -> None:
+    """Refuses a file that lacks weights: transformers would go on with random numbers in their place."""
+    keys = sorted(missing)
+    if model.role == "embedder":
+        # Nothing reads the pooler: sentence-transformers pools the last hidden state itself.
+        keys = [key for key in keys if "pooler" not in key.split(".")]
+    if not keys:
+        return
+    shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
+    kind = "a cross-encoder with a trained head" if model.role == "reranker" else "a whole checkpoint"
+    raise ConfigError(
+        f"models.{model.role}",
+        f"{model.label} lacks the weights {shown}; expected {kind}. Is it another kind of model?",
+    )
+
+
+def _check_labels(model: Model, module: Any) -> None:
+    if model.role == "reranker" and module.config.num_labels != 1:
+        raise ConfigError(
+            f"models.{model.role}",
+            f"{model.label} gives {module.config.num_labels} numbers a pair; expected 1, a relevance score",
+        )
+
+
+def _network(
+    model: Model, module: Any, tokenizer: Any, description: Description, sources: Mapping[str, str]
+) -> Network:
+    limit = _position_limit(module)
+    accepted = inspect.signature(module.forward).parameters
+    manifest = Manifest(
+        role=model.role,
+        source=model.label,
+        input_names=tuple(name for name in _input_names(tokenizer) if name in accepted),
+        pad_id=int(tokenizer.pad_token_id or 0),
+        special_ids=tuple(sorted({int(number) for number in tokenizer.all_special_ids})),
+        truncation_side=tokenizer.truncation_side,
+        max_length_tokens=_max_length(description, tokenizer, limit),
+        position_limit=limit,
+        hidden_size=int(module.config.hidden_size),
+        modules=description.modules,
+        prompts=description.prompts,
+        similarity=description.similarity,
+        truncate_dim=description.truncate_dim,
+        sources=sources,
+        files={},
+    )
+    return Network(module, _tokenizer_json(model, tokenizer, description), description, manifest)
+
+
+def _input_names(tokenizer: Any) -> list[str]:
+    known = ("input_ids", "attention_mask", "token_type_ids")
+    return [name for name in known if name in tokenizer.model_input_names]
+
+
+def _position_limit(module: Any) -> int | None:
+    """Longest input. RoBERTa and its kin start counting positions after the padding id, and so lose some."""
+    positions = getattr(module.config, "max_position_embeddings", None)
+    if positions is None or positions < 1:
+        return None
+    tables = [getattr(part, "position_embeddings", None) for part in module.modules()]
+    padding = [getattr(table, "padding_idx", None) for table in tables]
+    offsets = [index + 1 for index in padding if isinstance(index, int)]
+    return int(positions) - max(offsets, default=0)
+
+
+def _max_length(description: Description, tokenizer: Any, limit: int | None) -> int | None:
+    own = description.max_length_tokens or tokenizer.model_max_length
+    lengths = [int(value) for value in (own, limit) if value is not None and value < _NO_LIMIT]
+    return min(lengths, default=None)
+
+
+def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> str:
+    if not tokenizer.is_fast:
+        raise ConfigError(
+            f"models.{model.role}", f"{model.label} has a tokenizer written in Python; expected one with tokenizer.json"
+        )
+    from tokenizers import Tokenizer
+    from tokenizers.normalizers import Lowercase, Sequence
+
+    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    if description.lowercase:
+        parts = [Lowercase()] if copy.normalizer is None else [Lowercase(), copy.normalizer]
+        copy.normalizer = Sequence(parts)
+    return str(copy.to_str())

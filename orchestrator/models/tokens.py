@@ -1,0 +1,139 @@
+"""Texts to padded batches of token ids, with the `tokenizers` library alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.models.manifest import Manifest
+from orchestrator.types import Call, Vectors
+
+Text: TypeAlias = str | tuple[str, str]
+Inputs: TypeAlias = Mapping[str, npt.NDArray[np.int64]]
+Forward: TypeAlias = Callable[[Inputs], Vectors]
+
+# Tokenized texts wait in memory until the batches are formed; their number is bounded, not the length of the corpus.
+_WINDOW = 2048
+
+
+class CallCancelledError(OrchestratorError):
+    """The runner no longer waits for this call; what was scored so far is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One text as the network reads it.
+
+    Attributes:
+        ids: int32 [n_tokens], special tokens included.
+        type_ids: int32 [n_tokens], 0 for the first text of a pair, 1 for the second.
+    """
+
+    ids: npt.NDArray[np.int32]
+    type_ids: npt.NDArray[np.int32]
+
+
+class TextEncoder:
+    """Cuts and tokenizes texts as the model's own tokenizer does.
+
+    Padding is always on the right, whatever the model's tokenizer says: then a row does not depend on the longest text
+    of its batch, also for networks with absolute positions. Pairs are cut `longest_first`, as sentence-transformers
+    does.
+
+    Args:
+        serialized: content of a `tokenizer.json`.
+        manifest: of the model.
+        max_length_tokens: where texts are cut; None cuts nothing.
+    """
+
+    def __init__(self, serialized: str, manifest: Manifest, max_length_tokens: int | None) -> None:
+        from tokenizers import Tokenizer
+
+        self._tokenizer = Tokenizer.from_str(serialized)
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        if max_length_tokens is not None:
+            self._tokenizer.enable_truncation(
+                max_length_tokens, strategy="longest_first", direction=manifest.truncation_side
+            )
+        self._manifest = manifest
+
+    @classmethod
+    def read(cls, path: Path, manifest: Manifest, max_length_tokens: int | None) -> TextEncoder:
+        """The encoder of the tokenizer kept at `path`."""
+        return cls(path.read_text(encoding="utf-8"), manifest, max_length_tokens)
+
+    def encode(self, texts: Sequence[Text]) -> list[Tokens]:
+        """The tokens of each text or pair, in order."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [Tokens(np.array(e.ids, np.int32), np.array(e.type_ids, np.int32)) for e in encodings]
+
+    def prompt_length(self, prompt: str) -> int:
+        """Tokens of `prompt` at the start of a text, without the special token that ends it."""
+        ids = self.encode([prompt])[0].ids
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._manifest.special_ids)
+
+    def batch(self, rows: Sequence[Tokens]) -> Inputs:
+        """The network's inputs, int64 [n_rows, longest], padded on the right."""
+        shape = (len(rows), max(len(row.ids) for row in rows))
+        ids = np.full(shape, self._manifest.pad_id, np.int64)
+        mask, types = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for index, row in enumerate(rows):
+            length = len(row.ids)
+            ids[index, :length] = row.ids
+            mask[index, :length] = 1
+            types[index, :length] = row.type_ids
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+
+
+def run_in_batches(
+    encoder: TextEncoder, texts: Sequence[Text], forward: Forward, *, width: int, batch_tokens: int, call: Call
+) -> Vectors:
+    """float32 [n_texts, width] in the order of `texts`.
+
+    Texts of like length share a batch, longest first, so that little is spent on padding and the largest batch comes
+    first. The call's tokens are counted batch by batch.
+
+    Args:
+        encoder: of the model.
+        texts: single texts, or pairs.
+        forward: a padded batch to float32 [n_rows, width].
+        width: columns of the result.
+        batch_tokens: rows times longest row of a batch; one longer text makes a batch alone.
+        call: asked before each batch whether anybody still waits.
+
+    Raises:
+        CallCancelledError: nobody waits any more.
+    """
+    result = np.empty((len(texts), width), np.float32)
+    for start in range(0, len(texts), _WINDOW):
+        _raise_if_cancelled(call)
+        tokens = encoder.encode(texts[start : start + _WINDOW])
+        for rows in plan_batches([len(row.ids) for row in tokens], batch_tokens):
+            _raise_if_cancelled(call)
+            batch = [tokens[row] for row in rows]
+            result[start + rows] = forward(encoder.batch(batch))
+            call.count(tokens=sum(len(row.ids) for row in batch))
+    return result
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Row numbers batch by batch, longest first, each batch within `batch_tokens` or a single row."""
+    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[int(order[start])])
+        size = max(1, batch_tokens // longest)
+        yield order[start : start + size]
+        start += size
+
+
+def _raise_if_cancelled(call: Call) -> None:
+    if call.cancelled:
+        raise CallCancelledError("the call was cancelled; its results are dropped")

@@ -1,0 +1,228 @@
+"""A pipeline ready to answer: the graph, its corpus, and what has to be loaded for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, cast
+
+from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.errors import PipelineError
+from orchestrator.graph import Node, StageGraph
+from orchestrator.indexes import open_index
+from orchestrator.lint import Finding, lint
+from orchestrator.ranking import ranked_from_pairs
+from orchestrator.runner import Runner
+from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
+from orchestrator.stage import Embed, IndexedRecall, Progress, no_progress
+from orchestrator.trace import Result
+from orchestrator.types import Document, Query
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+OnBuild = Callable[[str, str], None]
+"""`on_build(stage, reason)`: an index is about to be built."""
+
+
+def _silent(stage: str, reason: str) -> None:
+    """An OnBuild that tells nobody."""
+
+
+class Pipeline:
+    """Searches a corpus, or reranks documents that the caller brings.
+
+    Everything heavy is loaded at the first call that needs it, or by `load()`. Not safe for several threads until
+    it is loaded; safe afterwards.
+
+    Example:
+        >>> p = Pipeline.compose(["+scenario=low_latency"])
+        >>> p.search("what causes glaucoma?").doc_ids
+        >>> p.rerank("what causes glaucoma?", ["Pressure in the eye ...", "Vitamin C ..."]).doc_ids
+
+    Args:
+        graph: the stages.
+        corpus: the documents to search.
+        storage_root: where indexes, vectors and models live.
+        budget_ms: latency budget, reported in the trace.
+    """
+
+    def __init__(
+        self, graph: StageGraph, corpus: CorpusSpec, storage_root: Path, budget_ms: float | None = None
+    ) -> None:
+        self.graph = graph
+        self.corpus_spec = corpus
+        self.storage_root = storage_root
+        self.budget_ms = budget_ms
+        self._corpus: DiskCorpus | None = None
+        self._runner: Runner | None = None
+        self._loaded: set[str] = set()
+
+    @classmethod
+    def compose(cls, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Self:
+        """The pipeline that `orchestrate <overrides>` would run.
+
+        Args:
+            overrides: as on the command line, for example `["+scenario=low_latency", "corpus.path=docs"]`.
+            config_dir: a folder with configs of your own, as `--config-dir` takes it.
+
+        Raises:
+            ConfigError: a value is wrong. A key or a file that Hydra cannot find raises Hydra's own error.
+        """
+        from hydra import compose, initialize_config_module
+
+        from orchestrator import schema
+
+        schema.register()
+        extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
+            return cls.from_config(compose("config", overrides=[*extra, *overrides]))
+
+    @classmethod
+    def from_config(cls, cfg: DictConfig) -> Self:
+        """The pipeline of a composed configuration, with nothing loaded."""
+        from orchestrator.build import build_corpus, build_graph, storage_root
+
+        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms)
+
+    def lint(self) -> list[Finding]:
+        """Remarks on what may not be meant, found without loading anything."""
+        return lint(self.graph, self.corpus_spec.language)
+
+    @property
+    def corpus(self) -> DiskCorpus:
+        """The documents, opened at first use."""
+        return self.open_corpus()
+
+    def open_corpus(self, progress: Progress = no_progress) -> DiskCorpus:
+        """The documents; read into the store first when they are new or have changed."""
+        if self._corpus is None:
+            self._corpus = open_corpus(self.corpus_spec, self.storage_root, progress)
+        return self._corpus
+
+    def load(
+        self,
+        progress: Progress = no_progress,
+        on_build: OnBuild = _silent,
+        *,
+        force: bool = False,
+        verify: bool = False,
+    ) -> Self:
+        """Load models and open indexes; what is missing or out of date is built first.
+
+        Args:
+            progress: told about long work.
+            on_build: told before an index is built, with the reason.
+            force: build indexes again even when they are up to date.
+            verify: compare every index file with its checksum.
+
+        Raises:
+            OrchestratorError: a model, a file or an index is missing or damaged; the message says which and what to do.
+        """
+        if self._runner is not None and not force:
+            return self
+        corpus = self.open_corpus(progress)
+        documents = CorpusDocuments(corpus)
+        for node in self.graph.nodes:
+            self._load_stage(node)
+            if "vectors" in node.needs and node.kind == "rerank":
+                documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
+            if isinstance(node.stage, IndexedRecall):
+                told = _told(on_build, node.name)
+                path = getattr(node.stage, "path", None)
+                open_index(
+                    node.stage,
+                    corpus,
+                    self.storage_root,
+                    node.name,
+                    path=Path(path).expanduser() if path else None,
+                    progress=progress,
+                    on_build=told,
+                    force=force,
+                    verify=verify,
+                )
+        self._runner = Runner(self.graph, documents, self.budget_ms)
+        return self
+
+    def search(self, query: str | Query) -> Result:
+        """The corpus's best documents for one query.
+
+        Raises:
+            StageError: a stage failed.
+        """
+        return self.search_many([query])[0]
+
+    def search_many(self, queries: Iterable[str | Query], *, read_documents: bool = True) -> list[Result]:
+        """One result a query; models see all queries of a stage at once.
+
+        Args:
+            queries: texts, or Query objects with ids.
+            read_documents: whether the results hold the text of their documents.
+        """
+        self.load()
+        assert self._runner is not None
+        asked = [as_query(query, place) for place, query in enumerate(queries)]
+        return self._runner.run(asked, read_documents=read_documents)
+
+    def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
+        """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
+
+        Args:
+            query: the question.
+            documents: texts (their ids are "0", "1", ... in the order given), Document objects, or mappings with
+                `doc_id` (or `_id`), `text` and perhaps `title`.
+
+        Raises:
+            PipelineError: the pipeline has no rerank stage.
+            ValueError: an id stands twice, or a mapping lacks its text.
+        """
+        replaced, graph = self.graph.without_recall()
+        for node in graph.nodes:
+            if node.kind == "recall":
+                raise PipelineError(node.path, "searches a corpus beside a rerank; such a pipeline takes no documents")
+            self._load_stage(node)
+        held = as_documents(documents)
+        incoming = ranked_from_pairs(
+            "supplied", [(document.doc_id, 1.0 / rank) for rank, document in enumerate(held, start=1)], "rank"
+        )
+        runner = Runner(graph, GivenDocuments(held, self.storage_root), self.budget_ms)
+        return runner.run([as_query(query, 0)], {name: [incoming] for name in replaced})[0]
+
+    def close(self) -> None:
+        """Let go of models, indexes and files."""
+        for node in self.graph.nodes:
+            if node.name in self._loaded and hasattr(node.stage, "close"):
+                node.stage.close()
+        if self._corpus is not None:
+            self._corpus.close()
+        self._loaded.clear()
+        self._corpus = self._runner = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _load_stage(self, node: Node) -> None:
+        if node.name in self._loaded:
+            return
+        load = getattr(node.stage, "load", None)
+        if load is not None:
+            load()
+        embedder = getattr(node.stage, "embedder", None)
+        if "vectors" in node.needs and embedder is not None:
+            embedder.load()
+        self._loaded.add(node.name)
+
+
+def as_query(query: str | Query, place: int) -> Query:
+    """A Query with an id; a bare text gets `q<place from 1>`."""
+    return query if isinstance(query, Query) else Query(f"q{place + 1}", query)
+
+
+def _told(on_build: OnBuild, stage: str) -> Callable[[str], None]:
+    return lambda reason: on_build(stage, reason)

@@ -1,0 +1,173 @@
+"""Results as JSON, TREC lines and tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.ranking import surrogate_scores
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from orchestrator.evaluate import Latency, Quality
+    from orchestrator.graph import StageGraph
+    from orchestrator.trace import Result, Trace
+
+
+def result_json(result: Result) -> str:
+    """One line of JSON a query, the same in `format=json`, results.jsonl and the server."""
+    ranked = result.ranked
+    rows = []
+    for candidate in ranked:
+        document = result.documents.get(candidate.doc_id)
+        rows.append(
+            {
+                "rank": candidate.rank,
+                "doc_id": candidate.doc_id,
+                "score": candidate.score,
+                "score_kind": ranked.score_kind,
+                "title": document.title if document else "",
+                "text": document.text if document else "",
+                "metadata": dict(document.metadata) if document else {},
+                "scores": dict(candidate.scores),
+            }
+        )
+    query = {"query_id": result.query.query_id, "text": result.query.text}
+    line = {"query": query, "results": rows, "degraded": [], "trace": _trace_json(result.trace)}
+    return json.dumps(line, ensure_ascii=False)
+
+
+def _trace_json(trace: Trace) -> dict[str, object]:
+    stages = [
+        {
+            "stage": stage.stage,
+            "kind": stage.kind,
+            "ms": round(stage.ms, 3),
+            "n_in": stage.n_in,
+            "n_out": stage.n_out,
+            "cache_hits": stage.cache_hits,
+            "tokens": stage.tokens,
+            "cost_usd": stage.cost_usd,
+            "notes": list(stage.notes),
+        }
+        for stage in trace.stages
+    ]
+    return {"total_ms": round(trace.total_ms, 3), "budget_ms": trace.budget_ms, "stages": stages}
+
+
+def trec_lines(query_id: str, doc_ids: Sequence[str], tag: str = "orchestrate") -> str:
+    """`query-id Q0 doc-id rank score tag` a line. Scores fall strictly: trec_eval sorts by score, not by rank."""
+    scores = surrogate_scores(len(doc_ids))
+    rows = zip(doc_ids, scores, strict=True)
+    return "".join(f"{query_id} Q0 {doc_id} {rank} {score:g} {tag}\n" for rank, (doc_id, score) in enumerate(rows, 1))
+
+
+def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, object]:
+    """The content of metrics.json and of `format=json`."""
+    return {
+        "metrics": dict(quality.metrics),
+        "served": dict(quality.served),
+        "baselines": {name: dict(values) for name, values in quality.baselines.items()},
+        "n_queries": quality.n_queries,
+        "latency_ms": dict(latency.total) if latency else None,
+        "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
+        "n_latency_queries": latency.n_queries if latency else 0,
+    }
+
+
+def console() -> Console:
+    """Where tables go: stdout, 120 columns wide when nobody's terminal says otherwise."""
+    import os
+    import sys
+
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 120
+    return Console(width=width, highlight=False, soft_wrap=False)
+
+
+def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars: int) -> RenderableType:
+    """The answer to one query as a table: rank, score, document, and the score of every stage.
+
+    Args:
+        result: the answer.
+        relevant: document id -> grade, where the query is judged: relevant documents carry a tick.
+        text_chars: how much of each document is shown.
+    """
+    from rich.text import Text
+
+    stages = [stage.stage for stage in result.trace.stages]
+    table = _table("#", *(["✓"] if relevant else []), "document", *stages, right=stages)
+    for candidate in result.ranked:
+        document = result.documents.get(candidate.doc_id)
+        shown = " ".join((document.full_text if document else "").split())
+        shown = shown[: text_chars - 1] + "…" if len(shown) > text_chars else shown
+        tick = ["✓" if relevant.get(candidate.doc_id, 0) > 0 else ""] if relevant else []
+        scores = [f"{candidate.scores[stage]:.4g}" if stage in candidate.scores else "–" for stage in stages]
+        cell = Text.assemble((candidate.doc_id, "bold"), "  ", shown)
+        table.add_row(str(candidate.rank), *tick, cell, *scores)
+    return table
+
+
+def trace_table(trace: Trace) -> RenderableType:
+    """Per-stage times and sizes of one run."""
+    table = _table("stage", "kind", "in", "out", "ms", "notes", right=("in", "out", "ms"))
+    for stage in trace.stages:
+        table.add_row(
+            stage.stage,
+            stage.kind,
+            str(stage.n_in or "–"),
+            str(stage.n_out),
+            f"{stage.ms:.1f}",
+            "; ".join(stage.notes),
+        )
+    budget = ""
+    if trace.budget_ms is not None:
+        word = "within" if trace.total_ms <= trace.budget_ms else "over"
+        budget = f"{word} the budget of {trace.budget_ms:g} ms"
+    table.add_section()
+    table.add_row("total", "", "", "", f"{trace.total_ms:.1f}", budget)
+    return table
+
+
+def graph_table(graph: StageGraph) -> RenderableType:
+    """The stages of a graph: what each is, what it reads, how many it passes on."""
+    table = _table("stage", "kind", "class", "reads", "top_k", right=("top_k",))
+    for node in graph.nodes:
+        reads = ", ".join(node.inputs) or "corpus"
+        table.add_row(node.name, node.kind, type(node.stage).__name__, reads, str(node.top_k))
+    return table
+
+
+def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:
+    """One row a stage, as if the pipeline ended there; the last row is the whole pipeline."""
+    names = list(quality.metrics)
+    table = _table("ending at", *names, *(["p50 ms", "p95 ms"] if latency else []), right=[*names, "p50 ms", "p95 ms"])
+    for stage, values in {**quality.baselines, final: quality.metrics}.items():
+        times = _stage_times(stage, latency)
+        table.add_row(stage, *(f"{values[name]:.4f}" for name in names), *times)
+    table.add_section()
+    total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
+    table.add_row("as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
+    return table
+
+
+def _stage_times(stage: str, latency: Latency | None) -> list[str]:
+    if latency is None:
+        return []
+    times = latency.stages[stage]
+    return [f"{times['p50']:.1f}", f"{times['p95']:.1f}"]
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        justify = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in right)  # type: ignore[arg-type]
+    return table

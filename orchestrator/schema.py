@@ -1,0 +1,104 @@
+"""Types of the YAML keys, so that a typo is an error that names the key. One dataclass a node of the config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class Format(Enum):
+    """How results are written to stdout."""
+
+    table = "table"
+    json = "json"
+    trec = "trec"
+
+
+class OnBadLine(Enum):
+    """What a corpus line that cannot be read does."""
+
+    fail = "fail"
+    skip = "skip"
+
+
+class LogLevel(Enum):
+    """Least important event that is logged."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+@dataclass
+class StageSchema:
+    """`pipeline.stages.<name>`: what a stage is stands under `use`; everything beside it belongs to the graph."""
+
+    use: Any = MISSING
+    inputs: list[str] = field(default_factory=list)
+    top_k: int = MISSING
+
+
+@dataclass
+class PipelineSchema:
+    """`pipeline`: which stages, in which order, how many documents each passes on."""
+
+    stages: dict[str, StageSchema] = field(default_factory=dict)
+
+
+@dataclass
+class CorpusSchema:
+    """`corpus`: documents, queries, judgements, and the language they are in."""
+
+    name: str | None = None
+    path: str = MISSING
+    language: str = "en"
+    split: str = "auto"
+    max_queries: int | None = None
+    on_bad_line: OnBadLine = OnBadLine.fail
+
+
+@dataclass
+class StorageSchema:
+    """`storage`: where indexes, vectors and exported models live. null: $ORCHESTRATOR_HOME or the user's cache."""
+
+    root: str | None = None
+
+
+@dataclass
+class LogSchema:
+    """`log`: events on stderr."""
+
+    level: LogLevel = LogLevel.info
+    json: bool = False
+
+
+@dataclass
+class RootSchema:
+    """The whole configuration."""
+
+    task: Any = MISSING
+    corpus: CorpusSchema = field(default_factory=CorpusSchema)
+    models: dict[str, Any] = field(default_factory=dict)
+    pipeline: PipelineSchema = field(default_factory=PipelineSchema)
+    budget_ms: float | None = None
+    query: str | None = None
+    format: Format = Format.table
+    storage: StorageSchema = field(default_factory=StorageSchema)
+    log: LogSchema = field(default_factory=LogSchema)
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name `schema`, and the resolvers that conf/ uses."""
+    import secrets
+
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    ConfigStore.instance().store(name="schema", node=RootSchema)
+    if not OmegaConf.has_resolver("run_id"):
+        # Two runs within a second, or within a sweep on several machines, never share a folder.
+        OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)

@@ -1,0 +1,76 @@
+"""Where the runner reads documents and vectors: a corpus on disk, or what the caller brings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.corpus import DiskCorpus
+from orchestrator.stage import DocumentVectors, Embed, Progress, no_progress
+from orchestrator.types import Document, Vectors
+
+
+class CorpusDocuments:
+    """Documents and vectors of a corpus on disk."""
+
+    def __init__(self, corpus: DiskCorpus) -> None:
+        self._corpus = corpus
+        self._vectors: dict[int, DocumentVectors] = {}
+
+    def prepare(self, embedder: Embed, progress: Progress = no_progress) -> None:
+        """Have the corpus's vectors under `embedder` at hand; missing ones are embedded now, not in a query."""
+        if id(embedder) not in self._vectors:
+            self._vectors[id(embedder)] = self._corpus.vectors(embedder, progress)
+
+    def read(self, doc_ids: Sequence[str]) -> list[Document]:
+        """Documents with text, in the order of `doc_ids`."""
+        return self._corpus.get(doc_ids)
+
+    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
+        """float32 [n, dim], in the order of `doc_ids`."""
+        self.prepare(embedder)
+        return self._vectors[id(embedder)].rows(self._corpus.ordinals(doc_ids))
+
+
+class GivenDocuments:
+    """Documents that the caller brought. Their vectors are looked up by text, embedded and kept when new."""
+
+    def __init__(self, documents: Sequence[Document], storage_root: Path) -> None:
+        self._documents = {document.doc_id: document for document in documents}
+        self._root = storage_root
+
+    def read(self, doc_ids: Sequence[str]) -> list[Document]:
+        """Documents in the order of `doc_ids`."""
+        return [self._documents[doc_id] for doc_id in doc_ids]
+
+    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
+        """float32 [n, dim], in the order of `doc_ids`."""
+        from orchestrator.vectors import vectors_for_texts
+
+        return vectors_for_texts(self._root, embedder, [self._documents[doc_id].full_text for doc_id in doc_ids])
+
+
+def as_documents(given: Sequence[str | Document | Mapping[str, object]]) -> list[Document]:
+    """Documents from texts, mappings or Documents; a text's id is its place, from "0".
+
+    Raises:
+        ValueError: an id stands twice, or a mapping lacks `text`.
+    """
+    documents = [_as_document(item, place) for place, item in enumerate(given)]
+    seen: set[str] = set()
+    for document in documents:
+        if document.doc_id in seen:
+            raise ValueError(f"documents: id '{document.doc_id}' stands twice")
+        seen.add(document.doc_id)
+    return documents
+
+
+def _as_document(item: str | Document | Mapping[str, object], place: int) -> Document:
+    if isinstance(item, Document):
+        return item
+    if isinstance(item, str):
+        return Document(str(place), item)
+    if "text" not in item:
+        raise ValueError(f"documents[{place}]: no 'text'; found: {', '.join(map(str, item))}")
+    doc_id = item.get("doc_id", item.get("_id", place))
+    return Document(str(doc_id), str(item["text"]), str(item.get("title") or ""))

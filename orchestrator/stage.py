@@ -1,0 +1,163 @@
+"""What a stage is: the few methods each kind has. No base class to inherit; having the method is enough.
+
+Common to all kinds:
+- `__init__` checks and keeps its arguments, cheaply, so that a whole graph validates with no model loaded.
+- `load()` (optional) brings the heavy state, once, outside the timing. `close()` (optional) lets it go.
+- Class or instance attributes say what a stage is and needs: `score_kind`, `needs` (a frozenset of `Need`; empty
+  when absent), and `embedder` for a stage that needs `vectors`.
+- `check_inputs(names)` (optional) raises a ConfigError when the stage cannot work on these inputs.
+- A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.types import Call, Document, Query, RankedList, Scored, ScoreKind, TextKind, Vectors
+
+Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""`progress(what, done, total)`: called now and then by long work, for example `("embed", 640, 15772)`."""
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """A Progress that shows nothing."""
+
+
+@runtime_checkable
+class Embed(Protocol):
+    """Turns texts into vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector. Known after `load()`."""
+
+    @property
+    def similarity(self) -> str:
+        """`cosine` or `dot`: how the model's authors compare its vectors. Known after `load()`."""
+
+    @property
+    def model_id(self) -> str:
+        """Changes whenever vectors would: weights, tokenizer, prompts, length. Known after `load()`; keys the vectors."""
+
+    def load(self) -> None:
+        """Bring the weights into memory; does nothing the second time."""
+
+    def embed(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> Vectors:
+        """float32 [n_texts, dim], in the order of `texts`; each row independent of the other texts."""
+
+
+class DocumentVectors(Protocol):
+    """The vectors of one corpus under one embedder, memory-mapped. Row i belongs to the corpus's document i."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+
+    def __len__(self) -> int:
+        """How many documents."""
+
+    def blocks(self, size: int) -> Iterator[tuple[int, Vectors]]:
+        """(ordinal of the first row, float32 [<= size, dim]) over the whole corpus, in corpus order."""
+
+    def rows(self, ordinals: npt.NDArray[np.int64]) -> Vectors:
+        """float32 [n, dim], a copy, in the order of `ordinals`."""
+
+
+class Corpus(Protocol):
+    """Documents on disk, in a fixed order; an ordinal is a document's place in it, from 0."""
+
+    @property
+    def name(self) -> str:
+        """Short name, as in the configuration."""
+
+    @property
+    def language(self) -> str:
+        """ISO 639-1 code declared for the corpus; selects analyzers."""
+
+    @property
+    def content_hash(self) -> str:
+        """Changes when any document, or their order, changes."""
+
+    def __len__(self) -> int:
+        """How many documents."""
+
+    def documents(self) -> Iterator[Document]:
+        """All documents with text, one at a time, in corpus order."""
+
+    def doc_ids(self, ordinals: npt.NDArray[np.int64]) -> list[str]:
+        """Ids in the order of `ordinals`."""
+
+    def vectors(self, embedder: Embed, progress: Progress = no_progress) -> DocumentVectors:
+        """The corpus's vectors under `embedder`; missing ones are embedded and kept first."""
+
+
+@runtime_checkable
+class Recall(Protocol):
+    """Finds candidates for a query."""
+
+    score_kind: ScoreKind
+
+    def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
+        """At most `top_k` (doc_id, score), higher better, no document twice. Order does not matter to the core."""
+
+
+@runtime_checkable
+class IndexedRecall(Recall, Protocol):
+    """A recall source that keeps an index of the corpus on disk."""
+
+    def index_settings(self) -> Mapping[str, Json]:
+        """What shapes the index, and nothing else: another value means another index. Called after `load()`.
+
+        Takes the place of a bare fingerprint: the core hashes it for the folder's name, keeps it beside the index,
+        and can name what differs.
+        """
+
+    def index(self, corpus: Corpus, directory: Path, progress: Progress) -> None:
+        """Build the whole index inside `directory`, which exists and is empty. The core makes it visible atomically."""
+
+    def open(self, corpus: Corpus, directory: Path) -> None:
+        """Make the index in `directory` ready to serve `retrieve`.
+
+        Raises:
+            IndexStateError: files are missing or damaged.
+        """
+
+
+@runtime_checkable
+class Fusion(Protocol):
+    """Merges ranked lists into one."""
+
+    score_kind: ScoreKind
+
+    def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
+        """(doc_id, score) for every document of `lists` (stage name -> list), each once; higher better."""
+
+
+@runtime_checkable
+class PointwiseRerank(Protocol):
+    """Scores query-document pairs one by one: a pair's score does not depend on what else is in the batch."""
+
+    score_kind: ScoreKind
+
+    def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> npt.NDArray[np.floating]:
+        """Float [n_pairs], higher better, no NaN, in the order of `pairs`."""
+
+
+@runtime_checkable
+class ListRerank(Protocol):
+    """Rescores one list as a whole: a score may depend on every other candidate."""
+
+    score_kind: ScoreKind
+
+    def rescore(self, query: Query, candidates: RankedList, call: Call) -> npt.NDArray[np.floating]:
+        """Float [n_candidates], higher better, no NaN, in the order of `candidates`."""
+
+
+Rerank: TypeAlias = PointwiseRerank | ListRerank
+Stage: TypeAlias = Recall | Fusion | PointwiseRerank | ListRerank

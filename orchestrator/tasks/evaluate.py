@@ -1,0 +1,69 @@
+"""`orchestrate evaluate`: quality and latency on the corpus's judged queries."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import report
+from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
+from orchestrator.pipeline import Pipeline
+from orchestrator.storage import write_atomic
+from orchestrator.tasks.progress import ProgressBars, say_building
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def run(cfg: DictConfig, output: Path | None) -> float:
+    """Print the figures; keep metrics.json, per_query.json and the uncut run.trec in `output`.
+
+    Returns:
+        The first of `task.measures`, for a sweeper to maximise.
+    """
+    measures = Measures(cfg.task.measures)
+    with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
+        corpus = pipeline.open_corpus(progress)
+        queries, qrels = corpus.queries(), corpus.qrels()
+        pipeline.load(progress, say_building)
+        quality = measure_quality(
+            lambda batch: pipeline.search_many(batch, read_documents=False),
+            queries,
+            qrels,
+            measures,
+            depth=cfg.task.depth,
+            batch_queries=cfg.task.batch_queries,
+            progress=progress,
+        )
+        latency = None
+        if cfg.task.latency_queries > 0:
+            latency = measure_latency(pipeline.search_many, queries, cfg.task.latency_queries, progress=progress)
+        final = pipeline.graph.result.name
+    if output is not None:
+        _keep(output, quality, latency)
+    _show(cfg, final, quality, latency)
+    return quality.metrics[measures.names[0]]
+
+
+def _keep(output: Path, quality: Quality, latency: Latency | None) -> None:
+    write_atomic(output / "metrics.json", json.dumps(report.evaluation_json(quality, latency), indent=2) + "\n")
+    write_atomic(output / "per_query.json", json.dumps(quality.per_query, indent=2) + "\n")
+    write_atomic(output / "run.trec", _trec(quality))
+
+
+def _trec(quality: Quality) -> str:
+    return "".join(report.trec_lines(query_id, doc_ids) for query_id, doc_ids in quality.rankings.items())
+
+
+def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None) -> None:
+    if cfg.format.name == "json":
+        sys.stdout.write(json.dumps(report.evaluation_json(quality, latency)) + "\n")
+    elif cfg.format.name == "trec":
+        sys.stdout.write(_trec(quality))
+    else:
+        console = report.console()
+        console.print(report.evaluation_table(final, quality, latency))
+        timed = f", latency over {latency.n_queries}, one at a time, warm" if latency else ""
+        console.print(f"{quality.n_queries} judged queries{timed}", markup=False)

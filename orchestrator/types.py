@@ -1,0 +1,164 @@
+"""What passes between stages: queries, documents, ranked lists. No heavy imports, nothing mutable but `Call`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Scores: TypeAlias = npt.NDArray[np.float64]
+Vectors: TypeAlias = npt.NDArray[np.float32]
+
+ScoreKind = Literal["bm25", "cosine", "dot", "logit", "probability", "rrf", "rank", "ltr", "graded"]
+Need = Literal["text", "vectors", "scores", "statistics"]
+TextKind = Literal["query", "document"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question.
+
+    Attributes:
+        query_id: names it in runs and judgements.
+        text: the question itself.
+        language: ISO 639-1 code, or None when not known.
+        vector: float32 [dim], set by the runner for stages that need vectors, from that stage's own embedder.
+    """
+
+    query_id: str
+    text: str
+    language: str | None = None
+    vector: Vectors | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document, or as much of it as the stage that gets it needs.
+
+    Attributes:
+        doc_id: names it in the corpus, in runs and judgements.
+        text: the body; empty for a stage whose `needs` lacks `text`.
+        title: may be empty.
+        metadata: whatever else the corpus file holds for it.
+        vector: float32 [dim], set by the runner for stages that need vectors, from that stage's own embedder.
+    """
+
+    doc_id: str
+    text: str
+    title: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
+    vector: Vectors | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def full_text(self) -> str:
+        """Title and body as models and indexes read them: one string, title first."""
+        return f"{self.title}\n{self.text}" if self.title else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One row of a RankedList.
+
+    Attributes:
+        rank: position from 1.
+        score: the score of the last stage that scored it.
+        scores: every stage's native score by stage name.
+        scored: False when the last stage did not get to it.
+    """
+
+    doc_id: str
+    rank: int
+    score: float
+    scores: Mapping[str, float]
+    scored: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RankedList:
+    """Documents in order, best first, with every stage's score. Immutable; no document stands twice.
+
+    Columns instead of objects, so that a thousand candidates cost microseconds to pass on.
+
+    Attributes:
+        doc_ids: in rank order.
+        scores: float64 [n], the score that orders the list; NaN never occurs.
+        score_kind: what that score is.
+        stage_scores: stage name -> float64 [n], NaN where the stage did not score the document.
+        n_scored: the first so many were scored by the last stage; the rest follow in their incoming order.
+    """
+
+    doc_ids: tuple[str, ...]
+    scores: Scores
+    score_kind: ScoreKind
+    stage_scores: Mapping[str, Scores] = field(default_factory=dict)
+    n_scored: int = -1
+
+    def __post_init__(self) -> None:
+        if self.n_scored < 0:
+            object.__setattr__(self, "n_scored", len(self.doc_ids))
+
+    def __len__(self) -> int:
+        return len(self.doc_ids)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        columns = [(name, column.tolist()) for name, column in self.stage_scores.items()]
+        for row, (doc_id, score) in enumerate(zip(self.doc_ids, self.scores.tolist(), strict=True)):
+            native = {name: column[row] for name, column in columns if column[row] == column[row]}
+            yield Candidate(doc_id, row + 1, score, native, row < self.n_scored)
+
+    def head(self, top_k: int) -> RankedList:
+        """The first `top_k` rows; the list itself when it is no longer than that."""
+        if top_k >= len(self.doc_ids):
+            return self
+        columns = {name: column[:top_k] for name, column in self.stage_scores.items()}
+        return RankedList(
+            self.doc_ids[:top_k], self.scores[:top_k], self.score_kind, columns, min(self.n_scored, top_k)
+        )
+
+
+class Call:
+    """What one call of a stage may use, and where it tells what it spent.
+
+    Safe to use from several threads.
+
+    Args:
+        remaining_s: seconds this call may still take, or None without a budget.
+    """
+
+    def __init__(self, remaining_s: float | None = None) -> None:
+        self.remaining_s = remaining_s
+        self.tokens = 0
+        self.cost_usd = 0.0
+        self.repairs = 0
+        self.notes: list[str] = []
+        self._lock = threading.Lock()
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the runner no longer waits for this call."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Tell the stage that nobody waits for this call any more."""
+        self._cancelled.set()
+
+    def count(self, *, tokens: int = 0, cost_usd: float = 0.0, repairs: int = 0) -> None:
+        """Add to what this call has spent: model tokens, US dollars, repaired replies."""
+        with self._lock:
+            self.tokens += tokens
+            self.cost_usd += cost_usd
+            self.repairs += repairs
+
+    def note(self, text: str) -> None:
+        """Declare something about this call in the trace, for example an exact scan in place of an index."""
+        with self._lock:
+            if text not in self.notes:
+                self.notes.append(text)
+
+
+Scored: TypeAlias = Sequence[tuple[str, float]]

@@ -1,0 +1,167 @@
+"""Rewrites the words of a command line for Hydra: the verb, its argument, short keys, and values to be quoted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ConfigError, did_you_mean
+
+ARGUMENTS: Mapping[str, str] = {"run": "query"}
+"""Verbs that take one bare argument, and the key it becomes."""
+NO_FOLDER = frozenset({"check"})
+"""Verbs that keep nothing, so no folder is made for their run."""
+
+_FLAGS_WITH_VALUE = frozenset(
+    {"-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package"}
+    | {"-c", "--cfg", "-i", "--info", "--experimental-rerun"}
+)
+_BARE_NULL = re.compile(r"(?<![\w'\"])null(?![\w'\"])")
+_OVERRIDE = re.compile(r"^(?P<prefix>\+{0,2}|~)(?P<key>[^=\s]+)=(?P<value>.*)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Verbs:
+    """The verbs there are.
+
+    Attributes:
+        options: verb -> the keys of its own node in conf/task.
+        root_keys: keys of the root of the configuration, and groups.
+    """
+
+    options: Mapping[str, Collection[str]]
+    root_keys: Collection[str]
+
+
+def rewrite(words: Sequence[str], verbs: Verbs) -> list[str]:
+    """The words Hydra is given.
+
+    Args:
+        words: as typed, without the program's name.
+        verbs: what can be typed.
+
+    Raises:
+        ConfigError: a bare word is no verb, or a verb is given an argument it does not take.
+    """
+    bare, flags, overrides = _sort(words, verbs)
+    verb = _verb(bare, verbs)
+    extra = [f"task={verb}"] if bare else []
+    if len(bare) > 1:
+        extra.append(f"{ARGUMENTS[verb]}={quote(bare[1])}")
+    if verb in NO_FOLDER:
+        extra += ["hydra.output_subdir=null", "hydra.run.dir=."]
+    return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
+
+
+def quote(text: str) -> str:
+    """`text` as a quoted string of Hydra's grammar that comes out of the configuration as it went in.
+
+    Hydra takes off backslashes only where they stand before a quote; OmegaConf takes `${` for an interpolation
+    unless a backslash stands before it, and halves the backslashes before that.
+    """
+    if "${" in text:
+        text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
+    text = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
+    text = re.sub(r"(\\+)$", lambda found: found[1] * 2, text)
+    return f"'{text}'"
+
+
+def _sort(words: Sequence[str], verbs: Verbs) -> tuple[list[str], list[str], list[str]]:
+    bare: list[str] = []
+    flags: list[str] = []
+    overrides: list[str] = []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if word in _FLAGS_WITH_VALUE:
+            flags.append(word)
+            if waiting and not waiting[0].startswith("-"):
+                flags.append(waiting.pop(0))
+        elif _is_override(word, bare, verbs):
+            overrides.append(word)
+        elif (word.startswith("-") and not bare) or (
+            word.startswith("-") and re.fullmatch(r"-{1,2}[a-z][\w=-]*", word)
+        ):
+            flags.append(word)
+        else:
+            bare.append(word)
+    return bare, flags, overrides
+
+
+def _is_override(word: str, bare: Sequence[str], verbs: Verbs) -> bool:
+    """Where a question may stand, `x=1` and `~tilde` are one: a plain key that nobody knows, nor one like it."""
+    found = _OVERRIDE.match(word) or re.match(r"^(?P<prefix>~)(?P<key>[\w@./:-]+)$", word)
+    if found is None or not (len(bare) == 1 and bare[0] in ARGUMENTS):
+        return found is not None
+    key = found["key"]
+    known = {*verbs.root_keys, *(option for options in verbs.options.values() for option in options)}
+    if re.fullmatch(r"\w+", key):
+        return key in known or found["prefix"].startswith("+") or (" " not in word and did_you_mean(key, known) != "")
+    return re.fullmatch(r"[\w@./:-]+", key) is not None
+
+
+def _verb(bare: Sequence[str], verbs: Verbs) -> str:
+    if not bare:
+        return "run"
+    verb, *arguments = bare
+    choices = ", ".join(verbs.options)
+    if verb not in verbs.options:
+        hint = did_you_mean(verb, verbs.options)
+        if not hint and " " in verb:
+            hint = f' To ask it: orchestrate run "{verb}"'
+        raise ConfigError("", f"unknown verb '{verb}'; verbs: {choices}.{hint}")
+    if len(arguments) > (1 if verb in ARGUMENTS else 0):
+        extra = arguments[1:] if verb in ARGUMENTS else arguments
+        takes = f"one argument, the {ARGUMENTS[verb]}; quote it as one word" if verb in ARGUMENTS else "no argument"
+        raise ConfigError("", f"unexpected word '{extra[0]}': {verb} takes {takes}")
+    return verb
+
+
+def _override(word: str, verb: str, verbs: Verbs) -> str:
+    found = _OVERRIDE.match(word)
+    if found is None:
+        return word
+    prefix, key, value = found["prefix"], found["key"], found["value"]
+    first = re.split(r"[.@/]", key, maxsplit=1)[0]
+    if first not in verbs.root_keys and first in verbs.options.get(verb, ()):
+        key = f"task.{key}"
+    if key == "query":
+        return f"{prefix}{key}={quote(value)}"
+    if key.startswith("rerank@"):
+        value = _BARE_NULL.sub("'null'", value)  # to Hydra a bare null is no choice at all, here it names a file
+    return f"{prefix}{key}={value if _parses(f'{key}={value}') else quote(value)}"
+
+
+def _parses(override: str) -> bool:
+    """Whether Hydra's grammar takes it; spaces, parentheses and most letters outside ASCII need quotes there."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def find_verbs(config_dirs: Sequence[Path]) -> Verbs:
+    """The verbs that the package and `config_dirs` hold, each a file in a folder `task`."""
+    import dataclasses
+    from importlib.resources import files
+
+    from omegaconf import OmegaConf
+
+    from orchestrator.schema import RootSchema
+
+    conf = files("orchestrator.conf")
+    options: dict[str, list[str]] = {}
+    for entry in sorted(conf.joinpath("task").iterdir(), key=lambda file: file.name):
+        if entry.name.endswith(".yaml"):
+            node = OmegaConf.create(entry.read_text(encoding="utf-8"))
+            options[entry.name.removesuffix(".yaml")] = [str(key) for key in node]
+    groups = [entry.name for entry in conf.iterdir() if entry.is_dir()]
+    groups += [entry.name for folder in config_dirs if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()]
+    roots = [field.name for field in dataclasses.fields(RootSchema)]
+    return Verbs(options, {*roots, *groups, "hydra"})

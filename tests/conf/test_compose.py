@@ -1,0 +1,164 @@
+"""Every YAML file composes, and every `_target_` in it resolves. A new file is covered by existing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from orchestrator import Pipeline, schema
+from orchestrator.errors import ConfigError
+
+CONF = Path(str(files("orchestrator.conf")))
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def composed(*overrides: str) -> DictConfig:
+    schema.register()
+    with initialize_config_module("orchestrator.conf", version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def targets(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            yield str(value["_target_"])
+        for child in value.values():
+            yield from targets(child)
+    elif isinstance(value, list):
+        for child in value:
+            yield from targets(child)
+
+
+ALL = [
+    *(f"pipeline={name}" for name in options("pipeline")),
+    *(f"+scenario={name}" for name in options("scenario")),
+    *(f"corpus={name}" for name in options("corpus")),
+    *(f"task={name}" for name in options("task")),
+]
+
+
+@pytest.mark.parametrize("override", ALL)
+def test_every_choice_composes_and_builds(override: str) -> None:
+    pipeline = Pipeline.from_config(composed(override))
+    assert pipeline.graph.result.top_k >= 1
+
+
+@pytest.mark.parametrize("override", [word for word in ALL if "scenario" in word or "pipeline" in word])
+def test_every_shipped_stack_is_free_of_lint(override: str) -> None:
+    assert Pipeline.from_config(composed(override)).lint() == []
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda path: str(path.relative_to(CONF)))
+def test_every_target_resolves(path: Path) -> None:
+    for target in targets(OmegaConf.to_container(OmegaConf.load(path), resolve=False)):
+        assert callable(get_object(target))
+
+
+@pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus"])
+def test_every_file_starts_with_its_command(group: str) -> None:
+    for path in (CONF / group).glob("*.yaml"):
+        first = [line for line in path.read_text().splitlines() if not line.startswith("# @package")][0]
+        assert first.startswith("# orchestrate "), path
+
+
+@pytest.mark.parametrize("name", options("scenario"))
+def test_every_scenario_says_its_stack_and_when_to_use_it(name: str) -> None:
+    text = (CONF / "scenario" / f"{name}.yaml").read_text()
+    assert text.startswith("# @package _global_\n# orchestrate +scenario=" + name)
+    assert "\n# Stack: " in text
+    assert "\n# When: " in text
+    assert "stages" not in text, "a scenario never reaches into pipeline.stages"
+
+
+@pytest.mark.parametrize("name", options("pipeline"))
+def test_stage_names_come_from_one_vocabulary(name: str) -> None:
+    stages = composed(f"pipeline={name}").pipeline.stages
+    assert set(stages) <= {"bm25", "dense", "fused", "shortlist", "precise"}
+
+
+@pytest.mark.parametrize("role", ["embedder", "reranker"])
+def test_every_model_card_is_honest(role: str) -> None:
+    for name in options("model"):
+        card = OmegaConf.load(CONF / "model" / f"{name}.yaml")
+        assert card.role in ("embedder", "reranker")
+        for figure in card.get("published") or []:
+            assert figure.source, f"{name}: a published figure without its source"
+        if card.role == role:
+            cfg = composed(f"model@models.{role}={name}", "pipeline=two_stage", f"++models.{role}.path=/nowhere")
+            Pipeline.from_config(cfg)
+
+
+def test_a_swap_leaves_nothing_behind() -> None:
+    cfg = composed("pipeline=bi_encoder", "rerank@pipeline.stages.shortlist.use='null'")
+    assert dict(cfg.pipeline.stages.shortlist.use) == {"_target_": "orchestrator.plugins.rerank.null.NullRerank"}
+
+
+def test_a_stage_can_be_dropped() -> None:
+    pipeline = Pipeline.compose(["pipeline=two_stage", "~pipeline.stages.shortlist"])
+    assert [node.name for node in pipeline.graph.nodes][-2:] == ["fused", "precise"]
+
+
+def test_stages_of_one_model_share_one_embedder() -> None:
+    graph = Pipeline.compose(["pipeline=bi_encoder"]).graph
+    assert graph["dense"].stage.embedder is graph["shortlist"].stage.embedder  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["+pipeline.stages.fused.use.kk=3"],
+            r"^pipeline\.stages\.fused\.use\.kk: ReciprocalRankFusion takes no argument 'kk'; arguments: k, weights",
+        ),
+        (["pipeline.stages.fused.use.k=-1"], r"^pipeline\.stages\.fused\.use\.k: -1 is no number of 0 or more"),
+        (
+            ["+pipeline.stages.fused.use.weights.dens=2"],
+            r"^pipeline\.stages\.fused\.use\.weights\.dens: .*Did you mean 'dense'",
+        ),
+        (
+            ["pipeline.stages.fused.use._target_=orchestrator.plugins.fusion.rrf.Nothing"],
+            r"^pipeline\.stages\.fused\.use\._target_: cannot import",
+        ),
+        (
+            ["pipeline.stages.fused.inputs=[bm25,dens]"],
+            r"^pipeline\.stages\.fused\.inputs\[1\]: no stage 'dens'; stages: .*Did you mean 'dense'\?",
+        ),
+        (["+models.embedder.pth=x"], r"^models\.embedder\.pth: OnnxEmbed takes no argument 'pth'; arguments: "),
+        (
+            ["pipeline=cross_encoder", "model@models.reranker=local"],
+            r"^models\.reranker\.path: missing; set it: models\.reranker\.path=",
+        ),
+        (["corpus.path=???"], r"^corpus\.path: missing"),
+    ],
+)
+def test_mistakes_name_their_path(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.compose(overrides)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ("{extra: {top_k: 3}}", r"^pipeline\.stages\.extra\.use: missing; say what the stage is"),
+        (
+            "{bm25: {use: {_target_: orchestrator.plugins.rerank.null.NullRerank}}}",
+            r"^pipeline\.stages\.bm25\.top_k: missing",
+        ),
+        ("{bm25: {top_k: 3, use: {k1: 0.9}}}", r"^pipeline\.stages\.bm25\.use: dict has none of the methods"),
+        ("{}", r"^pipeline\.stages: no stage"),
+    ],
+)
+def test_a_pipeline_file_of_ones_own_gets_the_same_errors(stages: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "mine.yaml").write_text(f"stages: {stages}\n")
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.compose(["pipeline=mine"], config_dir=tmp_path)

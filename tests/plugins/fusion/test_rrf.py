@@ -1,0 +1,74 @@
+"""Reciprocal rank fusion: the formula, ranx as an independent implementation, the contract."""
+
+import pytest
+
+from orchestrator.errors import ConfigError, PipelineError
+from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.plugins.fusion.rrf import ReciprocalRankFusion
+from orchestrator.ranking import fused
+from orchestrator.testing import FusionContract, ranked
+from orchestrator.types import Call, Query
+
+LISTS = {"bm25": ranked(["a", "b", "c"], [9, 5, 1]), "dense": ranked(["c", "a", "d"], [0.9, 0.5, 0.1], "cosine")}
+
+
+class TestContract(FusionContract):
+    def make(self) -> ReciprocalRankFusion:
+        return ReciprocalRankFusion()
+
+
+def test_scores_are_the_formula() -> None:
+    scores = dict(ReciprocalRankFusion(k=60).fuse(Query("q", "x"), LISTS, Call()))
+    assert scores["a"] == pytest.approx(1 / (60 + 1) + 1 / (60 + 2), abs=1e-15)
+    assert scores["b"] == pytest.approx(1 / (60 + 2), abs=1e-15)
+    assert scores["c"] == pytest.approx(1 / (60 + 3) + 1 / (60 + 1), abs=1e-15)
+    assert scores["d"] == pytest.approx(1 / (60 + 3), abs=1e-15)
+
+
+def test_weights_scale_their_list_and_k_damps() -> None:
+    scores = dict(ReciprocalRankFusion(k=1, weights={"dense": 3}).fuse(Query("q", "x"), LISTS, Call()))
+    assert scores["a"] == pytest.approx(1 / (1 + 1) + 3 / (1 + 2))
+    assert scores["d"] == pytest.approx(3 / (1 + 3))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_equals_ranx() -> None:
+    from ranx import Run, fuse
+
+    runs = [
+        Run({"q": dict(zip(ranked_list.doc_ids, ranked_list.scores.tolist(), strict=True))})
+        for ranked_list in LISTS.values()
+    ]
+    theirs = fuse(runs=runs, method="rrf", params={"k": 60}).to_dict()["q"]
+    ours = dict(ReciprocalRankFusion(k=60).fuse(Query("q", "x"), LISTS, Call()))
+    assert ours == pytest.approx(theirs)
+
+
+def test_equal_scores_are_ordered_by_id() -> None:
+    lists = {"a": ranked(["y", "x"], [2, 1]), "b": ranked(["x", "y"], [2, 1])}
+    pairs = ReciprocalRankFusion().fuse(Query("q", "x"), lists, Call())
+    assert fused("rrf", pairs, "rrf", lists).doc_ids == ("x", "y")
+
+
+@pytest.mark.parametrize(("arguments", "path"), [({"k": -1}, "k"), ({"weights": {"a": "much"}}, "weights.a")])
+def test_rejects_values_that_make_no_sense(arguments: dict[str, object], path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ReciprocalRankFusion(**arguments)  # type: ignore[arg-type]
+    assert caught.value.path == path
+
+
+def test_a_weight_for_no_input_is_named_with_its_path() -> None:
+    class Source:
+        score_kind = "bm25"
+
+        def retrieve(self, query: Query, top_k: int, call: Call) -> list[tuple[str, float]]:
+            return []
+
+    fusion = ReciprocalRankFusion(weights={"dens": 2})
+    specs = [
+        StageSpec("bm25", Source(), 5),  # type: ignore[arg-type]
+        StageSpec("dense", Source(), 5),  # type: ignore[arg-type]
+        StageSpec("fused", fusion, 5, ("bm25", "dense")),
+    ]
+    with pytest.raises(PipelineError, match=r"pipeline.stages.fused.use.weights.dens: .*Did you mean 'dense'"):
+        StageGraph.of(specs)

@@ -1,0 +1,239 @@
+"""The verbs, as a person types them: output, exit code, messages, folders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+BM25 = "pipeline=bm25"
+AWKWARD = [
+    "what causes glaucoma?",
+    "青光眼的症状是什么？",
+    "日本語の質問、句読点。",
+    "ما هي أعراض السكري؟",
+    "it's the patient's eye",
+    'the "evil" eye',
+    "'quoted'",
+    '"quoted"',
+    "a, b",
+    "a,b,c",
+    "x=1",
+    "key=value other=thing",
+    "{a: 1}",
+    "[1, 2, 3]",
+    "(parentheses) and more)",
+    "null",
+    "true",
+    "1e3",
+    "42",
+    "-3.5",
+    "0x1F",
+    "${oc.env:HOME}",
+    "${models.reranker}",
+    r"back\slash",
+    "ends with backslash\\",
+    r"\'mixed\"",
+    "#hash and ; semicolon",
+    "tab\tand newline\nhere",
+    "😀 emoji 👩‍⚕️",
+    "~tilde",
+    "+plus",
+    "-dash first",
+    "--help me",
+    "glob(*)",
+    "choice(a,b)",
+    "range(1,3)",
+    "a:b",
+    "@at %percent &and *star",
+    " leading and trailing ",
+    "run",
+    "very long " * 2000,
+]
+
+
+@pytest.mark.parametrize("query", AWKWARD, ids=lambda query: query[:20])
+def test_awkward_queries_arrive_as_typed(query: str, corpus: Path, orchestrate: Callable) -> None:
+    done = orchestrate("run", query, BM25, f"corpus.path={corpus}", "format=json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["query"]["text"] == query
+
+
+@pytest.mark.parametrize("query", AWKWARD[:34:3], ids=lambda query: query[:20])
+def test_awkward_queries_arrive_as_typed_in_a_sweep(query: str, corpus: Path, orchestrate: Callable) -> None:
+    words = ["-m", f"query={query}", BM25, f"corpus.path={corpus}", "format=json", "pipeline.stages.bm25.top_k=1,2"]
+    done = orchestrate(*words)
+    assert done.code == 0, done.err
+    assert [json.loads(line)["query"]["text"] for line in done.out.splitlines()] == [query, query]
+
+
+def test_an_empty_query_is_refused(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("run", "", BM25, f"corpus.path={corpus}")
+    assert done.code == 2
+    assert done.err.startswith("orchestrate: query: is empty; expected a question")
+
+
+def test_run_answers_and_keeps_what_it_answered(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("run", "optic nerve", BM25, f"corpus.path={corpus}")
+    assert done.code == 0
+    assert "Glaucoma damages the optic nerve" in done.out
+    assert "total" in done.out
+    (folder,) = Path("outputs").glob("*/*-run-*")
+    (line,) = (folder / "results.jsonl").read_text().splitlines()
+    assert {row["doc_id"] for row in json.loads(line)["results"]} == {"d1", "d3"}
+    first = (folder / "run.trec").read_text().splitlines()[0].split()
+    assert first[:2] == ["q1", "Q0"]
+    assert (folder / ".hydra" / "overrides.yaml").exists()
+
+
+def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> None:
+    line = json.loads(orchestrate("run", "optic nerve", BM25, f"corpus.path={corpus}", "format=json").out)
+    assert set(line) == {"query", "results", "degraded", "trace"}
+    assert set(line["results"][0]) == {"rank", "doc_id", "score", "score_kind", "title", "text", "metadata", "scores"}
+    assert line["results"][0]["scores"] == {"bm25": line["results"][0]["score"]}
+    assert set(line["trace"]) == {"total_ms", "budget_ms", "stages"}
+    assert set(line["trace"]["stages"][0]) >= {
+        "stage",
+        "kind",
+        "ms",
+        "n_in",
+        "n_out",
+        "cache_hits",
+        "tokens",
+        "cost_usd",
+    }
+
+
+def test_without_a_question_the_corpus_asks(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate(BM25, f"corpus.path={corpus}", "corpus.max_queries=2", "format=trec")
+    assert done.code == 0
+    assert {line.split()[0] for line in done.out.splitlines()} == {"q1", "q2"}
+
+
+def test_a_query_nobody_matches_is_answered_with_nothing(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("run", "xylophone", BM25, f"corpus.path={corpus}")
+    assert done.code == 0
+    assert "no document found" in done.out
+
+
+def test_evaluate_prints_what_trec_eval_computes(orchestrate: Callable, corpus: Path) -> None:
+    import pytrec_eval
+
+    done = orchestrate("evaluate", BM25, f"corpus.path={corpus}", "format=json", "latency_queries=2")
+    assert done.code == 0, done.err
+    figures = json.loads(done.out)
+    (folder,) = Path("outputs").glob("*/*-evaluate-*")
+    run: dict[str, dict[str, float]] = {}
+    for line in (folder / "run.trec").read_text().splitlines():
+        query_id, _, doc_id, _, score, _ = line.split()
+        run.setdefault(query_id, {})[doc_id] = float(score)
+    qrels = {"q1": {"d1": 2, "d3": 1}, "q2": {"d2": 1}}
+    theirs = pytrec_eval.RelevanceEvaluator(qrels, {"ndcg_cut.10", "map", "recall.100"}).evaluate(run)
+    for ours, name in (("nDCG@10", "ndcg_cut_10"), ("AP", "map"), ("R@100", "recall_100")):
+        assert figures["metrics"][ours] == pytest.approx(sum(values[name] for values in theirs.values()) / len(qrels))
+    assert figures["n_queries"] == 2
+    assert set(figures["latency_ms"]) == {"p50", "p95", "p99"}
+    assert json.loads((folder / "metrics.json").read_text())["metrics"] == figures["metrics"]
+
+
+def test_evaluate_shows_every_stage(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("evaluate", BM25, f"corpus.path={corpus}", "latency_queries=0", "measures=[nDCG@10,MRR@10]")
+    assert done.code == 0, done.err
+    assert "MRR@10" in done.out
+    assert "2 judged queries" in done.out
+
+
+def test_check_prints_the_graph_and_makes_no_folder(orchestrate: Callable) -> None:
+    done = orchestrate("check", "+scenario=large_candidates")
+    assert done.code == 0
+    assert "CrossEncoderRerank" in done.out
+    assert "no findings" in done.out
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_check_names_what_is_doubtful(orchestrate: Callable) -> None:
+    done = orchestrate("check", "+scenario=high_precision", "corpus.language=zh", "pipeline.stages.precise.top_k=500")
+    assert done.code == 0
+    text = " ".join(done.out.split())
+    assert "pipeline.stages.precise.top_k: 500 is more than its input can pass on: fused (200)" in text
+    assert "its model knows en, the corpus is 'zh'" in text
+
+
+def test_index_is_incremental(orchestrate: Callable, corpus: Path) -> None:
+    words = ["index", BM25, f"corpus.path={corpus}"]
+    first, second = orchestrate(*words), orchestrate(*words)
+    assert "built=bm25" in first.err.replace("'", "").replace("\x1b", "")
+    assert "nothing: all up to date" in second.err
+    with (corpus / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "d5", "text": "A new document about xylophones."}) + "\n")
+    third = orchestrate("run", "xylophone", BM25, f"corpus.path={corpus}", "format=json")
+    assert "index.building" in third.err
+    assert "corpus" in third.err
+    assert [row["doc_id"] for row in json.loads(third.out)["results"]] == ["d5"]
+
+
+def test_a_sweep_prints_one_answer_a_job(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate(
+        "-m", "run", "optic nerve", BM25, f"corpus.path={corpus}", "format=json", "pipeline.stages.bm25.top_k=1,2"
+    )
+    assert done.code == 0, done.err
+    assert [len(json.loads(line)["results"]) for line in done.out.splitlines()] == [1, 2]
+
+
+def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> None:
+    folder = Path("mine/pipeline")
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(
+        "defaults:\n  - /recall@stages.bm25.use: bm25\n  - _self_\nstages:\n  bm25: {top_k: 1}\n"
+    )
+    done = orchestrate(
+        "--config-dir", "mine", "run", "optic nerve", "pipeline=mine", f"corpus.path={corpus}", "format=json"
+    )
+    assert done.code == 0, done.err
+    assert len(json.loads(done.out)["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evalute"], "unknown verb 'evalute'; verbs: check, evaluate, index, run. Did you mean 'evaluate'?"),
+        (["+scenario=low_latensy"], "low_latency"),
+        (["pipeline=nope"], "Available options in 'pipeline'"),
+        (["pipeline.stages.fused.topk=3"], "pipeline.stages.fused.topk"),
+        (["pipeline.stages.fusd.top_k=3"], "Did you mean 'fused'?"),
+        (["model@models.reranker=nope"], "Available options in 'model'"),
+        (["budget_ms=soon"], "budget_ms"),
+        (["format=xml"], "format"),
+        (["+pipeline.stages.fused.use.kk=3"], "takes no argument 'kk'; arguments: k, weights"),
+        (["corpus.path=nowhere"], "nowhere"),
+        (["corpus.split=nope"], "corpus.split"),
+        (["evaluate", BM25, "measures=[nDCG@ten]"], "task.measures[0]: 'nDCG@ten' is no measure"),
+    ],
+)
+def test_mistakes_get_one_clean_message_and_exit_code_2(words: list[str], message: str, orchestrate: Callable) -> None:
+    done = orchestrate(*words)
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_a_failed_run_exits_with_1(orchestrate: Callable, corpus: Path) -> None:
+    (corpus / "corpus.jsonl").write_text('{"_id": "d1", "text": "fine"}\n{"_id": "d2"\n')
+    done = orchestrate("run", "x", BM25, f"corpus.path={corpus}")
+    assert done.code == 1
+    assert "corpus.jsonl:2: " in done.err
+    skipped = orchestrate("index", BM25, f"corpus.path={corpus}", "corpus.on_bad_line=skip")
+    assert skipped.code == 0, skipped.err
+    assert "skipped_lines=1" in skipped.err
+
+
+def test_a_model_that_cannot_be_had_names_places_and_choices(orchestrate: Callable, corpus: Path) -> None:
+    words = ["run", "x", f"corpus.path={corpus}", "pipeline=cross_encoder"]
+    done = orchestrate(*words, "~pipeline.stages.dense", "pipeline.stages.fused.inputs=[bm25]")
+    assert done.code == 1
+    assert "cross-encoder/ms-marco-MiniLM-L6-v2" in done.err
+    assert "looked in:" in done.err
+    assert "models.reranker.path=" in done.err

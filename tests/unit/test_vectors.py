@@ -1,0 +1,303 @@
+"""Vectors are computed once per text and model, survive kills, and damage is found."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.errors import DataError, IndexStateError, StageError
+from orchestrator.keys import KeyTable, as_keys, first_of_each, text_keys
+from orchestrator.types import Call
+from orchestrator.vectors import VectorStore, open_vectors, vectors_for_texts
+
+Embedder = Any  # TrigramEmbed of conftest.py, which importlib mode does not let a test import
+Make = Callable[..., DiskCorpus]
+
+
+@pytest.fixture
+def make_corpus(write_corpus: Callable[..., Path], storage_root: Path, request: pytest.FixtureRequest) -> Make:
+    def make(texts: list[str], name: str = "beir") -> DiskCorpus:
+        folder = write_corpus([{"_id": f"d{i}", "text": text} for i, text in enumerate(texts)], name=name)
+        corpus = open_corpus(CorpusSpec(name, str(folder)), storage_root)
+        request.addfinalizer(corpus.close)
+        return corpus
+
+    return make
+
+
+def texts(n: int, word: str = "text") -> list[str]:
+    return [f"{word} number {i} " * (1 + i % 7) for i in range(n)]
+
+
+def expected(embedder: Embedder, of: list[str]) -> np.ndarray:
+    return np.stack([embedder.vector(text) for text in of])
+
+
+def all_rows(vectors: Any, size: int) -> np.ndarray:
+    starts, blocks = zip(*vectors.blocks(size), strict=True)
+    assert list(starts) == list(range(0, len(vectors), size))
+    return np.concatenate(blocks)
+
+
+def test_each_row_belongs_to_its_document(make_corpus: Make, embedder: Embedder) -> None:
+    wanted = texts(2500)
+    corpus = make_corpus(wanted)
+    vectors = corpus.vectors(embedder)
+    assert (vectors.dim, len(vectors)) == (32, 2500)
+    for size in (1, 1000, 2500, 9999):
+        np.testing.assert_array_equal(all_rows(vectors, size), expected(embedder, wanted))
+    some = np.array([2499, 0, 7, 7])
+    np.testing.assert_array_equal(vectors.rows(some), expected(embedder, [wanted[i] for i in some]))
+    np.testing.assert_array_equal(vectors.take(["d9", "d1"]), expected(embedder, [wanted[9], wanted[1]]))
+    with pytest.raises(DataError, match="1 of 2 ids unknown: 'nobody'"):
+        vectors.take(["d1", "nobody"])
+
+
+def test_blocks_of_a_fresh_corpus_are_views_and_rows_are_copies(make_corpus: Make, embedder: Embedder) -> None:
+    vectors = make_corpus(texts(50)).vectors(embedder)
+    blocks = [block for _, block in vectors.blocks(20)]
+    whole = next(iter(vectors.blocks(50)))[1]
+    assert all(np.shares_memory(whole, block) for block in blocks)
+    assert not whole.flags.writeable
+    assert vectors.rows(np.array([1])).flags.writeable
+
+
+def test_equal_texts_are_embedded_once_and_share_a_row(make_corpus: Make, embedder: Embedder) -> None:
+    wanted = [*texts(30), *texts(30)[::-1], "one more"]
+    vectors = make_corpus(wanted).vectors(embedder)
+    assert sorted(embedder.seen) == sorted({*wanted})
+    np.testing.assert_array_equal(all_rows(vectors, 8), expected(embedder, wanted))
+
+
+def test_only_new_texts_are_embedded_after_a_change(make_corpus: Make, embedder: Embedder) -> None:
+    before = texts(40)
+    make_corpus(before).vectors(embedder)
+    embedder.seen.clear()
+    after = [before[5], "changed", *before[20:], "added", before[0]]
+    vectors = make_corpus(after).vectors(embedder)
+    assert sorted(embedder.seen) == ["added", "changed"]
+    np.testing.assert_array_equal(all_rows(vectors, 3), expected(embedder, after))
+
+
+def test_vectors_are_kept_for_the_next_process(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    corpus = make_corpus(texts(40))
+    corpus.vectors(embedder)
+    embedder.seen.clear()
+    again = VectorStore(storage_root, embedder.model_id, embedder.dim).ensure(corpus, embedder)
+    assert embedder.seen == []
+    np.testing.assert_array_equal(all_rows(again, 7), expected(embedder, texts(40)))
+
+
+def test_another_model_has_other_vectors(make_corpus: Make, make_embedder: Callable[..., Embedder]) -> None:
+    corpus = make_corpus(texts(5))
+    small, large = make_embedder(8, "small"), make_embedder(64, "large")
+    assert corpus.vectors(small).dim == 8
+    assert corpus.vectors(large).dim == 64
+    np.testing.assert_array_equal(all_rows(corpus.vectors(small), 5), expected(small, texts(5)))
+
+
+def test_long_names_that_begin_alike_do_not_collide(storage_root: Path) -> None:
+    folders = {VectorStore(storage_root, "x" * 200 + end, 4).directory for end in "ab"}
+    assert len(folders) == 2
+
+
+def test_progress_ends_at_the_total_and_counts_missing_texts(make_corpus: Make, embedder: Embedder) -> None:
+    told: list[tuple[str, int, int]] = []
+    make_corpus(texts(2500)).vectors(embedder, lambda *step: told.append(step))
+    assert told[-1] == ("embed", 2500, 2500)
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    assert len(told) >= 2500 // 256
+
+
+def test_batches_hold_texts_of_like_length(make_corpus: Make, embedder: Embedder) -> None:
+    make_corpus(texts(1000)).vectors(embedder)
+    lengths = [len(text) for text in embedder.seen]
+    assert lengths == sorted(lengths)
+
+
+def test_ctrl_c_keeps_the_finished_windows(make_corpus: Make, embedder: Embedder) -> None:
+    wanted = texts(3000)
+    corpus = make_corpus(wanted)
+    embedder.fail_after = 2048
+    with pytest.raises(KeyboardInterrupt):
+        corpus.vectors(embedder)
+    embedder.fail_after = None
+    embedder.seen.clear()
+    vectors = corpus.vectors(embedder)
+    assert len(embedder.seen) == 3000 - 2048
+    np.testing.assert_array_equal(all_rows(vectors, 999), expected(embedder, wanted))
+
+
+def test_texts_in_no_corpus_are_looked_up_embedded_and_kept(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    make_corpus(texts(5)).vectors(embedder)
+    embedder.seen.clear()
+    asked = ["mine", texts(5)[3], "mine", "yours"]
+    np.testing.assert_array_equal(vectors_for_texts(storage_root, embedder, asked), expected(embedder, asked))
+    assert sorted(embedder.seen) == ["mine", "yours"]
+    vectors_for_texts(storage_root, embedder, asked, Call())
+    assert len(embedder.seen) == 2
+    assert vectors_for_texts(storage_root, embedder, []).shape == (0, 32)
+
+
+def folder_of(root: Path, embedder: Embedder) -> Path:
+    return VectorStore(root, embedder.model_id, embedder.dim).directory
+
+
+@pytest.mark.parametrize("name", ["vectors.f32", "keys.bin", "blocks.bin"])
+def test_a_torn_tail_is_not_seen_and_cut_off(
+    make_corpus: Make, embedder: Embedder, storage_root: Path, name: str
+) -> None:
+    make_corpus(texts(10)).vectors(embedder)
+    folder = folder_of(storage_root, embedder)
+    for torn in ("vectors.f32", "keys.bin", name):
+        with open(folder / torn, "ab") as file:
+            file.write(b"\x01" * 13)
+    more = texts(25)
+    vectors = make_corpus(more, "second").vectors(embedder)
+    np.testing.assert_array_equal(all_rows(vectors, 25), expected(embedder, more))
+    store = VectorStore(storage_root, embedder.model_id, embedder.dim)
+    store.verify()
+    assert (folder / "vectors.f32").stat().st_size == len(store) * 32 * 4
+    assert len(store) == 25
+
+
+def test_a_last_record_of_zeros_counts_as_torn(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    make_corpus(texts(10)).vectors(embedder)
+    with open(folder_of(storage_root, embedder) / "blocks.bin", "ab") as file:
+        file.write(bytes(24))
+    assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 10
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from orchestrator.keys import text_keys
+from orchestrator.vectors import VectorStore
+store = VectorStore(Path(sys.argv[1]), "model", 4)
+number = 0
+while True:
+    names = [f"{number}-{row}" for row in range(50)]
+    store.append(text_keys(names), np.full((50, 4), number, dtype=np.float32))
+    number += 1
+    print(number, flush=True)
+"""
+
+
+def test_a_kill_in_the_middle_of_appending_leaves_whole_blocks(storage_root: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _KILLED, str(storage_root)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        finished = [int(process.stdout.readline()) for _ in range(20)][-1]
+        process.send_signal(signal.SIGKILL)
+    store = VectorStore(storage_root, "model", 4)
+    store.verify()
+    assert len(store) % 50 == 0
+    assert len(store) >= finished * 50
+    rows = store.find(text_keys([f"{number}-{row}" for number in range(finished) for row in range(50)]))
+    assert rows.tolist() == list(range(finished * 50))
+
+
+def test_two_writers_at_once_keep_every_text_once(storage_root: Path) -> None:
+    def write(store: VectorStore, start: int) -> None:
+        for first in range(start, start + 200, 10):
+            names = [str(number) for number in range(first, first + 10)]
+            store.append(text_keys(names), np.array([[float(name)] * 4 for name in names], dtype=np.float32))
+
+    stores = [VectorStore(storage_root, "model", 4) for _ in range(2)]
+    threads = [threading.Thread(target=write, args=(store, 100 * place)) for place, store in enumerate(stores)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [len(VectorStore(storage_root, "model", 4)), *map(len, stores)][0] == 300
+    for store in stores:
+        store.verify()
+        rows = store.find(text_keys([str(number) for number in range(300)]))
+        assert sorted(rows.tolist()) == list(range(300))
+
+
+def test_changed_bytes_are_found_by_verify(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    make_corpus(texts(2000)).vectors(embedder)
+    store = open_vectors(storage_root, embedder)
+    store.verify()
+    with open(store.directory / "vectors.f32", "r+b") as file:
+        file.seek(1500 * 32 * 4)
+        file.write(b"\xff\xff\xff\x7f")
+    with pytest.raises(IndexStateError, match=r"rows 1024 to 1999 are not what was written; remove the folder"):
+        store.verify()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vectors.f32", b"", r"vectors.f32 has 0 bytes; expected at least 1280"),
+        ("keys.bin", b"x" * 159, r"keys.bin has 159 bytes; expected at least 160"),
+        ("blocks.bin", b"x" * 48, r"record 0 of blocks.bin is not what was written"),
+        ("meta.json", b"{", r"meta.json cannot be read"),
+        (
+            "meta.json",
+            b'{"dim": 3}',
+            r"meta.json says {'dim': 3}; expected {'format': 1, 'model_id': 'trigrams', 'dim': 32}",
+        ),
+    ],
+)
+def test_damage_names_the_folder_and_what_to_do(
+    make_corpus: Make, embedder: Embedder, storage_root: Path, name: str, content: bytes, message: str
+) -> None:
+    make_corpus(texts(10)).vectors(embedder)
+    folder = folder_of(storage_root, embedder)
+    (folder / name).write_bytes(content)
+    with pytest.raises(IndexStateError) as error:
+        VectorStore(storage_root, embedder.model_id, embedder.dim)
+    assert str(error.value).startswith(f"{folder}: {message}")
+    assert "remove the folder; its vectors are computed again when next needed" in str(error.value)
+
+
+def test_a_folder_removed_meanwhile_is_filled_again(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    import shutil
+
+    store = open_vectors(storage_root, embedder)
+    store.vectors_for_texts(["a text", "another"], embedder)
+    shutil.rmtree(store.directory)
+    np.testing.assert_array_equal(
+        store.vectors_for_texts(["another", "third"], embedder), expected(embedder, ["another", "third"])
+    )
+    assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 2
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (np.zeros((1, 5), np.float32), r"array of shape \[1, 5\]; expected \[1, 4\]"),
+        (np.zeros((2, 4), np.float32), r"array of shape \[2, 4\]; expected \[1, 4\]"),
+        (np.full((1, 4), np.nan, np.float32), "NaN or infinity for 1 of 1 texts"),
+    ],
+)
+def test_unusable_vectors_are_refused(storage_root: Path, vectors: np.ndarray, message: str) -> None:
+    store = VectorStore(storage_root, "model", 4)
+    with pytest.raises(StageError, match=message):
+        store.append(text_keys(["a"]), vectors)
+    assert len(store) == 0
+
+
+def test_key_table_finds_rows_of_keys_that_end_in_zeros() -> None:
+    keys = as_keys(b"".join([b"\x01" + bytes(15), bytes(16), b"\x01\x00\x02" + bytes(13), bytes(15) + b"\x01"]))
+    table = KeyTable(keys)
+    assert table.find(keys).tolist() == [0, 1, 2, 3]
+    assert table.find(as_keys(b"\x02" + bytes(15))).tolist() == [-1]
+    assert KeyTable(keys[:0]).find(keys).tolist() == [-1] * 4
+
+
+def test_first_of_each_key_in_order() -> None:
+    assert first_of_each(text_keys(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 3]

@@ -1,0 +1,125 @@
+"""What the command line's words become before Hydra sees them."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from orchestrator.errors import ConfigError
+from orchestrator.words import Verbs, find_verbs, quote, rewrite
+
+VERBS = Verbs(
+    {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},
+    {"task", "corpus", "pipeline", "models", "budget_ms", "query", "format", "scenario", "hydra", "model"},
+)
+
+
+def as_hydra_reads(word: str) -> object:
+    """The value of an override as it stands in the configuration."""
+    override = OverridesParser.create().parse_override(word)
+    assert not override.is_sweep_override(), f"{word!r} would become a sweep"
+    cfg = OmegaConf.create({"value": None})
+    OmegaConf.update(cfg, "value", override.value())
+    return cfg.value
+
+
+@given(st.text(st.characters(codec="utf-8")) | st.text("\\'${}\"a ,=\n"))
+def test_a_quoted_text_comes_out_as_it_went_in(text: str) -> None:
+    assert as_hydra_reads("query=" + quote(text)) == text
+
+
+@pytest.mark.parametrize("verb", ["run", "index", "evaluate", "check"])
+def test_a_bare_verb_becomes_the_task(verb: str) -> None:
+    assert f"task={verb}" in rewrite([verb], VERBS)
+
+
+def test_no_word_at_all_is_left_to_the_default() -> None:
+    assert rewrite([], VERBS) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-m", "evaluate", "format=json"],
+        ["--cfg", "job", "evaluate"],
+        ["--config-dir", "run", "evaluate"],
+        ["evaluate", "--config-dir", "run"],
+        ["+scenario=edge", "evaluate", "-cn", "config"],
+    ],
+)
+def test_the_values_of_hydras_flags_are_no_verbs(words: list[str]) -> None:
+    assert [word for word in rewrite(words, VERBS) if word.startswith("task=")] == ["task=evaluate"]
+
+
+def test_a_verbs_own_option_is_prefixed_and_a_root_key_is_not() -> None:
+    words = rewrite(["index", "force=true", "corpus.path=docs", "format=json"], VERBS)
+    assert words == ["task=index", "task.force=true", "corpus.path=docs", "format=json"]
+
+
+def test_another_verbs_option_is_left_for_hydra_to_refuse() -> None:
+    assert rewrite(["run", "force=true"], VERBS) == ["task=run", "force=true"]
+
+
+def test_null_is_a_reranker_not_nothing() -> None:
+    swap = "rerank@pipeline.stages.precise.use"
+    assert rewrite([f"{swap}=null"], VERBS) == [f"{swap}='null'"]
+    assert rewrite([f"{swap}=null,cross_encoder"], VERBS) == [f"{swap}='null',cross_encoder"]
+
+
+def test_a_misspelt_key_after_run_is_no_question() -> None:
+    assert rewrite(["run", "formt=json"], VERBS) == ["task=run", "formt=json"]
+
+
+def test_run_takes_the_question() -> None:
+    (task, query) = rewrite(["run", "what's up, doc?"], VERBS)
+    assert task == "task=run"
+    assert as_hydra_reads(query) == "what's up, doc?"
+
+
+@pytest.mark.parametrize(
+    "question", ["a=b is an equation", "-dash first", "--help me", "x = y", "~tilde, really", "x=1", "~tilde"]
+)
+def test_a_question_may_look_like_an_override_or_a_flag(question: str) -> None:
+    (_, query) = rewrite(["run", question], VERBS)
+    assert as_hydra_reads(query) == question
+
+
+@pytest.mark.parametrize("value", ["/data/my docs (1)", "/データ/文書", "C:\\docs", "it's"])
+def test_values_that_hydra_cannot_parse_are_quoted(value: str) -> None:
+    (word,) = rewrite([f"corpus.path={value}"], VERBS)
+    assert as_hydra_reads(word) == value
+
+
+@pytest.mark.parametrize(
+    "word", ["a.b=1,2,3", "a=choice(1,2)", "a=[1,2]", "a={b:1}", "a='x y'", "~a", "++a.b=1", "a@b=c"]
+)
+def test_what_hydra_understands_is_left_alone(word: str) -> None:
+    assert rewrite([word], VERBS) == [word]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evalute"], r"unknown verb 'evalute'; verbs: run, index, evaluate, check\. Did you mean 'evaluate'\?"),
+        (["what is it?"], r'To ask it: orchestrate run "what is it\?"'),
+        (["run", "two", "words"], r"unexpected word 'words': run takes one argument, the query"),
+        (["index", "docs"], r"unexpected word 'docs': index takes no argument"),
+    ],
+)
+def test_mistakes_are_named(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        rewrite(words, VERBS)
+
+
+def test_check_keeps_no_folder() -> None:
+    assert {"hydra.output_subdir=null", "hydra.run.dir=."} <= set(rewrite(["check"], VERBS))
+
+
+def test_the_shipped_verbs_and_root_keys_are_found() -> None:
+    verbs = find_verbs([])
+    assert {"run", "index", "evaluate", "check"} <= set(verbs.options)
+    assert "force" in verbs.options["index"]
+    assert {"corpus", "scenario", "pipeline", "budget_ms"} <= set(verbs.root_keys)
