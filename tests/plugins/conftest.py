@@ -65,6 +65,10 @@ class Checkpoints:
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    import torch
+
+    # At these sizes a second thread only waits for the first; beside other processes it costs seconds.
+    torch.set_num_threads(1)
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 

