@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import IO, Literal, NoReturn, TypeVar, cast
 
 from orchestrator.errors import ConfigError, DataError
+from orchestrator.log import get_logger
 from orchestrator.types import Document, Query
+
+log = get_logger()
 
 OnBadLine = Literal["fail", "skip"]
 LAYOUT = "corpus.jsonl[.gz] (_id, text), queries.jsonl[.gz] (_id, text), qrels/<split>.tsv[.gz]"
@@ -39,9 +42,6 @@ class Skipped:
         """Count `line`, left out for `reason`."""
         self.count += 1
         if self.count <= 3:
-            import structlog
-
-            log = structlog.get_logger("orchestrator.beir")
             log.warning("corpus.line_skipped", source=f"{self._source}:{line}", reason=reason)
 
 

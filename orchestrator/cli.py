@@ -5,6 +5,7 @@ Exit codes: 0; 2 for a configuration error, Hydra's own included; 1 for a run th
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def _is_single_run() -> bool:
 
 
 def _config_dirs(words: Sequence[str]) -> list[Path]:
-    found = [after for word, after in zip(words, words[1:], strict=False) if word in ("--config-dir", "-cd")]
+    found = [after for word, after in itertools.pairwise(words) if word in ("--config-dir", "-cd")]
     found += [word.partition("=")[2] for word in words if word.startswith(("--config-dir=", "-cd="))]
     return [Path(folder) for folder in found]
 

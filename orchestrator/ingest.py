@@ -12,7 +12,10 @@ from pathlib import Path
 from orchestrator import beir, storage
 from orchestrator.documents import DocumentStore, DocumentWriter
 from orchestrator.errors import DataError, IndexStateError
+from orchestrator.log import get_logger
 from orchestrator.stage import Progress
+
+log = get_logger()
 
 _FORMAT = 1
 _STATE = "state.json"
@@ -71,9 +74,7 @@ def _open_current(parent: Path, source: Path, on_bad_line: beir.OnBadLine) -> tu
     try:
         return storage.use_current(parent, use)
     except IndexStateError as error:
-        import structlog
-
-        structlog.get_logger("orchestrator.ingest").warning("corpus.damaged", error=str(error))
+        log.warning("corpus.damaged", error=str(error))
         return None
 
 

@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from orchestrator.beir import BadLineError, OnBadLine, Skipped, find_file, parse_query, read_rows
 from orchestrator.errors import ConfigError, DataError, did_you_mean
+from orchestrator.log import get_logger
 from orchestrator.types import Query
+
+log = get_logger()
 
 Qrels = dict[str, dict[str, int]]
 
@@ -106,9 +109,6 @@ def _unknown(
     doc_ids = list({doc_id for judged in qrels.values() for doc_id in judged})
     unknown = UnknownQrels(len(qrels.keys() - queries.keys()), int((~is_known(doc_ids)).sum()))
     if unknown.query_ids or unknown.doc_ids:
-        import structlog
-
-        log = structlog.get_logger("orchestrator.judgements")
         log.warning("corpus.unknown_qrels", qrels=str(source), query_ids=unknown.query_ids, doc_ids=unknown.doc_ids)
     return unknown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
@@ -115,7 +116,7 @@ class Pipeline:
             progress: told about long work.
             on_build: told before an index is built, with the reason.
             force: build indexes again even when they are up to date.
-            verify: compare every index file with its checksum.
+            verify: read every index file and vector again and compare with the checksums.
 
         Raises:
             OrchestratorError: a model, a file or an index is missing or damaged; the message says which and what to do.
@@ -124,24 +125,25 @@ class Pipeline:
             return self
         corpus = self.open_corpus(progress)
         documents = CorpusDocuments(corpus)
-        for node in self.graph.nodes:
+        for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
             self._load_stage(node)
+        for node in self.graph.nodes:
             if "vectors" in node.needs and node.kind == "rerank":
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
             if isinstance(node.stage, IndexedRecall):
-                told = _told(on_build, node.name)
-                path = getattr(node.stage, "path", None)
                 open_index(
                     node.stage,
                     corpus,
                     self.storage_root,
                     node.name,
-                    path=Path(path).expanduser() if path else None,
+                    path=_user_path(node.stage),
                     progress=progress,
-                    on_build=told,
+                    on_build=partial(on_build, node.name),
                     force=force,
                     verify=verify,
                 )
+        if verify:
+            self._verify_vectors()
         self._runner = Runner(self.graph, documents, self.budget_ms)
         return self
 
@@ -207,6 +209,14 @@ class Pipeline:
     ) -> None:
         self.close()
 
+    def _verify_vectors(self) -> None:
+        from orchestrator.vectors import open_vectors
+
+        for embedder in {
+            id(e): e for node in self.graph.nodes if (e := getattr(node.stage, "embedder", None))
+        }.values():
+            open_vectors(self.storage_root, embedder).verify()
+
     def _load_stage(self, node: Node) -> None:
         if node.name in self._loaded:
             return
@@ -224,5 +234,7 @@ def as_query(query: str | Query, place: int) -> Query:
     return query if isinstance(query, Query) else Query(f"q{place + 1}", query)
 
 
-def _told(on_build: OnBuild, stage: str) -> Callable[[str], None]:
-    return lambda reason: on_build(stage, reason)
+def _user_path(stage: object) -> Path | None:
+    """Where the user wants a stage's index, or None to leave it to the storage root."""
+    path = getattr(stage, "path", None)
+    return Path(path).expanduser() if path else None

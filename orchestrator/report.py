@@ -143,7 +143,7 @@ def graph_table(graph: StageGraph) -> RenderableType:
 
 
 def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:
-    """One row a stage, as if the pipeline ended there; the last row is the whole pipeline."""
+    """One row a stage, as if the pipeline ended there, with its own time; the last row is the whole pipeline."""
     names = list(quality.metrics)
     table = _table("ending at", *names, *(["p50 ms", "p95 ms"] if latency else []), right=[*names, "p50 ms", "p95 ms"])
     for stage, values in {**quality.baselines, final: quality.metrics}.items():
@@ -151,7 +151,7 @@ def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> R
         table.add_row(stage, *(f"{values[name]:.4f}" for name in names), *times)
     table.add_section()
     total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
-    table.add_row("as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
+    table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
     return table
 
 

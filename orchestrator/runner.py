@@ -126,7 +126,7 @@ class Runner:
             memo[id(embedder)] = [replace(query, vector=row) for query, row in zip(queries, vectors, strict=True)]
         return memo[id(embedder)]
 
-    def _recall(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
+    def _recall(self, node: Node, _: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(Recall, node.stage)
         found = [stage.retrieve(query, node.top_k, call) for query in queries]
         return [ranking.ranked_from_pairs(node.name, pairs, stage.score_kind) for pairs in found]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from orchestrator.types import Call, Document, Query, RankedList, Scored, ScoreKind, TextKind, Vectors
 
-Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Progress: TypeAlias = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called now and then by long work, for example `("embed", 640, 15772)`."""
 
@@ -43,7 +43,7 @@ class Embed(Protocol):
 
     @property
     def model_id(self) -> str:
-        """Changes whenever vectors would: weights, tokenizer, prompts, length. Known after `load()`; keys the vectors."""
+        """Changes whenever vectors would: weights, tokenizer, prompts, length. Known after `load()`."""
 
     def load(self) -> None:
         """Bring the weights into memory; does nothing the second time."""

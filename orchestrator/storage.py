@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.log import get_logger
 from orchestrator.stage import Json
+
+log = get_logger()
 
 CURRENT = "current"
 LOCK = "lock"
@@ -192,9 +195,7 @@ def _sync_entry(path: Path) -> None:
 
 
 def _log_wait(path: Path) -> None:
-    import structlog
-
-    structlog.get_logger("orchestrator.storage").info("storage.waiting", lock=str(path))
+    log.info("storage.waiting", lock=str(path))
 
 
 def _not_writable(folder: Path, error: OSError) -> ConfigError:

@@ -64,7 +64,7 @@ def quote(text: str) -> str:
     if "${" in text:
         text = re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + r"\${", text)
     text = re.sub(r"(\\*)'", lambda found: found[1] * 2 + r"\'", text)
-    text = re.sub(r"(\\+)$", lambda found: found[1] * 2, text)
+    text = re.sub(r"(\\+)\Z", lambda found: found[1] * 2, text)
     return f"'{text}'"
 
 

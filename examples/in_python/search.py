@@ -1,4 +1,4 @@
-"""python examples/in_python/search.py"""
+"""Search the sample, then rerank texts of one's own: python examples/in_python/search.py."""
 
 from __future__ import annotations
 

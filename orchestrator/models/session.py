@@ -33,11 +33,16 @@ class OnnxSession:
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.input_names = tuple(node.name for node in self._session.get_inputs())
+        self._warm_up()
 
     def run(self, inputs: Inputs) -> Vectors:
         """The network's only output, float32. Inputs that the graph does not have are left out."""
         output: Any = self._session.run(None, {name: inputs[name] for name in self.input_names})[0]
         return np.asarray(output, np.float32)
+
+    def _warm_up(self) -> None:
+        """Run sixteen tokens: the first call of a session allocates and is several times slower than the others."""
+        self.run({name: np.ones((1, 16), dtype=np.int64) for name in self.input_names})
 
 
 def physical_cores() -> int:

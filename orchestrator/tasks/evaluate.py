@@ -65,5 +65,7 @@ def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None
     else:
         console = report.console()
         console.print(report.evaluation_table(final, quality, latency))
-        timed = f", latency over {latency.n_queries}, one at a time, warm" if latency else ""
-        console.print(f"{quality.n_queries} judged queries{timed}", markup=False)
+        timed = f" Latency: {latency.n_queries} of them one at a time, warm; a stage's own." if latency else ""
+        console.print(
+            f"{quality.n_queries} judged queries; stages uncut, to depth {cfg.task.depth}.{timed}", markup=False
+        )

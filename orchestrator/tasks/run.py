@@ -27,8 +27,6 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         queries = _queries(cfg, pipeline, progress)
         pipeline.load(progress, say_building)
-        if len(queries) == 1:
-            pipeline.search_many(queries)  # the first call of a process pays for lazy work; times below are warm
         writer = _Writer(cfg, pipeline, output)
         for start in range(0, len(queries), _BATCH):
             for result in pipeline.search_many(queries[start : start + _BATCH]):

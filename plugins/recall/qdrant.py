@@ -26,8 +26,8 @@ _FORMAT = 1
 class QdrantRecall:
     """Finds the documents whose vectors are nearest to the query's. Exact, ties in corpus order.
 
-    Exact search of 100,000 vectors of 384 numbers took 7 to 15 ms on two cores. The graph index of Qdrant Edge 0.9 would be
-    faster above that, but with its default parameters it missed a fifth of the true neighbours (measured).
+    Exact search of 100,000 vectors of 384 numbers took 7 to 15 ms on two cores. The graph index of Qdrant Edge
+    0.9 would be faster above that, but with its default parameters it missed a fifth of the true neighbours.
 
     Args:
         embedder: the model of documents and queries; its `similarity` decides between cosine and dot.

@@ -66,7 +66,7 @@ def test_every_target_resolves(path: Path) -> None:
 @pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus"])
 def test_every_file_starts_with_its_command(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
-        first = [line for line in path.read_text().splitlines() if not line.startswith("# @package")][0]
+        first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
         assert first.startswith("# orchestrate "), path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from orchestrator import Document, Pipeline, PipelineError, Query
 from orchestrator.evaluate import Measures, measure_quality
 

@@ -7,6 +7,7 @@ import pytest
 import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Measures, measure_latency
 

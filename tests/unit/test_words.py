@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -26,6 +26,7 @@ def as_hydra_reads(word: str) -> object:
     return cfg.value
 
 
+@example("\\\n")
 @given(st.text(st.characters(codec="utf-8")) | st.text("\\'${}\"a ,=\n"))
 def test_a_quoted_text_comes_out_as_it_went_in(text: str) -> None:
     assert as_hydra_reads("query=" + quote(text)) == text

@@ -20,6 +20,7 @@ from orchestrator.errors import ConfigError, IndexStateError, StageError
 from orchestrator.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 from orchestrator.stage import IndexedRecall
+from orchestrator.testing import RecallContract
 from orchestrator.types import Call, Query, TextKind, Vectors
 
 WORDS = ("glaucoma eye nerve optic pressure vitamin retina cornea lens vision drops surgery risk age family").split()  # noqa: SIM905 - a list of fifteen quoted words reads worse
@@ -112,6 +113,18 @@ def own_site(tmp_path: Path) -> Iterator[Site]:
     yield site
     site.close_stages()
     site.corpus.close()
+
+
+class TestContract(RecallContract):
+    """What holds for every recall."""
+
+    @pytest.fixture(autouse=True)
+    def _site(self, site: Site) -> None:
+        self.site = site
+
+    def make(self) -> QdrantRecall:
+        """Open over the shared corpus."""
+        return self.site.open()
 
 
 def ask(stage: QdrantRecall, text: str, top_k: int, call: Call | None = None) -> list[tuple[str, float]]:

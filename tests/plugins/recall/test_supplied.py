@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.plugins.recall.supplied import SuppliedRecall
 from orchestrator.testing import RecallContract
@@ -36,7 +37,7 @@ def test_order_is_the_files_by_score_and_scores_are_one_over_rank(run_file: Path
 
 
 def test_a_missing_file_is_named() -> None:
-    with pytest.raises(ConfigError, match="no file 'nowhere.trec'; expected a TREC run file"):
+    with pytest.raises(ConfigError, match=r"no file 'nowhere\.trec'; expected a TREC run file"):
         SuppliedRecall("nowhere.trec")
 
 

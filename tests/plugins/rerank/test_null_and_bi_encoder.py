@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+
 from orchestrator.plugins.rerank.bi_encoder import BiEncoderRerank
 from orchestrator.plugins.rerank.null import NullRerank
 from orchestrator.ranking import rescored
