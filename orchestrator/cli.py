@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,8 +52,6 @@ def _run_hydra(words: list[str]) -> None:
     from orchestrator.words import find_verbs, rewrite
 
     schema.register()
-    sys.argv = [sys.argv[0], *rewrite(words, find_verbs(_config_dirs(words)))]
-    decorate = hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")
     failed: list[OrchestratorError] = []
 
     def task(cfg: DictConfig) -> float | None:
@@ -64,7 +63,9 @@ def _run_hydra(words: list[str]) -> None:
             failed.append(error)  # raised here, Hydra would put a line of its own before our message
             return None
 
-    decorate(task)()
+    with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:
+        sys.argv = [sys.argv[0], *rewrite(words, find_verbs(_config_dirs(words)), scratch)]
+        hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")(task)()
     if failed:
         raise failed[0]
 

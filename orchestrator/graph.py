@@ -23,6 +23,7 @@ _BEHAVIOURS: Mapping[str, tuple[Behaviour, Kind]] = {
     "score": ("pointwise", "rerank"),
     "rescore": ("list", "rerank"),
 }
+_DEFAULT_NEEDS: Mapping[Behaviour, frozenset[Need]] = {"pointwise": frozenset({"text"})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,7 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     inputs = spec.inputs
     if kind == "rerank" and not inputs and above:
         inputs = (above[-1].name,)
-    needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", ()))
+    needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", _DEFAULT_NEEDS.get(behaviour, ())))
     return Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs)
 
 

@@ -170,10 +170,7 @@ class Runner:
     def _read(self, node: Node, doc_ids: Mapping[str, None]) -> dict[str, Document]:
         """As much of the documents as the stage needs, each read once for all queries."""
         ids = list(doc_ids)
-        if "text" in node.needs or not node.needs:
-            documents = self._documents.read(ids)
-        else:
-            documents = [Document(doc_id, "") for doc_id in ids]
+        documents = self._documents.read(ids) if "text" in node.needs else [Document(doc_id, "") for doc_id in ids]
         if "vectors" in node.needs and ids:
             rows = self._documents.vectors(_embedder(node), ids)
             documents = [

@@ -35,12 +35,13 @@ class Verbs:
     root_keys: Collection[str]
 
 
-def rewrite(words: Sequence[str], verbs: Verbs) -> list[str]:
+def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> list[str]:
     """The words Hydra is given.
 
     Args:
         words: as typed, without the program's name.
         verbs: what can be typed.
+        sweep_dir: where a sweep of a verb that keeps nothing may leave what Hydra writes all the same.
 
     Raises:
         ConfigError: a bare word is no verb, or a verb is given an argument it does not take.
@@ -51,7 +52,7 @@ def rewrite(words: Sequence[str], verbs: Verbs) -> list[str]:
     if len(bare) > 1:
         extra.append(f"{ARGUMENTS[verb]}={quote(bare[1])}")
     if verb in NO_FOLDER:
-        extra += ["hydra.output_subdir=null", "hydra.run.dir=."]
+        extra += ["hydra.output_subdir=null", "hydra.run.dir=.", f"hydra.sweep.dir={quote(sweep_dir)}"]
     return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
 
 
