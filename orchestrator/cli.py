@@ -36,6 +36,9 @@ def run(words: list[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted; indexes on disk are as they were before")
         return INTERRUPTED
+    except BrokenPipeError:  # `orchestrate ... | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else CONFIG_ERROR
     except Exception as error:
@@ -49,7 +52,7 @@ def _run_hydra(words: list[str]) -> None:
     import hydra
 
     from orchestrator import schema
-    from orchestrator.words import find_verbs, rewrite
+    from orchestrator.words import find_verbs, rewrite, rewrite_completion
 
     schema.register()
     failed: list[OrchestratorError] = []
@@ -63,8 +66,11 @@ def _run_hydra(words: list[str]) -> None:
             failed.append(error)  # raised here, Hydra would put a line of its own before our message
             return None
 
+    verbs = find_verbs(_config_dirs(words))
+    if "COMP_LINE" in os.environ:
+        os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)
     with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:
-        sys.argv = [sys.argv[0], *rewrite(words, find_verbs(_config_dirs(words)), scratch)]
+        sys.argv = [sys.argv[0], *rewrite(words, verbs, scratch)]
         hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")(task)()
     if failed:
         raise failed[0]

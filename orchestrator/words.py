@@ -56,6 +56,16 @@ def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> 
     return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
 
 
+def rewrite_completion(line: str, verbs: Verbs) -> str:
+    """The line that a shell wants completed, with the verb as Hydra knows it."""
+    words = line.split(" ")
+    for place, word in enumerate(words[1:-1], start=1):
+        if word in verbs.options:
+            words[place] = f"task={word}"
+            break
+    return " ".join(words)
+
+
 def quote(text: str) -> str:
     """`text` as a quoted string of Hydra's grammar that comes out of the configuration as it went in.
 

@@ -31,6 +31,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
             "index.ready",
             corpus=pipeline.corpus.name,
             documents=len(pipeline.corpus),
+            embedded=progress.done.get("embed", 0),
             skipped_lines=pipeline.corpus.skipped,
             built=", ".join(built) or "nothing: all up to date",
             root=str(pipeline.storage_root),

@@ -16,14 +16,20 @@ log = get_logger()
 
 
 class ProgressBars:
-    """A `Progress` callback that draws one bar for each kind of work, only while work is reported."""
+    """A `Progress` callback that draws one bar for each kind of work, only while work is reported.
+
+    Attributes:
+        done: kind of work -> how much of it was done.
+    """
 
     def __init__(self) -> None:
+        self.done: dict[str, int] = {}
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that `done` of `total` of `what` is finished."""
+        self.done[what] = done
         if not sys.stderr.isatty():
             return
         if self._bars is None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from orchestrator.errors import ConfigError
-from orchestrator.words import Verbs, find_verbs, quote, rewrite
+from orchestrator.words import Verbs, find_verbs, quote, rewrite, rewrite_completion
 
 VERBS = Verbs(
     {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},
@@ -124,3 +124,16 @@ def test_the_shipped_verbs_and_root_keys_are_found() -> None:
     assert {"run", "index", "evaluate", "check"} <= set(verbs.options)
     assert "force" in verbs.options["index"]
     assert {"corpus", "scenario", "pipeline", "budget_ms"} <= set(verbs.root_keys)
+
+
+@pytest.mark.parametrize(
+    ("typed", "hydra_sees"),
+    [
+        ("orchestrate evaluate pipeline=", "orchestrate task=evaluate pipeline="),
+        ("orchestrate -m index corpus=sample mod", "orchestrate -m task=index corpus=sample mod"),
+        ("orchestrate pipeline=b", "orchestrate pipeline=b"),
+        ("orchestrate eval", "orchestrate eval"),
+    ],
+)
+def test_shell_completion_sees_the_verb_as_hydra_does(typed: str, hydra_sees: str) -> None:
+    assert rewrite_completion(typed, VERBS) == hydra_sees

@@ -1,0 +1,50 @@
+"""The scenarios that need a cross-encoder, with a local one: a tiny XLM-R with random weights, the bge code path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator import Pipeline
+from orchestrator.types import Call
+
+
+def compose(scenario: str, folder: Path, root: Path, *more: str) -> Pipeline:
+    local = ["model@models.reranker=local", f"models.reranker.path={folder}"]
+    return Pipeline.compose([f"+scenario={scenario}", *local, f"storage.root={root}", *more])
+
+
+@pytest.mark.parametrize(
+    ("scenario", "stages", "top_k"),
+    [
+        ("high_precision", ["bm25", "dense", "fused", "precise"], 5),
+        ("large_candidates", ["bm25", "dense", "fused", "shortlist", "precise"], 3),
+    ],
+)
+def test_the_scenario_answers_in_the_order_of_the_models_own_scores(
+    scenario: str, stages: list[str], top_k: int, checkpoints: Any, shared_root: Path
+) -> None:
+    small = ["pipeline.stages.bm25.top_k=8", "pipeline.stages.dense.top_k=8", "pipeline.stages.fused.top_k=12"]
+    small += ["pipeline.stages.shortlist.top_k=6"] if scenario == "large_candidates" else []
+    with compose(scenario, checkpoints.transformer("xlmr", labels=1), shared_root, *small) as pipeline:
+        result = pipeline.search("who is at risk for low vision?")
+        assert [stage.stage for stage in result.trace.stages] == stages
+        assert result.trace.stages[-1].tokens > 0
+        assert len(result.ranked) == top_k
+        assert result.ranked.score_kind == "logit"
+        pairs = [(result.query, result.documents[doc_id]) for doc_id in result.doc_ids]
+        scores = pipeline.graph["precise"].stage.score(pairs, Call())  # type: ignore[union-attr]
+        np.testing.assert_allclose(result.ranked.scores, scores, atol=1e-5)
+        assert list(result.ranked.scores) == sorted(result.ranked.scores, reverse=True)
+
+
+def test_rerank_alone_needs_no_corpus_and_no_embedder(checkpoints: Any, shared_root: Path) -> None:
+    folder = checkpoints.transformer("xlmr", labels=1)
+    with compose("high_precision", folder, shared_root, "corpus.path=nowhere") as pipeline:
+        result = pipeline.rerank("the eye", ["a great wall", "glaucoma damages the eye", "a great wall"])
+        assert sorted(result.doc_ids) == ["0", "1", "2"]
+        tied = [doc_id for doc_id in result.doc_ids if doc_id != "1"]
+        assert tied == ["0", "2"], "equal texts keep the order in which they came"
