@@ -28,7 +28,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    show_all = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    asked = os.environ.get("HYDRA_FULL_ERROR")
     # Without it Hydra prints its own shortened trace and exits with 1 whatever went wrong.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -42,9 +42,12 @@ def run(words: list[str]) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else CONFIG_ERROR
     except Exception as error:
-        if show_all:
+        if asked == "1":
             raise
         return _explain(error)
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR", None)
+        os.environ.update({} if asked is None else {"HYDRA_FULL_ERROR": asked})
     return 0
 
 
