@@ -7,7 +7,8 @@ OrchestratorError
 ├─ IndexStateError                an index is missing, damaged, or built with other settings
 ├─ ModelNotFoundError(name)       weights are at none of the places looked in
 ├─ MissingExtraError(extra)       pip install 'rerank-orchestrator[extra]'
-└─ StageError(stage, query_id)    a stage failed while running; the cause is chained
+├─ CallCancelledError             a call was stopped because nobody waits for it any more
+└─ StageError(stage, query_id)    a stage failed while loading or running; the cause is chained
 
 A message starts with where (YAML path, or file and line), then what was found, what was expected, and the choices.
 """
@@ -88,6 +89,10 @@ class MissingExtraError(OrchestratorError):
         self.extra = extra
         self.module = module
         super().__init__(f"module '{module}' is not installed: pip install 'rerank-orchestrator[{extra}]'")
+
+
+class CallCancelledError(OrchestratorError):
+    """A stage stopped early because nobody waits for its call any more."""
 
 
 class StageError(OrchestratorError):

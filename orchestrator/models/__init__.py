@@ -8,6 +8,5 @@ from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
 from orchestrator.models.onnx import OnnxModel, load_onnx
 from orchestrator.models.resolve import resolve
-from orchestrator.models.tokens import CallCancelledError
 
-__all__ = ["CallCancelledError", "Model", "OnnxModel", "find_or_export", "load_onnx", "resolve"]
+__all__ = ["Model", "OnnxModel", "find_or_export", "load_onnx", "resolve"]

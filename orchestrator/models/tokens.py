@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import CallCancelledError
 from orchestrator.models.manifest import Manifest
 from orchestrator.types import Call, Vectors
 
@@ -20,10 +20,6 @@ Forward: TypeAlias = Callable[[Inputs], Vectors]
 
 # Tokenized texts wait in memory until the batches are formed; their number is bounded, not the length of the corpus.
 _WINDOW = 2048
-
-
-class CallCancelledError(OrchestratorError):
-    """The runner no longer waits for this call; what was scored so far is dropped."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, MissingExtraError
+from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
 from orchestrator.models.card import Model
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.models.resolve import resolve
-from orchestrator.models.tokens import CallCancelledError, plan_batches
+from orchestrator.models.tokens import plan_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.errors import ConfigError
-from orchestrator.models import CallCancelledError, Model
+from orchestrator.errors import CallCancelledError, ConfigError
+from orchestrator.models import Model
 from orchestrator.plugins.embed.onnx import OnnxEmbed
 from orchestrator.testing import EmbedContract
 from orchestrator.types import Call

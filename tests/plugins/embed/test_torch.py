@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.errors import ConfigError, MissingExtraError
-from orchestrator.models import CallCancelledError, Model
+from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
+from orchestrator.models import Model
 from orchestrator.plugins.embed.onnx import OnnxEmbed
 from orchestrator.plugins.embed.torch import TorchEmbed
 from orchestrator.testing import EmbedContract

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.errors import ConfigError
-from orchestrator.models import CallCancelledError, Model
+from orchestrator.errors import CallCancelledError, ConfigError
+from orchestrator.models import Model
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
