@@ -14,7 +14,7 @@ from orchestrator.types import Call, Vectors
 from .edge_filter import edge_filter
 from .exact_scan import Hits, Similarity
 from .one_process import Lease, open_once
-from .qdrant_engine import settled
+from .qdrant_engine import best, widened
 from .qdrant_filter import Filter, ids_as_payload
 from .qdrant_options import Options
 from .qdrant_payload import payload_of, warn_of_hidden
@@ -112,7 +112,7 @@ class EdgeSearch:
 
     def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
         """The `top_k` points nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
-        return settled(lambda limit: self._query(vector, limit), top_k, self._n_points + 1)
+        return best(widened(lambda limit: self._query(vector, limit), top_k, self._n_points + 1), top_k)
 
     def close(self) -> None:
         """Let go; the last one that does so closes the shard for this process."""

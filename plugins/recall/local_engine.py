@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.errors import IndexStateError
-from orchestrator.stage import Corpus, Json, Progress
+from orchestrator.stage import Corpus, DocumentVectors, Json, Progress
 from orchestrator.types import Call, Document, Vectors
 
-from .exact_scan import Hits
+from .exact_scan import MARGIN, Hits, precise_scores
 from .one_process import Lease, open_once
-from .qdrant_engine import Search, Space, settled
+from .qdrant_engine import Search, Space, best, widened
 from .qdrant_fallback import scan_instead
 from .qdrant_filter import ids_as_payload
 from .qdrant_options import Options
 from .qdrant_payload import payload_of, warn_of_hidden
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import models
+    from qdrant_client.local.qdrant_local import QdrantLocal
 
 _FORMAT = 1
 _FOLDER, _COLLECTION = "local", "documents"
@@ -57,6 +58,7 @@ class LocalEngine:
         client = _client(directory)
         try:
             client.create_collection(_COLLECTION, vectors_config={name: parameters} if name else parameters)
+            _do_without_journal(client)
             for start, block in vectors.blocks(_BATCH):
                 documents = corpus.at(np.arange(start, start + len(block))) if self._options.payload else None
                 warn_of_hidden(documents or (), hidden)
@@ -84,7 +86,7 @@ class LocalEngine:
         lease = open_once(directory / _FOLDER, lambda: _load(directory, len(corpus)))
         if lease is None:
             return scan_instead(space, corpus, directory, self._options.filter)
-        return LocalSearch(lease, self._options, len(corpus))
+        return LocalSearch(lease, space, corpus.vectors(space.embedder), self._options)
 
     def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
         """Nothing lies outside the folder."""
@@ -92,28 +94,37 @@ class LocalEngine:
 
 
 class LocalSearch:
-    """Exact search in a collection of local mode. Safe to use from several threads."""
+    """Exact search in a collection of local mode. Safe to use from several threads.
 
-    def __init__(self, lease: Lease[QdrantClient], options: Options, n_points: int) -> None:
+    The same query gets scores from local mode that differ in their last digits from call to call (1.20); those of the
+    hits are computed again from the corpus's vectors.
+    """
+
+    def __init__(self, lease: Lease[QdrantLocal], space: Space, vectors: DocumentVectors, options: Options) -> None:
         from qdrant_client import models
 
-        self._lease, self._n_points = lease, n_points
+        self._lease, self._space, self._vectors = lease, space, vectors
         self._using = options.vector_name or None
         only = options.filter
         self._filter = None if only is None else models.Filter.model_validate(ids_as_payload(only))
 
     def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
         """The `top_k` points nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
-        return settled(lambda limit: self._query(vector, limit), top_k, self._n_points + 1)
+        hits = widened(lambda limit: self._query(vector, limit), top_k, len(self._vectors) + 1, MARGIN)
+        ordinals = np.array([ordinal for ordinal, _ in hits], dtype=np.int64)
+        scores = precise_scores(self._vectors, self._space.similarity, vector, ordinals)
+        return best(list(zip(ordinals.tolist(), scores.tolist(), strict=True)), top_k)
 
     def close(self) -> None:
         """Let go; the last one that does so closes the collection for this process."""
         self._lease.close()
 
     def _query(self, vector: Vectors, limit: int) -> tuple[Hits, int]:
+        from qdrant_client import models
+
         found = self._lease.value.query_points(
             _COLLECTION,
-            query=vector.tolist(),
+            query=models.NearestQuery(nearest=vector.tolist()),
             using=self._using,
             query_filter=self._filter,
             limit=limit,
@@ -123,14 +134,21 @@ class LocalSearch:
         return hits, len(hits)
 
 
-def _client(directory: Path) -> QdrantClient:
-    from qdrant_client import QdrantClient
+def _client(directory: Path) -> QdrantLocal:
+    from qdrant_client.local.qdrant_local import QdrantLocal
 
     # Queries come from whichever thread asks; sqlite is touched only while the collection is filled and loaded.
-    return QdrantClient(path=str(directory / _FOLDER), force_disable_check_same_thread=True)
+    return QdrantLocal(location=str(directory / _FOLDER), force_disable_check_same_thread=True)
 
 
-def _load(directory: Path, n_points: int) -> QdrantClient:
+def _do_without_journal(client: QdrantLocal) -> None:
+    """Let local mode, which commits each point, not wait for the disk: the folder becomes visible only when synced."""
+    storage = client.collections[_COLLECTION].storage
+    if storage is not None:
+        storage.storage.executescript("PRAGMA synchronous=OFF; PRAGMA journal_mode=OFF")
+
+
+def _load(directory: Path, n_points: int) -> QdrantLocal:
     try:
         client = _client(directory)
         found = client.count(_COLLECTION).count if client.collection_exists(_COLLECTION) else 0

@@ -94,8 +94,9 @@ class Collection:
         info = self.checked(space)
         state = _state(info)
         if state is None:
-            found = f"{self.where} was not made by this program ({info.points_count} points), or by another version"
-            raise IndexStateError(f"{found}; choices: `existing: true` to search it as it is, or another `collection`")
+            found = f"{self.where} ({info.points_count} points) has no state of ours: somebody else made it, or another"
+            found += " version of this program, or its server is older than 1.16 and keeps no metadata"
+            raise IndexStateError(f"{found}. Choices: `existing: true` to search it as it is, or another `collection`")
         self._index_payload(info)
         return state
 

@@ -69,8 +69,8 @@ class Engine(Protocol):
         """What is wrong outside `directory`, whose files the core checks; None when nothing is."""
 
 
-def settled(ask: Callable[[int], tuple[Hits, int]], top_k: int, most: int) -> Hits:
-    """The `top_k` best of what `ask` finds, equal scores by ordinal.
+def widened(ask: Callable[[int], tuple[Hits, int]], top_k: int, most: int, margin: float = 0.0) -> Hits:
+    """What `ask` finds when it is asked for enough: the `top_k` best, and all that may tie with the last of them.
 
     Qdrant returns equal scores in an order of its own, and any of them at the end of its list. So ever more are
     asked for until the last score is below the one at `top_k`.
@@ -79,10 +79,18 @@ def settled(ask: Callable[[int], tuple[Hits, int]], top_k: int, most: int) -> Hi
         ask: for a limit, the hits that count, best first, and how many came in all.
         top_k: how many are wanted.
         most: the largest limit.
+        margin: scores no further apart than this, relative to their size, may be equal.
     """
     limit = top_k + 1
     while True:
         hits, n_found = ask(limit)
-        if n_found < limit or limit >= most or (len(hits) > top_k and hits[-1][1] < hits[top_k - 1][1]):
-            return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:top_k]
+        if n_found < limit or limit >= most:
+            return hits
+        if len(hits) > top_k and hits[-1][1] < hits[top_k - 1][1] - margin * max(1.0, abs(hits[top_k - 1][1])):
+            return hits
         limit = min(limit * 2, most)
+
+
+def best(hits: Hits, top_k: int) -> Hits:
+    """The `top_k` best, equal scores by ordinal."""
+    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:top_k]

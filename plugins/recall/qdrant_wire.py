@@ -101,7 +101,7 @@ def _failures() -> tuple[type[Exception], ...]:
     from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ApiException
 
-    return ApiException, QdrantException, RpcError
+    return ApiException, QdrantException, RpcError, json.JSONDecodeError
 
 
 def _reason(error: BaseException, timeout_s: float) -> str:

@@ -13,7 +13,7 @@ from orchestrator.types import Call, Vectors
 
 from .exact_scan import Hits
 from .qdrant_collection import Collection, shown
-from .qdrant_engine import settled
+from .qdrant_engine import best, widened
 from .qdrant_filter import DOC_ID, Filter, ids_as_payload
 from .qdrant_options import ExistingOptions, Options
 from .qdrant_payload import SINCE, UNTIL
@@ -22,8 +22,10 @@ from .qdrant_points import visible
 if TYPE_CHECKING:
     from qdrant_client import models
 
-_MOST = 1000
-"""How many points are asked for at least before ties at the end of a list are taken as they come."""
+
+def most(top_k: int) -> int:
+    """How many points are asked for before ties at the end of a list are taken as they come."""
+    return max(1000, 8 * top_k)
 
 
 class PointQuery:
@@ -83,7 +85,7 @@ class ServerSearch:
 
     def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
         """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
-        return settled(lambda limit: self._query(vector, limit, query_id), top_k, max(_MOST, 8 * top_k))
+        return best(widened(lambda limit: self._query(vector, limit, query_id), top_k, most(top_k)), top_k)
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -125,8 +127,7 @@ class ExistingSearch:
 
     def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
         """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
-        most = max(_MOST, 8 * top_k)
-        return settled(lambda limit: self._query(vector, limit, call, query_id), top_k, most)
+        return best(widened(lambda limit: self._query(vector, limit, call, query_id), top_k, most(top_k)), top_k)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -78,7 +79,7 @@ class QdrantServer:
         self.indexes: dict[str, dict[str, str]] = {}
         self.lock = threading.Lock()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), handler_of(self))
-        self.http.daemon_threads = True
+        self.http.daemon_threads = False  # so that closing waits for slow answers
         self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
 
@@ -160,7 +161,7 @@ class QdrantServer:
 
     def post_points_query(self, name: str, body: Any) -> Any:
         asked = models.QueryRequest.model_validate(body)
-        return self.client.query_points(
+        answer = self.client.query_points(
             name,
             query=asked.query,
             using=asked.using,
@@ -168,6 +169,9 @@ class QdrantServer:
             limit=asked.limit or 10,
             with_payload=asked.with_payload or False,
         )
+        for point in answer.points:  # a server's scores do not change from call to call; local mode's do, a little
+            point.score = round(point.score, 6)
+        return answer
 
 
 def handler_of(server: QdrantServer) -> type[BaseHTTPRequestHandler]:
@@ -185,7 +189,7 @@ def handler_of(server: QdrantServer) -> type[BaseHTTPRequestHandler]:
                 self.connection.close()
                 return
             if how == "slow":
-                time.sleep(1.6)
+                time.sleep(1.2)
             if how.isdigit():
                 self.reply(int(how), {"status": {"error": f"made to fail for key {self.headers.get('api-key')}"}})
             elif how == "lost":  # done, but nobody hears of it
@@ -213,11 +217,12 @@ def handler_of(server: QdrantServer) -> type[BaseHTTPRequestHandler]:
 
         def reply(self, status: int, answer: Any) -> None:
             content = b"<html>a proxy</html>" if answer is None else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # who asked may have gone
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

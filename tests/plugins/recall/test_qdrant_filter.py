@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,7 +104,10 @@ CASES: dict[str, tuple[dict[str, Any], Select]] = {
     "match substring": (must(key="source", match={"substring": "Fact"}), lambda m, i: "Fact" in m["source"]),
     "title": (must(key="title", match={"value": "title 5"}), lambda m, i: i == 5),
     "range": (must(key="rating", range={"gte": 2.5, "lt": 6}), lambda m, i: 2.5 <= m["rating"] < 6),
-    "range of integers": (must(key="year", range={"gt": 2004, "lte": 2012}), lambda m, i: 2004 < m.get("year", 0) <= 2012),
+    "range of integers": (
+        must(key="year", range={"gt": 2004, "lte": 2012}),
+        lambda m, i: 2004 < m.get("year", 0) <= 2012,
+    ),
     "range of times": (
         must(key="published", range={"gte": "2024-03-01", "lt": "2024-07-15T08:30:00+02:00"}),
         lambda m, i: (
@@ -173,7 +175,10 @@ CASES: dict[str, tuple[dict[str, Any], Select]] = {
     "all together": (
         {
             "must": {"key": "rating", "range": {"gte": 1}},
-            "should": [{"must_not": [{"key": "open", "match": {"value": False}}]}, {"key": "year", "range": {"lt": 2003}}],
+            "should": [
+                {"must_not": [{"key": "open", "match": {"value": False}}]},
+                {"key": "year", "range": {"lt": 2003}},
+            ],
             "must_not": [{"has_id": ["d8"]}],
         },
         lambda m, i: m["rating"] >= 1 and (m.get("open") is not False or m.get("year", 9999) < 2003) and i != 8,
@@ -267,9 +272,7 @@ def test_a_checked_filter_is_plain_json() -> None:
         "should": [{"key": "a", "match": {"value": 3}}, {"nested": {"key": "b", "filter": {"must": []}}}][:1],
     }
     assert checked_filter("filter", given) == {
-        "must": [
-            {"key": "t", "range": {"gte": "2024-01-02T00:00:00.000000Z", "lt": "2024-01-03T00:00:00.000000Z"}}
-        ],
+        "must": [{"key": "t", "range": {"gte": "2024-01-02T00:00:00.000000Z", "lt": "2024-01-03T00:00:00.000000Z"}}],
         "should": [{"key": "a", "match": {"value": 3}}],
     }
 
