@@ -137,12 +137,16 @@ class DiskCorpus:
         Raises:
             DataError: an id is not in the corpus.
         """
-        found = self._store.ordinals(doc_ids)
+        found = self.find(doc_ids)
         if (found < 0).any():
             missing = [doc_ids[row] for row in np.flatnonzero(found < 0).tolist()]
             some = ", ".join(f"'{doc_id}'" for doc_id in missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise DataError(f"corpus '{self.name}'", None, f"{len(missing)} of {len(doc_ids)} ids unknown: {some}")
         return found
+
+    def find(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """int64 [n]: the place of each id in the corpus, -1 for an id that it does not hold."""
+        return self._store.ordinals(doc_ids)
 
     def doc_ids(self, ordinals: npt.NDArray[np.int64]) -> list[str]:
         """Ids in the order of `ordinals`."""
@@ -196,7 +200,7 @@ class DiskCorpus:
         return self._skipped + (self._topics.skipped if self._topics else 0)
 
     def _is_known(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-        return self._store.ordinals(doc_ids) >= 0
+        return self.find(doc_ids) >= 0
 
     def close(self) -> None:
         """Let go of the files."""

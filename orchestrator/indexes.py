@@ -58,7 +58,7 @@ def open_index(
         progress: told about the building.
         on_build: told the reason before a build: `missing`, `the corpus changed`, `forced`, `damaged: ...`.
         force: build even when the index is up to date.
-        verify: compare every file with its checksum, not only with its size.
+        verify: compare every file with its checksum, not only with its size; and what lies elsewhere with the corpus.
 
     Raises:
         IndexStateError: `path` holds an index of other settings or something else, or a new index cannot open.
@@ -121,9 +121,17 @@ class _Index:
                 return self.open(built=None)
             on_build(reason)
             with storage.new_generation(self._parent) as directory:
-                self._recall.index(self._corpus, directory, progress)
+                self._builder(anew=reason == "forced")(self._corpus, directory, progress)
                 self._expected.write(directory, self._rewritten_files())
             return self.open(built=reason)
+
+    def _builder(self, anew: bool) -> Callable[[DiskCorpus, Path, Progress], None]:
+        build = self._recall.index
+        return (
+            cast(Callable[[DiskCorpus, Path, Progress], None], getattr(self._recall, "index_anew", build))
+            if anew
+            else build
+        )
 
     def _rewritten_files(self) -> Iterable[str]:
         return cast(Iterable[str], getattr(self._recall, "rewritten_files", ()))
@@ -139,8 +147,12 @@ class _Index:
             return "its settings changed"
         if (found.content_hash, found.n_documents) != (self._expected.content_hash, self._expected.n_documents):
             return "the corpus changed"
-        damage = found.damage(directory, verify)
+        damage = found.damage(directory, verify) or (self._fault_elsewhere(directory) if verify else None)
         return damage and f"damaged: {damage}"
+
+    def _fault_elsewhere(self, directory: Path) -> str | None:
+        check = getattr(self._recall, "verify_index", None)
+        return None if check is None else cast(str | None, check(self._corpus, directory))
 
     def _other_settings(self, differences: list[str]) -> IndexStateError:
         # Never replaced without a word: it may be another pipeline's, and have taken hours.

@@ -77,6 +77,10 @@ class Corpus(Protocol):
         """Short name, as in the configuration."""
 
     @property
+    def key(self) -> str:
+        """Names the corpus in folder names: its name and a hash of where it lies."""
+
+    @property
     def language(self) -> str:
         """ISO 639-1 code declared for the corpus; selects analyzers."""
 
@@ -90,8 +94,14 @@ class Corpus(Protocol):
     def documents(self) -> Iterator[Document]:
         """All documents with text, one at a time, in corpus order."""
 
+    def at(self, ordinals: npt.NDArray[np.int64]) -> list[Document]:
+        """Documents in the order of `ordinals`."""
+
     def doc_ids(self, ordinals: npt.NDArray[np.int64]) -> list[str]:
         """Ids in the order of `ordinals`."""
+
+    def find(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """int64 [n]: the place of each id in the corpus, -1 for an id that it does not hold."""
 
     def vectors(self, embedder: Embed, progress: Progress = no_progress) -> DocumentVectors:
         """The corpus's vectors under `embedder`; missing ones are embedded and kept first."""
@@ -109,7 +119,13 @@ class Recall(Protocol):
 
 @runtime_checkable
 class IndexedRecall(Recall, Protocol):
-    """A recall source that keeps an index of the corpus on disk."""
+    """A recall source that keeps an index of the corpus on disk, or a note there of where it keeps it.
+
+    Two more methods, both optional, are for an index that lies elsewhere:
+    - `verify_index(corpus, directory) -> str | None`: what is wrong with it; called by `orchestrate index verify=true`.
+    - `index_anew(corpus, directory, progress)`: as `index`, trusting nothing that is there already; called in its place
+      by `orchestrate index force=true`.
+    """
 
     def index_settings(self) -> Mapping[str, Json]:
         """What shapes the index, and nothing else: another value means another index. Called after `load()`.

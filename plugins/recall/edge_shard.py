@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import IndexStateError
-from orchestrator.stage import DocumentVectors, Progress
-from orchestrator.types import Vectors
+import numpy as np
 
+from orchestrator.errors import IndexStateError
+from orchestrator.stage import Corpus, DocumentVectors, Progress
+from orchestrator.types import Call, Vectors
+
+from .edge_filter import edge_filter
 from .exact_scan import Hits, Similarity
+from .one_process import Lease, open_once
+from .qdrant_engine import best, widened
+from .qdrant_filter import Filter, ids_as_payload
+from .qdrant_options import Options
+from .qdrant_payload import payload_of, warn_of_hidden
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    import qdrant_edge as edge
     from qdrant_edge import EdgeShard
 
 EDGE_CONFIG = "shard/edge_config.json"
@@ -22,106 +28,105 @@ EDGE_CONFIG = "shard/edge_config.json"
 
 _BATCH = 1024
 
-_open: dict[tuple[int, str], EdgeSearch] = {}
-_mutex = threading.Lock()
 
-
-def build_shard(directory: Path, vectors: DocumentVectors, similarity: Similarity, progress: Progress) -> None:
-    """Make `directory/shard` of `vectors`; a point's id is its row.
+class ShardBuilder:
+    """Makes `directory/shard`; a point's id is its row.
 
     Without a write-ahead log, which takes many times the room of the vectors: the folder becomes visible only when
     it is complete.
+
+    Args:
+        corpus: whose documents they are.
+        options: the vector's name, whether there is payload, and its indexes.
     """
-    import qdrant_edge as edge
 
-    distance = edge.Distance.Cosine if similarity == "cosine" else edge.Distance.Dot
-    parameters = edge.EdgeVectorParams(size=vectors.dim, distance=distance)
-    shard = edge.EdgeShard.create(str(directory / "shard"), edge.EdgeConfig(vectors=parameters, wal_enabled=False))
-    try:
-        for start, block in vectors.blocks(_BATCH):
-            points = [edge.Point(id=start + row, vector=vector) for row, vector in enumerate(block)]
-            shard.update(edge.UpdateOperation.upsert_points(points))
-            progress("insert", start + len(block), len(vectors))
-        shard.flush()
-    finally:
-        shard.close()
-    # The first load replays a journal and removes it (0.9.0); after it the files stay as they are.
-    _load_shard(directory, len(vectors)).close()
+    def __init__(self, corpus: Corpus, options: Options) -> None:
+        self._corpus, self._options = corpus, options
+        self._hidden: set[str] = set()
+
+    def build(self, directory: Path, vectors: DocumentVectors, similarity: Similarity, progress: Progress) -> None:
+        """Write all points, index their payload, and leave the files as every later load leaves them."""
+        import qdrant_edge as edge
+
+        shard = edge.EdgeShard.create(str(directory / "shard"), self._config(vectors.dim, similarity))
+        try:
+            for field, kind in self._options.payload_indexes.items():
+                schema = getattr(edge.PayloadSchemaType, str(kind).capitalize())
+                shard.update(edge.UpdateOperation.create_field_index(field, schema))
+            for start, block in vectors.blocks(_BATCH):
+                shard.update(edge.UpdateOperation.upsert_points(self._points(start, block)))
+                progress("insert", start + len(block), len(vectors))
+            shard.flush()
+        finally:
+            shard.close()
+        # The first load replays a journal and removes it (0.9.0); after it the files stay as they are.
+        _load_shard(directory, len(vectors)).close()
+
+    def _config(self, dim: int, similarity: Similarity) -> edge.EdgeConfig:
+        import qdrant_edge as edge
+
+        distance = edge.Distance.Cosine if similarity == "cosine" else edge.Distance.Dot
+        parameters = edge.EdgeVectorParams(size=dim, distance=distance)
+        name = self._options.vector_name
+        return edge.EdgeConfig(vectors={name: parameters} if name else parameters, wal_enabled=False)
+
+    def _points(self, start: int, block: Vectors) -> list[edge.Point]:
+        import qdrant_edge as edge
+
+        rows = np.arange(start, start + len(block))
+        payloads: list[dict[str, object] | None] = [None] * len(block)
+        if self._options.payload:
+            documents = self._corpus.at(rows)
+            warn_of_hidden(documents, self._hidden)
+            payloads = [payload_of(document, self._options.payload_text) for document in documents]
+        name = self._options.vector_name
+        return [
+            edge.Point(id=int(row), vector={name: vector} if name else vector, payload=payload)
+            for row, vector, payload in zip(rows, block, payloads, strict=True)
+        ]
 
 
-def open_shard(directory: Path, n_points: int) -> EdgeSearch | None:
+def open_shard(directory: Path, n_points: int, vector_name: str = "", only: Filter | None = None) -> EdgeSearch | None:
     """The shard in `directory`, shared by all that open it in this process; None when another process has it.
+
+    Args:
+        directory: of the index.
+        n_points: how many it should hold.
+        vector_name: of the vectors, where they have one.
+        only: search among the points that this filter selects.
 
     Raises:
         IndexStateError: it is damaged or does not hold `n_points`.
     """
-    # The process id is part of the key: after a fork the parent's shard is not the child's to use.
-    key = (os.getpid(), str(directory.resolve()))
-    with _mutex:
-        if key not in _open:
-            lock = _try_lock(directory / "shard.lock")
-            if lock is None:
-                return None
-            _open[key] = _load(key, directory, n_points, lock)
-        _open[key].users += 1
-        return _open[key]
+    lease = open_once(directory / "shard", lambda: _load_shard(directory, n_points))
+    return None if lease is None else EdgeSearch(lease, n_points, vector_name, only)
 
 
 class EdgeSearch:
     """Exact search in an open shard. Safe to use from several threads. Made by `open_shard`."""
 
-    def __init__(self, key: tuple[int, str], shard: EdgeShard, lock: BaseFileLock, n_points: int) -> None:
-        self.users = 0
-        self._key, self._shard, self._lock, self._n_points = key, shard, lock, n_points
+    def __init__(self, lease: Lease[EdgeShard], n_points: int, vector_name: str, only: Filter | None) -> None:
+        self._lease, self._n_points = lease, n_points
+        self._using = vector_name or None
+        self._filter = None if only is None else edge_filter(ids_as_payload(only))
 
-    def nearest(self, vector: Vectors, top_k: int) -> Hits:
-        """The `top_k` points nearest to `vector` (float32 [dim]), best first, equal scores by ordinal.
-
-        Edge returns equal scores in an order of its own, and any of them at the end of its list (0.9.0). So ever
-        more are asked for until the last score is below the one at `top_k`.
-        """
-        limit = top_k + 1
-        hits = self._query(vector, limit)
-        while len(hits) == limit < self._n_points and hits[-1][1] == hits[top_k - 1][1]:
-            limit *= 2
-            hits = self._query(vector, limit)
-        return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:top_k]
+    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` points nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+        return best(widened(lambda limit: self._query(vector, limit), top_k, self._n_points + 1), top_k)
 
     def close(self) -> None:
         """Let go; the last one that does so closes the shard for this process."""
-        with _mutex:
-            self.users -= 1
-            if self.users == 0:
-                _open.pop(self._key, None)
-                self._shard.close()
-                self._lock.release()
+        self._lease.close()
 
-    def _query(self, vector: Vectors, limit: int) -> Hits:
+    def _query(self, vector: Vectors, limit: int) -> tuple[Hits, int]:
         import qdrant_edge as edge
 
-        query = edge.Query.Nearest(vector.tolist())
-        request = edge.QueryRequest(query=query, limit=limit, with_payload=False, with_vector=False)
-        return [(int(point.id), point.score) for point in self._shard.query(request)]
-
-
-def _try_lock(path: Path) -> BaseFileLock | None:
-    from filelock import FileLock, Timeout
-
-    # Not thread-local: whichever thread closes last has to release it.
-    lock = FileLock(path, thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return None
-    return lock
-
-
-def _load(key: tuple[int, str], directory: Path, n_points: int, lock: BaseFileLock) -> EdgeSearch:
-    try:
-        return EdgeSearch(key, _load_shard(directory, n_points), lock, n_points)
-    except BaseException:
-        lock.release()
-        raise
+        query = edge.Query.Nearest(vector.tolist(), using=self._using)
+        request = edge.QueryRequest(
+            query=query, limit=limit, filter=self._filter, with_payload=False, with_vector=False
+        )
+        hits = [(int(point.id), point.score) for point in self._lease.value.query(request)]
+        return hits, len(hits)
 
 
 def _load_shard(directory: Path, n_points: int) -> EdgeShard:

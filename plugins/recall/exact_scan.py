@@ -15,7 +15,7 @@ Hits = list[tuple[int, float]]
 """(ordinal, score), best first, equal scores by ordinal."""
 
 _BLOCK = 8192
-_MARGIN = 1e-5
+MARGIN = 1e-5
 """How far a float32 product may be from the true one, relative to the vectors' lengths, on the safe side."""
 
 
@@ -28,7 +28,7 @@ class ExactScan:
     """
 
     def __init__(self, vectors: DocumentVectors, similarity: Similarity) -> None:
-        self._vectors = vectors
+        self._vectors, self._similarity = vectors, similarity
         self._lengths = _lengths(vectors) if similarity == "cosine" else None
 
     def nearest(self, vector: Vectors, top_k: int) -> Hits:
@@ -42,8 +42,8 @@ class ExactScan:
         if top_k < 1:
             return []
         least = np.partition(rough, -top_k)[-top_k]
-        ordinals = np.flatnonzero(rough >= least - _MARGIN * max(1.0, abs(float(least))))
-        scores = self._precise(vector, ordinals)
+        ordinals = np.flatnonzero(rough >= least - MARGIN * max(1.0, abs(float(least))))
+        scores = precise_scores(self._vectors, self._similarity, vector, ordinals)
         best = np.lexsort((ordinals, -scores))[:top_k]
         return list(zip(ordinals[best].tolist(), scores[best].tolist(), strict=True))
 
@@ -59,14 +59,18 @@ class ExactScan:
             scores /= self._lengths
         return scores
 
-    def _precise(self, vector: Vectors, ordinals: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        rows, query = self._vectors.rows(ordinals).astype(np.float64), vector.astype(np.float64)
-        scores = np.einsum("ij,j->i", rows, query)
-        if self._lengths is not None:
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.sqrt(query @ query)
-            scores = scores / np.maximum(lengths, 1e-24)
-        rounded: npt.NDArray[np.float32] = scores.astype(np.float32)
-        return rounded
+
+def precise_scores(
+    vectors: DocumentVectors, similarity: Similarity, query: Vectors, ordinals: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """float32 [n]: the score of each of `ordinals`, computed in float64: equal vectors get equal scores."""
+    rows, wide = vectors.rows(ordinals).astype(np.float64), query.astype(np.float64)
+    scores = np.einsum("ij,j->i", rows, wide)
+    if similarity == "cosine":
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows)) * np.sqrt(wide @ wide)
+        scores = scores / np.maximum(lengths, 1e-24)
+    rounded: npt.NDArray[np.float32] = scores.astype(np.float32)
+    return rounded
 
 
 def _lengths(vectors: DocumentVectors) -> npt.NDArray[np.float32]:

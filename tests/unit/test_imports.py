@@ -29,6 +29,7 @@ HEAVY = {
     "jieba",
     "ir_measures",
 }
+DENSE = "pipeline.stages.dense.use"
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
 
 
@@ -109,6 +110,15 @@ def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
     [
         (["--help"], set()),
         (["check", "+scenario=large_candidates"], set()),
+        (
+            [
+                "check",
+                "pipeline=dense",
+                f"{DENSE}.url=http://qdrant:6333",
+                f"{DENSE}.filter={{must:[{{has_id:[d1]}}]}}",
+            ],
+            set(),
+        ),
         (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
     ],
 )

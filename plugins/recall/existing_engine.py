@@ -1,0 +1,116 @@
+"""A collection on a server that somebody else made and fills. Nothing is ever written into it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orchestrator import storage
+from orchestrator.errors import IndexStateError
+from orchestrator.stage import Corpus, Json, Progress
+from orchestrator.types import Document
+
+from .qdrant_collection import Collection, shown
+from .qdrant_engine import Search, Space
+from .qdrant_options import ExistingOptions, Options, ServerOptions
+from .qdrant_wire import Wire
+from .server_search import ExistingSearch, doc_id_of, payload_value, unknown_ids
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+_NOTE = "collection.json"
+_SAMPLE = 1000
+
+
+class ExistingEngine:
+    """Searches a collection that is there; the index folder only notes that it was looked at.
+
+    Args:
+        server: where.
+        options: vector name, filter and search parameters.
+        collection: its name.
+        existing: where its documents' ids and texts are.
+    """
+
+    module = "qdrant_client"
+    rewritten_files: tuple[str, ...] = ()
+
+    def __init__(self, server: ServerOptions, options: Options, collection: str, existing: ExistingOptions) -> None:
+        self._wire, self._options, self._existing = Wire(server), options, existing
+        self._collection = Collection(self._wire, collection, options)
+
+    def settings(self, space: Space) -> dict[str, Json]:
+        """Which collection, for which vectors, and where its documents' ids and texts are."""
+        return {
+            "engine": "qdrant-existing",
+            "url": self._wire.server.url,
+            "collection": self._collection.name,
+            **space.settings,
+            "vector_name": self._options.vector_name,
+            "fields": [self._existing.id_field, self._existing.text_field, self._existing.title_field],
+            "on_unknown": self._existing.on_unknown,
+        }
+
+    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+        """Look whether the collection fits embedder and corpus: its vectors, and its first thousand points.
+
+        Raises:
+            IndexStateError: it does not; says what was found and expected.
+        """
+        self._collection.checked(space)
+        fault = self._fault(corpus, itertools.islice(self._points(), _SAMPLE))
+        if fault:
+            raise IndexStateError(fault)
+        storage.write_atomic(directory / _NOTE, json.dumps({"collection": self._collection.name}))
+
+    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+        """Make ready to search.
+
+        Raises:
+            IndexStateError: the collection is gone, or its vectors are not the embedder's.
+            StageError: the server does not answer.
+        """
+        self._collection.checked(space)
+        return ExistingSearch(self._collection, corpus, self._options, self._existing)
+
+    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+        """What is wrong with any point of the collection."""
+        return self._fault(corpus, self._points())
+
+    def _points(self) -> Iterator[models.Record]:
+        fields = (self._existing.id_field, self._existing.text_field, self._existing.title_field)
+        return self._collection.points.all([field for field in fields if field])
+
+    def _fault(self, corpus: Corpus, points: Iterator[models.Record]) -> str | None:
+        """Ids that the corpus does not hold, or texts that it holds otherwise."""
+        unknown: list[str] = []
+        differing: list[str] = []
+        n_points = 0
+        while batch := list(itertools.islice(points, _SAMPLE)):
+            n_points += len(batch)
+            ids = [doc_id_of(point, self._existing, self._collection.where) for point in batch]
+            rows = corpus.find(ids)
+            unknown += [doc_id for doc_id, row in zip(ids, rows.tolist(), strict=True) if row < 0]
+            known = np.flatnonzero(rows >= 0)
+            documents = corpus.at(rows[known])
+            differing += [
+                doc.doc_id for doc, row in zip(documents, known, strict=True) if self._differs(batch[row], doc)
+            ]
+        if unknown and self._existing.on_unknown == "error":
+            return unknown_ids(self._collection, corpus, unknown, n_points)
+        if differing:
+            some = f"{len(differing)} of {n_points} points hold another text than corpus '{corpus.name}'"
+            choices = "choices: the corpus that the collection was made of, text_field"
+            return f"{self._collection.where}: {some}: {shown(differing)}; {choices}"
+        return None
+
+    def _differs(self, point: models.Record, document: Document) -> bool:
+        payload = point.payload or {}
+        pairs = ((self._existing.text_field, document.text), (self._existing.title_field, document.title))
+        return any(field is not None and payload_value(payload, field) != expected for field, expected in pairs)

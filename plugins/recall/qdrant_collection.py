@@ -1,0 +1,197 @@
+"""A collection of ours on a server: made, checked, and its state, which stands in the collection's own metadata."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import IndexStateError
+from orchestrator.stage import Corpus
+
+from .qdrant_engine import Space
+from .qdrant_filter import DOC_ID
+from .qdrant_options import Options
+from .qdrant_payload import SINCE, UNTIL
+from .qdrant_points import Points
+from .qdrant_wire import Wire
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+_METADATA = "rerank_orchestrator"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a collection of ours is.
+
+    Attributes:
+        made: drawn at random when it was made: another one of the same name is another collection.
+        model_id: of the embedder whose vectors it holds.
+        corpus: name of the corpus whose documents they are.
+        generation: the last one that is complete; 0 before the first.
+        format: of the payload.
+    """
+
+    made: str
+    model_id: str
+    corpus: str
+    generation: int = 0
+    format: int = _FORMAT
+
+
+class Collection:
+    """One collection by name, ours or somebody else's.
+
+    Args:
+        wire: the server.
+        name: of the collection.
+        options: the vector's name, payload indexes, graph and quantization.
+    """
+
+    def __init__(self, wire: Wire, name: str, options: Options) -> None:
+        self.wire, self.name, self._options = wire, name, options
+        self.points = Points(wire, name)
+        self.where = f"{wire.server.url}: collection '{name}'"
+
+    def checked(self, space: Space) -> models.CollectionInfo:
+        """What the server says about the collection.
+
+        Raises:
+            IndexStateError: there is none, or its vectors are not the embedder's; says what was found and expected.
+        """
+        if not self.exists():
+            raise IndexStateError(f"{self.where} does not exist; collections: {self._others()}")
+        info = self.wire.read("get collection", lambda client: client.get_collection(self.name))
+        self._refuse_other_vectors(info, space)
+        return info
+
+    def exists(self) -> bool:
+        """Whether the server has a collection, or an alias, of this name."""
+        return self.wire.read("look for the collection", lambda client: client.collection_exists(self.name))
+
+    def state(self, space: Space) -> State | None:
+        """The state; None when there is no collection, or none that we made.
+
+        Raises:
+            IndexStateError: its vectors are not the embedder's.
+        """
+        return _state(self.checked(space)) if self.exists() else None
+
+    def make(self, space: Space, corpus: Corpus) -> State:
+        """The state of the collection, which is made where there is none, and given what it lacks.
+
+        Raises:
+            IndexStateError: there is one that is not ours, or of another model, size, distance or vector name.
+        """
+        if self.exists():
+            self._tune()
+        else:
+            self._create(space, corpus)
+        info = self.checked(space)
+        state = _state(info)
+        if state is None:
+            found = f"{self.where} ({info.points_count} points) has no state of ours: somebody else made it, or another"
+            found += " version of this program, or its server is older than 1.16 and keeps no metadata"
+            raise IndexStateError(f"{found}. Choices: `existing: true` to search it as it is, or another `collection`")
+        self._index_payload(info)
+        return state
+
+    def record(self, state: State) -> None:
+        """Write the state down, and read it back: a server before 1.16 keeps no metadata."""
+        told: dict[str, Any] = {_METADATA: asdict(state)}
+        self.wire.write("record state", lambda client: client.update_collection(self.name, metadata=told))
+        info = self.wire.read("read state", lambda client: client.get_collection(self.name))
+        if _state(info) != state:
+            raise IndexStateError(f"{self.where} did not keep its state; expected a Qdrant server of 1.16 or later")
+
+    def _create(self, space: Space, corpus: Corpus) -> None:
+        from qdrant_client import models
+
+        name = self._options.vector_name
+        parameters = models.VectorParams(size=space.embedder.dim, distance=models.Distance(space.distance))
+        state = State(secrets.token_hex(8), space.embedder.model_id, corpus.name)
+        # Once: had a lost answer made it, the second attempt would fail. The next build finds it.
+        self.wire.read(
+            "create collection",
+            lambda client: client.create_collection(
+                self.name,
+                vectors_config={name: parameters} if name else parameters,
+                metadata={_METADATA: asdict(state)},
+                **self._tuning(),
+            ),
+        )
+
+    def _tune(self) -> None:
+        """Give a collection that is there the graph and quantization asked for; equal ones change nothing."""
+        tuning = self._tuning()
+        if tuning:
+            self.wire.write("update collection", lambda client: client.update_collection(self.name, **tuning))
+
+    def _tuning(self) -> dict[str, Any]:
+        from pydantic import TypeAdapter
+        from qdrant_client import models
+
+        tuning: dict[str, Any] = {}
+        if self._options.hnsw is not None:
+            tuning["hnsw_config"] = models.HnswConfigDiff.model_validate(self._options.hnsw)
+        if self._options.quantization is not None:
+            kind: TypeAdapter[Any] = TypeAdapter(models.QuantizationConfig)
+            tuning["quantization_config"] = kind.validate_python(self._options.quantization)
+        return tuning
+
+    def _index_payload(self, info: models.CollectionInfo) -> None:
+        """Payload indexes before the points: only then does the graph get links for filtered search."""
+        from qdrant_client import models
+
+        wanted = {DOC_ID: "keyword", SINCE: "integer", UNTIL: "integer", **self._options.payload_indexes}
+        for field in sorted(wanted.keys() - info.payload_schema.keys()):
+            kind = models.PayloadSchemaType(wanted[field])
+            send = partial(_index_field, collection=self.name, field=field, kind=kind)
+            self.wire.write(f"index payload field '{field}'", send)
+
+    def _refuse_other_vectors(self, info: models.CollectionInfo, space: Space) -> None:
+        held = info.config.params.vectors
+        found = held if isinstance(held, dict) else {} if held is None else {"": held}
+        wanted = self._options.vector_name
+        mine = found.get(wanted)
+        size, distance = space.embedder.dim, space.distance
+        if mine is None or (mine.size, mine.distance.value) != (size, distance) or mine.multivector_config:
+            kept = ", ".join(f"{_called(name)} {_described(params)}" for name, params in found.items()) or "no vectors"
+            expected = f"expected {_called(wanted)} of {size}, {distance}, as the embedder's"
+            raise IndexStateError(
+                f"{self.where} has {kept}; {expected}. Choices: vector_name, collection, the embedder"
+            )
+
+    def _others(self) -> str:
+        held = self.wire.read("list collections", lambda client: client.get_collections()).collections
+        return ", ".join(sorted(description.name for description in held)[:20]) or "none"
+
+
+def _index_field(client: QdrantClient, collection: str, field: str, kind: models.PayloadSchemaType) -> object:
+    return client.create_payload_index(collection, field, kind, wait=True)
+
+
+def _state(info: models.CollectionInfo) -> State | None:
+    told: Any = (info.config.metadata or {}).get(_METADATA)
+    try:
+        state = State(**told)
+    except TypeError:
+        return None
+    return state if state.format == _FORMAT else None
+
+
+def _called(name: str) -> str:
+    return f"vector '{name}'" if name else "an unnamed vector"
+
+
+def _described(params: models.VectorParams) -> str:
+    return f"of {params.size}, {params.distance.value}" + (", several a point" if params.multivector_config else "")
+
+
+def shown(names: list[str], most: int = 3) -> str:
+    """`'a', 'b', 'c', ...`: the first of many names."""
+    return ", ".join(f"'{name}'" for name in names[:most]) + (", ..." if len(names) > most else "")

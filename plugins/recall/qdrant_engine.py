@@ -1,0 +1,96 @@
+"""What the Qdrant recall asks of an engine, and the search loop that all engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.stage import Corpus, Embed, Json, Progress
+from orchestrator.types import Call, Vectors
+
+from .exact_scan import Hits, Similarity
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What vectors an index holds, known once the embedder is loaded.
+
+    Attributes:
+        embedder: the model that makes them.
+        similarity: how they are compared.
+    """
+
+    embedder: Embed
+    similarity: Similarity
+
+    @property
+    def distance(self) -> str:
+        """Qdrant's name of the similarity."""
+        return "Cosine" if self.similarity == "cosine" else "Dot"
+
+    @property
+    def settings(self) -> dict[str, Json]:
+        """Model, dimension and distance, as every engine's settings have them."""
+        return {"model_id": self.embedder.model_id, "dim": self.embedder.dim, "distance": self.similarity}
+
+
+class Search(Protocol):
+    """An index ready to be searched. Safe to use from several threads."""
+
+    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+class Engine(Protocol):
+    """Keeps vectors and searches them."""
+
+    module: str
+    rewritten_files: tuple[str, ...]
+
+    def settings(self, space: Space) -> dict[str, Json]:
+        """What shapes the index."""
+
+    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+        """Build the index; `directory` is empty. `anew`: trust nothing that is there already."""
+
+    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+        """Make the index in `directory` ready.
+
+        Raises:
+            IndexStateError: it is damaged.
+        """
+
+    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+        """What is wrong outside `directory`, whose files the core checks; None when nothing is."""
+
+
+def widened(ask: Callable[[int], tuple[Hits, int]], top_k: int, most: int, margin: float = 0.0) -> Hits:
+    """What `ask` finds when it is asked for enough: the `top_k` best, and all that may tie with the last of them.
+
+    Qdrant returns equal scores in an order of its own, and any of them at the end of its list. So ever more are
+    asked for until the last score is below the one at `top_k`.
+
+    Args:
+        ask: for a limit, the hits that count, best first, and how many came in all.
+        top_k: how many are wanted.
+        most: the largest limit.
+        margin: scores no further apart than this, relative to their size, may be equal.
+    """
+    limit = top_k + 1
+    while True:
+        hits, n_found = ask(limit)
+        if n_found < limit or limit >= most:
+            return hits
+        if len(hits) > top_k and hits[-1][1] < hits[top_k - 1][1] - margin * max(1.0, abs(hits[top_k - 1][1])):
+            return hits
+        limit = min(limit * 2, most)
+
+
+def best(hits: Hits, top_k: int) -> Hits:
+    """The `top_k` best, equal scores by ordinal."""
+    return sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:top_k]

@@ -1,0 +1,184 @@
+"""Searches of a collection on a server: one of ours, or one that somebody else made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from orchestrator.errors import StageError
+from orchestrator.stage import Corpus
+from orchestrator.types import Call, Vectors
+
+from .exact_scan import Hits
+from .qdrant_collection import Collection, shown
+from .qdrant_engine import best, widened
+from .qdrant_filter import DOC_ID, Filter, ids_as_payload
+from .qdrant_options import ExistingOptions, Options
+from .qdrant_payload import SINCE, UNTIL
+from .qdrant_points import visible
+
+if TYPE_CHECKING:
+    from qdrant_client import models
+
+
+def most(top_k: int) -> int:
+    """How many points are asked for before ties at the end of a list are taken as they come."""
+    return max(1000, 8 * top_k)
+
+
+class PointQuery:
+    """The points of one collection nearest to a vector.
+
+    Args:
+        collection: on a server.
+        options: the vector's name and the search parameters.
+        fields: payload fields to bring along.
+    """
+
+    def __init__(self, collection: Collection, options: Options, fields: list[str]) -> None:
+        from qdrant_client import models
+
+        self._collection, self._fields = collection, fields
+        self._using = options.vector_name or None
+        self._parameters = None if options.search is None else models.SearchParams.model_validate(options.search)
+
+    def __call__(self, vector: Vectors, limit: int, only: Filter | None, query_id: str) -> list[models.ScoredPoint]:
+        """At most `limit` points that `only` selects, best first.
+
+        Raises:
+            StageError: the server does not answer, or with an error.
+        """
+        from qdrant_client import models
+
+        found = self._collection.wire.read(
+            "query points",
+            lambda client: client.query_points(
+                self._collection.name,
+                query=vector.tolist(),
+                using=self._using,
+                query_filter=None if only is None else models.Filter.model_validate(only),
+                search_params=self._parameters,
+                limit=limit,
+                with_payload=self._fields or False,
+            ),
+            query_id,
+        )
+        return found.points
+
+
+class ServerSearch:
+    """Searches one generation of a collection of ours. Safe to use from several threads.
+
+    Args:
+        collection: on a server.
+        generation: the one to look at.
+        corpus: whose documents it holds.
+        options: filter and search parameters.
+    """
+
+    def __init__(self, collection: Collection, generation: int, corpus: Corpus, options: Options) -> None:
+        self._collection, self._generation, self._corpus = collection, generation, corpus
+        self._ask = PointQuery(collection, options, [DOC_ID, SINCE, UNTIL])
+        self._filter = None if options.filter is None else ids_as_payload(options.filter)
+
+    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+        return best(widened(lambda limit: self._query(vector, limit, query_id), top_k, most(top_k)), top_k)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._collection.wire.close()
+
+    def _query(self, vector: Vectors, limit: int, query_id: str) -> tuple[Hits, int]:
+        points = self._ask(vector, limit, self._filter, query_id)
+        if not all(is_visible(point.payload or {}, self._generation) for point in points):
+            # An update is under way, or was. Not filtered by generation before: that costs every query a little.
+            points = self._ask(vector, limit, self._of_generation(), query_id)
+        ids = [str((point.payload or {})[DOC_ID]) for point in points]
+        rows = self._corpus.find(ids).tolist()
+        unknown = [doc_id for doc_id, row in zip(ids, rows, strict=True) if row < 0]
+        if unknown:
+            raise StageError("qdrant", query_id, unknown_ids(self._collection, self._corpus, unknown, len(ids)))
+        return [(row, point.score) for row, point in zip(rows, points, strict=True)], len(points)
+
+    def _of_generation(self) -> Filter:
+        mine = visible(self._generation)
+        return mine if self._filter is None else {"must": [self._filter, mine]}
+
+
+class ExistingSearch:
+    """Searches a collection that somebody else made. Safe to use from several threads.
+
+    A document with several points, as chunks are, counts once, with its best.
+
+    Args:
+        collection: on a server.
+        corpus: that holds its documents.
+        options: filter and search parameters.
+        existing: where the document's id is, and what an unknown one does.
+    """
+
+    def __init__(self, collection: Collection, corpus: Corpus, options: Options, existing: ExistingOptions) -> None:
+        self._collection, self._corpus, self._existing = collection, corpus, existing
+        self._ask = PointQuery(collection, options, [existing.id_field] if existing.id_field else [])
+        self._filter = options.filter
+
+    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+        return best(widened(lambda limit: self._query(vector, limit, call, query_id), top_k, most(top_k)), top_k)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._collection.wire.close()
+
+    def _query(self, vector: Vectors, limit: int, call: Call, query_id: str) -> tuple[Hits, int]:
+        points = self._ask(vector, limit, self._filter, query_id)
+        scores: dict[str, float] = {}
+        for point in points:
+            scores.setdefault(doc_id_of(point, self._existing, self._collection.where), point.score)
+        known = self._corpus.find(list(scores))
+        unknown = [doc_id for doc_id, row in zip(scores, known.tolist(), strict=True) if row < 0]
+        if unknown and self._existing.on_unknown == "error":
+            raise StageError("qdrant", query_id, unknown_ids(self._collection, self._corpus, unknown, len(scores)))
+        if unknown:
+            call.note(f"left out {len(unknown)} of {len(scores)} hits that the corpus does not hold")
+        rows = np.flatnonzero(known >= 0)
+        values = list(scores.values())
+        return [(int(known[row]), values[row]) for row in rows.tolist()], len(points)
+
+
+def is_visible(payload: Mapping[str, Any], generation: int) -> bool:
+    """Whether a point with this payload belongs to a generation: `visible` without a server."""
+    since, until = payload.get(SINCE), payload.get(UNTIL)
+    return since is not None and since <= generation and (until is None or until > generation)
+
+
+def doc_id_of(point: models.ScoredPoint | models.Record, existing: ExistingOptions, where: str) -> str:
+    """The document's id of a point in somebody else's collection.
+
+    Raises:
+        StageError: its payload has no such field.
+    """
+    if existing.id_field is None:
+        return str(point.id)
+    value = payload_value(point.payload or {}, existing.id_field)
+    if not isinstance(value, str | int):
+        raise StageError("qdrant", None, f"{where}: point {point.id} has no id in payload field '{existing.id_field}'")
+    return str(value)
+
+
+def payload_value(payload: Mapping[str, Any], field: str) -> object:
+    """`payload["a"]["b"]` for the field `a.b`, as Qdrant writes paths."""
+    value: Any = payload
+    for part in field.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def unknown_ids(collection: Collection, corpus: Corpus, unknown: list[str], of: int) -> str:
+    """Says how many ids a corpus does not hold, and what can be done."""
+    found = f"{collection.where}: {len(unknown)} of {of} ids are not in corpus '{corpus.name}': {shown(unknown)}"
+    expected = "expected all: the text of a result comes from the corpus"
+    return f"{found}; {expected}. Choices: the corpus of the collection, id_field, filter, or on_unknown: skip"
