@@ -29,7 +29,7 @@ HEAVY = {
     "jieba",
     "ir_measures",
 }
-HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
+HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
