@@ -49,14 +49,15 @@ def run(words: list[str]) -> int:
 def _run_hydra(words: list[str], full_errors: bool) -> int:
     import hydra
 
-    from orchestrator import schema, sweep
+    from orchestrator import schema, searchpath, sweep
     from orchestrator.sweeper import keep_going
     from orchestrator.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
 
     schema.register()
+    searchpath.register()
     sweep.forget()
     task = sweep.Task(full_errors)
-    verbs = find_verbs(_config_dirs(words))
+    verbs = find_verbs([*_config_dirs(words), *(configs.folder for configs in searchpath.installed_configs())])
     if "COMP_LINE" in os.environ:
         os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)
     with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:

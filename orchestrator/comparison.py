@@ -56,13 +56,15 @@ class Comparison:
         return found
 
     def table(self) -> str:
-        """One row a job, plain text; `*` marks the best of a column, a failed job has its reason in place of figures."""
+        """One row a job, `*` marks the best of a column; a failed job has its reason in place of figures."""
         best = self.best()
         shown = [name for name in self._columns() if name in self._shown()]
         head = [*self.swept.values()], [f"{name} " for name in shown]
         rows = [self._row(outcome, shown, best) for outcome in self.outcomes]
         widths = [max(map(cell_len, column)) for column in zip(head[0], *(row[0] for row in rows), strict=True)]
-        figures = [max(map(cell_len, column)) for column in zip(head[1], *(row[1] for row in rows if row[1]), strict=True)]
+        figures = [
+            max(map(cell_len, column)) for column in zip(head[1], *(row[1] for row in rows if row[1]), strict=True)
+        ]
         lines = [_line("job", *head, widths, figures)]
         lines.append("─" * cell_len(lines[0]))
         for outcome, (values, cells) in zip(self.outcomes, rows, strict=True):
@@ -86,7 +88,7 @@ class Comparison:
             status = "failed" if outcome.failure else "done"
             row = [outcome.job.num, *(values.get(key, "") for key in self.swept), status]
             row += [figures.get(name, "") for name in columns]
-            row += [outcome.figures.get("n_queries", ""), outcome.seconds, outcome.folder]  # type: ignore[list-item]
+            row += [outcome.figures.get("n_queries", ""), outcome.seconds, outcome.folder]
             writer.writerow([*row, outcome.failure.reason if outcome.failure else ""])
         return text.getvalue()
 

@@ -79,7 +79,7 @@ class Task:
         token = current_job.set(job)
         try:
             value = _run_verb(cfg)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the other jobs run
             end_job(sweep, folder, job, time.perf_counter() - started, failure_of(error), cfg.format.name)
             if self.full_errors:
                 sys.excepthook(type(error), error, error.__traceback__)
@@ -102,10 +102,10 @@ class _Sweep:
 _started: list[_Sweep] = []
 
 
-class RememberSweep(Callback):  # type: ignore[misc]
+class RememberSweep(Callback):
     """Lets the command line know where a sweep keeps its jobs, whoever runs them."""
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Called by Hydra before any sweeper."""
         folder = Path(config.hydra.sweep.dir).absolute()
         _started.append(_Sweep(folder, config.task.verb, config.format.name))
@@ -129,8 +129,10 @@ def conclude(*, interrupted: bool = False) -> int:
         return 0
     sweep = _started[0]
     outcomes, plan = read_outcomes(sweep.folder), read_plan(sweep.folder)
+    if not outcomes:
+        return 0
     failed = [outcome.failure for outcome in outcomes if outcome.failure]
-    if outcomes and (sweep.verb == "evaluate" or any(outcome.figures for outcome in outcomes)):
+    if sweep.verb == "evaluate" or any(outcome.figures for outcome in outcomes):
         _show(sweep, Comparison.of(outcomes, plan))
     if sweep.verb not in NO_FOLDER or failed or interrupted:
         planned = f" of {len(plan)}" if plan else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,14 +21,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator import log
-from orchestrator.failure import Failure, failure_of
+from orchestrator.failure import failure_of
 from orchestrator.jobs import Job, write_plan
 from orchestrator.sweep import end_job
 
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-class KeepGoingSweeper(Sweeper):  # type: ignore[misc]
+class KeepGoingSweeper(Sweeper):
     """Hydra's basic sweeper, in which a job that fails or does not even compose stops none of the others.
 
     Args:
@@ -46,9 +47,9 @@ class KeepGoingSweeper(Sweeper):  # type: ignore[misc]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Called by Hydra before `sweep`."""
-        self.hydra_context = hydra_context
-        self.config = config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self._loader = hydra_context.config_loader
+        self._config = config
+        self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -61,39 +62,60 @@ class KeepGoingSweeper(Sweeper):  # type: ignore[misc]
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         words = [f"{key}={value}" for key, value in self._params.items()] + arguments + [*self.every_job]
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parser = OverridesParser.create(config_loader=self._loader)
         (product,) = BasicSweeper.split_arguments(parser.parse_overrides(words), None)
         jobs = [Job(num, tuple(overrides)) for num, overrides in enumerate(product)]
-        problems = self._problems(jobs)
-        sweep = Path(self.config.hydra.sweep.dir).absolute()
+        self._refuse_what_fails_everywhere(jobs)
+        sweep = Path(self._config.hydra.sweep.dir).absolute()
         write_plan(sweep, jobs)
-        OmegaConf.save(self.config, sweep / "multirun.yaml")
-        parts = _runs(jobs, problems, self._max_batch_size or len(jobs))
-        return [done for part in parts for done in self._launch(sweep, part, problems)]
+        OmegaConf.save(self._config, sweep / "multirun.yaml")
+        log.configure(self._config.log.level.name, json=self._config.log.json)
+        if type(self._launcher).__name__ == "BasicLauncher":
+            return [done for job in jobs for done in self._launch_one(sweep, job)]
+        size = self._max_batch_size or len(jobs)
+        batches = [jobs[start : start + size] for start in range(0, len(jobs), size)]
+        return [done for batch in batches for done in self._launch_many(sweep, batch)]
 
-    def _problems(self, jobs: Sequence[Job]) -> dict[int, Failure]:
-        """Number -> why it does not compose."""
-        found: dict[int, Failure] = {}
-        errors: list[Exception] = []
-        for job in jobs:
-            try:
-                self.hydra_context.config_loader.load_sweep_config(self.config, list(job.overrides))
-            except (HydraException, OmegaConfBaseException) as error:
-                found[job.num] = failure_of(error)
-                errors.append(error)
-        if len(found) == len(jobs) and len({failure.message for failure in found.values()}) == 1:
+    def _refuse_what_fails_everywhere(self, jobs: Sequence[Job]) -> None:
+        """Say once what is wrong with every job; where the first one composes, the others need not be looked at."""
+        if self._problem(jobs[0]) is None:
+            return
+        errors = [self._problem(job) for job in jobs]
+        reasons = {failure_of(error).reason if error else None for error in errors}
+        if len(reasons) == 1 and errors[0] is not None:
             raise errors[0]
-        return found
 
-    def _launch(self, sweep: Path, part: Sequence[Job], problems: dict[int, Failure]) -> Sequence[Any]:
-        first = part[0]
-        if first.num not in problems:
-            launched: Sequence[Any] = self.launcher.launch([job.overrides for job in part], initial_job_idx=first.num)
-            return launched
-        log.configure(self.config.log.level.name, json=self.config.log.json)
-        for job in part:
-            end_job(sweep, sweep / str(job.num), job, 0.0, problems[job.num], self.config.format.name)
-        return []
+    def _problem(self, job: Job) -> Exception | None:
+        """Why a job does not compose."""
+        try:
+            self._loader.load_sweep_config(self._config, list(job.overrides))
+        except (HydraException, OmegaConfBaseException) as error:
+            return error
+        return None
+
+    def _launch_one(self, sweep: Path, job: Job) -> Sequence[Any]:
+        """In this process; the launcher composes first, and what a verb raises it keeps to itself."""
+        try:
+            launched: Sequence[Any] = self._launcher.launch([job.overrides], initial_job_idx=job.num)
+        except (HydraException, OmegaConfBaseException) as error:
+            self._fail(sweep, job, error)
+            return []
+        return launched
+
+    def _launch_many(self, sweep: Path, batch: Sequence[Job]) -> Iterator[Any]:
+        """Side by side, but for those that do not compose: a launcher would give up all of them."""
+        problems = {job.num: self._problem(job) for job in batch}
+        for failed, part in groupby(batch, lambda job: problems[job.num] is not None):
+            jobs = list(part)  # neighbours, so that a job's number is its place
+            if failed:
+                for job in jobs:
+                    self._fail(sweep, job, problems[job.num])
+            else:
+                yield from self._launcher.launch([job.overrides for job in jobs], initial_job_idx=jobs[0].num)
+
+    def _fail(self, sweep: Path, job: Job, error: Exception | None) -> None:
+        assert error is not None
+        end_job(sweep, sweep / str(job.num), job, 0.0, failure_of(error), self._config.format.name)
 
 
 @contextmanager
@@ -101,7 +123,7 @@ def keep_going(every_job: Sequence[str] = ()) -> Iterator[None]:
     """Hydra's basic sweeper is a KeepGoingSweeper inside; outside, and for other applications, it is as it was.
 
     Hydra takes a sweeper only from modules called hydra_plugins.*, which every Hydra application of an environment
-    imports; so the class takes the place of the basic one, and `hydra/sweeper=basic` and its options stay what they are.
+    imports; so the class takes the place of the basic one, and `hydra/sweeper=basic` stays what it is, options and all.
 
     Args:
         every_job: overrides that Hydra has not been given: the sweeper adds them to each job.
@@ -114,15 +136,3 @@ def keep_going(every_job: Sequence[str] = ()) -> Iterator[None]:
         yield
     finally:
         known[_BASIC] = basic
-
-
-def _runs(jobs: Sequence[Job], problems: dict[int, Failure], size: int) -> Iterator[Sequence[Job]]:
-    """Neighbouring jobs of one batch that all compose, or that all do not: so a job's number is its place."""
-    part: list[Job] = []
-    for job in jobs:
-        if part and (job.num % size == 0 or (job.num in problems) != (part[0].num in problems)):
-            yield part
-            part = []
-        part.append(job)
-    if part:
-        yield part

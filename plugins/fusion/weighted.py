@@ -51,7 +51,8 @@ class WeightedFusion:
         if normalise not in _NORMALISE:
             choices = ", ".join(_NORMALISE)
             raise ConfigError(
-                "normalise", f"found {normalise!r}; expected one of: {choices}.{did_you_mean(str(normalise), _NORMALISE)}"
+                "normalise",
+                f"found {normalise!r}; expected one of: {choices}.{did_you_mean(str(normalise), _NORMALISE)}",
             )
         self.normalise = normalise
         self._normalised, self._floor = _NORMALISE[normalise]

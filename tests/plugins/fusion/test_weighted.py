@@ -78,7 +78,8 @@ def test_equal_scores_share_their_ranks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("normalise", "middle", "floor"), [("min_max", 0.5, 0), ("rank", 0.5, 0), ("distribution", 0.5, 0), ("z_score", 0, -3)]
+    ("normalise", "middle", "floor"),
+    [("min_max", 0.5, 0), ("rank", 0.5, 0), ("distribution", 0.5, 0), ("z_score", 0, -3)],
 )
 def test_a_lone_or_constant_list_counts_as_the_middle_above_what_is_missing(
     normalise: str, middle: float, floor: float
@@ -145,10 +146,13 @@ class Source:
     [
         (
             WeightedFusion("none"),
-            r"^pipeline\.stages\.fused\.use\.normalise: 'none' cannot mix .*: bm25 \(bm25\), dense \(cosine\); choices:",
+            r"^pipeline\.stages\.fused\.use\.normalise: 'none' cannot mix .*: bm25 \(bm25\), dense \(cosine\); choi",
         ),
         (WeightedFusion(weights={"dens": 2}), r"^pipeline\.stages\.fused\.use\.weights\.dens: .*Did you mean 'dense'"),
-        (WeightedFusion(weights={"bm25": 0, "dense": 0}), r"^pipeline\.stages\.fused\.use\.weights: all inputs weigh 0"),
+        (
+            WeightedFusion(weights={"bm25": 0, "dense": 0}),
+            r"^pipeline\.stages\.fused\.use\.weights: all inputs weigh 0",
+        ),
     ],
 )
 def test_what_cannot_be_fused_is_refused_before_anything_runs(fusion: WeightedFusion, message: str) -> None:
