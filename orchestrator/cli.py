@@ -1,6 +1,7 @@
 """The command `orchestrate`. It turns words into a Hydra run, and every failure into one clean message.
 
-Exit codes: 0; 2 for a configuration error, Hydra's own included; 1 for a run that failed; 130 for Ctrl-C.
+Exit codes: 0; 2 for a configuration error, Hydra's own included; 1 for a run that failed; 130 for Ctrl-C. A sweep in
+which a job failed: 1, or 2 when every job failed by its configuration.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ Sweepers and launchers, Hydra's and others, work as they are: all they share wit
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 COMPARISON_FILE = "comparison.csv"
-_WARM_MODELS = 3  # an embedder and two rerankers: what one pipeline of this package loads at most
+_WARM_MODELS = 3  # an embedder and two rerankers: the longest of the shipped pipelines
 _LEGEND = "* best of its column; measures of the uncut ranking, 'served' ones of what a job hands out"
 _logger = log.get_logger()
 
@@ -79,6 +80,9 @@ class Task:
         token = current_job.set(job)
         try:
             value = _run_verb(cfg)
+        except BrokenPipeError:  # whoever read has seen enough: no other job is wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
         except Exception as error:  # noqa: BLE001 - whatever it was, the other jobs run
             end_job(sweep, folder, job, time.perf_counter() - started, failure_of(error), cfg.format.name)
             if self.full_errors:

@@ -196,3 +196,14 @@ def test_ctrl_c_keeps_and_shows_what_is_done(corpus: Path, tmp_path: Path) -> No
     assert "bm25.top_k" in out
     assert f"{len(rows)} of 499" in err
     assert "interrupted" in err
+
+
+@pytest.mark.slow
+def test_jobs_may_run_side_by_side(sweep: Callable) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="pip install hydra-joblib-launcher")
+    done = sweep(
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "pipeline=bm25,nope,bm25", "corpus.max_queries=1,2"
+    )
+    assert done.code == 1, done.err
+    assert [line["status"] for line in kept()] == ["done", "done", "failed", "failed", "done", "done"]
+    assert "6 of 6" in done.err
