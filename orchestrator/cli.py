@@ -1,6 +1,7 @@
 """The command `orchestrate`. It turns words into a Hydra run, and every failure into one clean message.
 
-Exit codes: 0; 2 for a configuration error, Hydra's own included; 1 for a run that failed; 130 for Ctrl-C.
+Exit codes: 0; 2 for a configuration error, Hydra's own included; 1 for a run that failed; 130 for Ctrl-C. A sweep in
+which a job failed: 1, or 2 when every job failed by its configuration.
 """
 
 from __future__ import annotations
@@ -11,14 +12,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.failure import CONFIG_ERROR, failure_of
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-CONFIG_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
+INTERRUPTED = 130
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -32,7 +29,7 @@ def run(words: list[str]) -> int:
     # Without it Hydra prints its own shortened trace and exits with 1 whatever went wrong.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        _run_hydra(words)
+        return _run_hydra(words, asked == "1")
     except KeyboardInterrupt:
         _complain("interrupted; indexes on disk are as they were before")
         return INTERRUPTED
@@ -40,7 +37,7 @@ def run(words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else CONFIG_ERROR
+        return (stop.code or 0) if isinstance(stop.code, int | None) else CONFIG_ERROR
     except Exception as error:
         if asked == "1":
             raise
@@ -48,42 +45,35 @@ def run(words: list[str]) -> int:
     finally:
         os.environ.pop("HYDRA_FULL_ERROR", None)
         os.environ.update({} if asked is None else {"HYDRA_FULL_ERROR": asked})
-    return 0
 
 
-def _run_hydra(words: list[str]) -> None:
+def _run_hydra(words: list[str], full_errors: bool) -> int:
     import hydra
 
-    from orchestrator import schema
-    from orchestrator.words import find_verbs, rewrite, rewrite_completion
+    from orchestrator import schema, searchpath, sweep
+    from orchestrator.sweeper import keep_going
+    from orchestrator.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
 
     schema.register()
-    failed: list[OrchestratorError] = []
-
-    def task(cfg: DictConfig) -> float | None:
-        try:
-            return _task(cfg)
-        except OrchestratorError as error:
-            if not _is_single_run():
-                raise
-            failed.append(error)  # raised here, Hydra would put a line of its own before our message
-            return None
-
-    verbs = find_verbs(_config_dirs(words))
+    searchpath.register()
+    sweep.forget()
+    task = sweep.Task(full_errors)
+    verbs = find_verbs([*_config_dirs(words), *(configs.folder for configs in searchpath.installed_configs())])
     if "COMP_LINE" in os.environ:
         os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)
     with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:
-        sys.argv = [sys.argv[0], *rewrite(words, verbs, scratch)]
-        hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")(task)()
-    if failed:
-        raise failed[0]
-
-
-def _is_single_run() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return bool(HydraConfig.get().mode == RunMode.RUN)
+        now, late = for_jobs_only(rewrite(words, verbs, scratch))
+        sys.argv = [sys.argv[0], *now]
+        try:
+            with keep_going(late):
+                hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")(task)()
+        except BaseException as error:
+            sweep.conclude(interrupted=isinstance(error, KeyboardInterrupt))
+            raise
+        code = sweep.conclude()
+    if task.failed:
+        raise task.failed[0]
+    return code
 
 
 def _config_dirs(words: Sequence[str]) -> list[Path]:
@@ -92,61 +82,11 @@ def _config_dirs(words: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in found]
 
 
-def _task(cfg: DictConfig) -> float | None:
-    from hydra.core.hydra_config import HydraConfig
-
-    from orchestrator import log
-    from orchestrator.tasks import run_task
-    from orchestrator.words import NO_FOLDER
-
-    log.configure(cfg.log.level.name, json=cfg.log.json)
-    output = None if cfg.task.verb in NO_FOLDER else Path(HydraConfig.get().runtime.output_dir)
-    return run_task(cfg, output)
-
-
 def _explain(error: Exception) -> int:
     """Say on stderr what went wrong; returns the exit code."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, ConfigError):
-        _complain(str(error))
-        return CONFIG_ERROR
-    if isinstance(error, OrchestratorError):
-        _complain(str(error))
-        return RUN_ERROR
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        _complain(_hydra_message(error))
-        return CONFIG_ERROR
-    _complain(f"{type(error).__name__}: {error}\nThis looks like a bug; HYDRA_FULL_ERROR=1 shows where it happened.")
-    return RUN_ERROR
-
-
-def _hydra_message(error: Exception) -> str:
-    """Hydra's message, with the keys that were possible where an unknown one was given."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    from orchestrator.errors import did_you_mean
-
-    message = str(error)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return message
-    detail = str(cause).splitlines()[0]
-    lines = [message] if detail in message else [message, detail]
-    keys = [str(key) for key in cause.parent_node] if _has_keys(cause) else []
-    if keys and cause.key is not None and str(cause.key) not in keys:
-        lines.append(f"choices at that place: {', '.join(keys)}.{did_you_mean(str(cause.key), keys)}")
-    return "\n".join(lines)
-
-
-def _has_keys(error: object) -> bool:
-    from omegaconf import DictConfig
-
-    node = getattr(error, "parent_node", None)
-    return isinstance(node, DictConfig) and not node._is_none() and not node._is_missing()
+    failure = failure_of(error)
+    _complain(failure.message)
+    return failure.exit_code
 
 
 def _complain(message: str) -> None:

@@ -172,12 +172,19 @@ def _check_inputs(node: Node, nodes: Mapping[str, Node]) -> None:
     if node.kind == "rerank" and len(node.inputs) != 1:
         found = f"reads {', '.join(node.inputs)}" if node.inputs else "is the first stage and reads nothing"
         raise PipelineError(path, f"a rerank reads exactly one stage; this one {found}. Merge lists with a fusion")
-    check = getattr(node.stage, "check_inputs", None)
-    if check is not None:
-        try:
-            check(node.inputs)
-        except ConfigError as error:
-            raise PipelineError(f"{node.path}.use.{error.path}", error.detail) from None
+    _ask(node, "check_inputs", node.inputs)
+    _ask(node, "check_score_kinds", {name: nodes[name].stage.score_kind for name in node.inputs})
+
+
+def _ask(node: Node, check: str, inputs: object) -> None:
+    """Let the stage refuse its inputs; the path of what it says continues the node's."""
+    method = getattr(node.stage, check, None)
+    if method is None:
+        return
+    try:
+        method(inputs)
+    except ConfigError as error:
+        raise PipelineError(f"{node.path}.use.{error.path}", error.detail) from None
 
 
 def _order(nodes: Mapping[str, Node]) -> list[str]:

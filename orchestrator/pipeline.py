@@ -73,9 +73,10 @@ class Pipeline:
         """
         from hydra import compose, initialize_config_module
 
-        from orchestrator import schema
+        from orchestrator import schema, searchpath
 
         schema.register()
+        searchpath.register()
         extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
         with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
             return cls.from_config(compose("config", overrides=[*extra, *overrides]))

@@ -5,7 +5,8 @@ Common to all kinds:
 - `load()` (optional) brings the heavy state, once, outside the timing. `close()` (optional) lets it go.
 - Class or instance attributes say what a stage is and needs: `score_kind`, `needs` (a frozenset of `Need`; when absent,
   `text` for a pointwise rerank and nothing for the others), and `embedder` for a stage that needs `vectors`.
-- `check_inputs(names)` (optional) raises a ConfigError when the stage cannot work on these inputs.
+- `check_inputs(names)` (optional) raises a ConfigError when the stage cannot work on these inputs;
+  `check_score_kinds({name: score_kind})` (optional) when it cannot mix their scores.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
 """
 

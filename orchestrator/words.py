@@ -19,6 +19,9 @@ _FLAGS_WITH_VALUE = frozenset(
     | {"-c", "--cfg", "-i", "--info", "--experimental-rerun"}
 )
 _BARE_NULL = re.compile(r"(?<![\w'\"])null(?![\w'\"])")
+_MULTIRUN = frozenset({"-m", "--multirun"})
+_DEPENDS_ON_CHOICES = re.compile(r"^[+~]*([\w/]+@)?(pipeline\.stages|models)\.")
+"""Keys that exist or not by what is chosen elsewhere, so that only a whole job can tell."""
 _OVERRIDE = re.compile(r"^(?P<prefix>\+{0,2}|~)(?P<key>[^=\s]+)=(?P<value>.*)$", re.DOTALL)
 
 
@@ -54,6 +57,18 @@ def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> 
     if verb in NO_FOLDER:
         extra += ["hydra.output_subdir=null", "hydra.run.dir=.", f"hydra.sweep.dir={quote(sweep_dir)}"]
     return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
+
+
+def for_jobs_only(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Of the words for Hydra, those it is to be given, and those that only the jobs of a sweep understand.
+
+    Before it starts a sweep Hydra applies what is not swept to the default stack, where an override of a stage that
+    only the swept pipelines have is an error. Our sweeper adds such words to every job; another one gets all words.
+    """
+    if _MULTIRUN.isdisjoint(words) or any(word.startswith("hydra/sweeper=") for word in words):
+        return list(words), []
+    late = [word for word in words if _DEPENDS_ON_CHOICES.match(word)]
+    return [word for word in words if word not in late], late
 
 
 def rewrite_completion(line: str, verbs: Verbs) -> str:

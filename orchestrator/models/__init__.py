@@ -8,5 +8,6 @@ from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
 from orchestrator.models.onnx import OnnxModel, load_onnx
 from orchestrator.models.resolve import resolve
+from orchestrator.models.session import keep_loaded
 
-__all__ = ["Model", "OnnxModel", "find_or_export", "load_onnx", "resolve"]
+__all__ = ["Model", "OnnxModel", "find_or_export", "keep_loaded", "load_onnx", "resolve"]

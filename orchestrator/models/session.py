@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -61,13 +62,37 @@ def _siblings(cpu: int) -> str:
 
 
 _sessions: weakref.WeakValueDictionary[tuple[Path, int], OnnxSession] = weakref.WeakValueDictionary()
+_warm: OrderedDict[tuple[Path, int], OnnxSession] = OrderedDict()
+_warm_limit = 0
 _lock = threading.Lock()
 
 
 def shared_session(path: Path, threads: int) -> OnnxSession:
-    """The session of `path`; it goes when its last holder lets go."""
+    """The session of `path`; it goes when its last holder lets go, or later after `keep_loaded`."""
     with _lock:
-        session = _sessions.get((path, threads))
+        key = (path, threads)
+        session = _sessions.get(key)
         if session is None:
-            session = _sessions[(path, threads)] = OnnxSession(path, threads)
+            _shrink(_warm_limit - 1)  # before the new one comes: two large models need not be in memory for it
+            session = _sessions[key] = OnnxSession(path, threads)
+        if _warm_limit:
+            _warm[key] = session
+            _warm.move_to_end(key)
+            _shrink(_warm_limit)
         return session
+
+
+def keep_loaded(count: int) -> None:
+    """Keep the `count` networks used last in memory when nobody holds them; 0, the default, keeps none.
+
+    For jobs that follow each other in one process, most of them with the same models.
+    """
+    global _warm_limit
+    with _lock:
+        _warm_limit = count
+        _shrink(count)
+
+
+def _shrink(count: int) -> None:
+    while len(_warm) > max(count, 0):
+        _warm.popitem(last=False)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
+from orchestrator.jobs import METRICS_FILE, current_job
 from orchestrator.pipeline import Pipeline
 from orchestrator.storage import write_atomic
 from orchestrator.tasks.progress import ProgressBars, say_building
@@ -48,7 +49,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
 
 
 def _keep(output: Path, quality: Quality, latency: Latency | None) -> None:
-    write_atomic(output / "metrics.json", json.dumps(report.evaluation_json(quality, latency), indent=2) + "\n")
+    write_atomic(output / METRICS_FILE, json.dumps(report.evaluation_json(quality, latency), indent=2) + "\n")
     write_atomic(output / "per_query.json", json.dumps(quality.per_query, indent=2) + "\n")
     write_atomic(output / "run.trec", _trec(quality))
 
@@ -58,11 +59,13 @@ def _trec(quality: Quality) -> str:
 
 
 def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None) -> None:
+    job = current_job.get()
     if cfg.format.name == "json":
-        sys.stdout.write(json.dumps(report.evaluation_json(quality, latency)) + "\n")
+        which = {"job": job.num, "overrides": job.overrides} if job else {}
+        sys.stdout.write(json.dumps({**which, **report.evaluation_json(quality, latency)}, ensure_ascii=False) + "\n")
     elif cfg.format.name == "trec":
         sys.stdout.write(_trec(quality))
-    else:
+    elif job is None:  # in a sweep, one table compares all jobs at the end
         console = report.console()
         console.print(report.evaluation_table(final, quality, latency))
         timed = f" Latency: {latency.n_queries} of them one at a time, warm; a stage's own." if latency else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
+
+from .weights import check_names, input_weights, not_negative
 
 
 class ReciprocalRankFusion:
@@ -25,17 +26,12 @@ class ReciprocalRankFusion:
     score_kind: ScoreKind = "rrf"
 
     def __init__(self, k: float = 60.0, weights: Mapping[str, float] | None = None) -> None:
-        self._k = _not_negative("k", k)
-        self._weights = {name: _not_negative(f"weights.{name}", weight) for name, weight in (weights or {}).items()}
+        self._k = not_negative("k", k)
+        self._weights = input_weights(weights)
 
     def check_inputs(self, inputs: Sequence[str]) -> None:
         """Refuse a weight for a stage that is no input."""
-        for name in self._weights:
-            if name not in inputs:
-                choices = ", ".join(inputs)
-                raise ConfigError(
-                    f"weights.{name}", f"no input of that name; inputs: {choices}.{did_you_mean(name, inputs)}"
-                )
+        check_names(self._weights, inputs)
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
         """(doc_id, score) for every document of `lists`; scores in (0, sum of weights / (k + 1)]."""
@@ -45,9 +41,3 @@ class ReciprocalRankFusion:
             for rank, doc_id in enumerate(ranked.doc_ids, start=1):
                 totals[doc_id] = totals.get(doc_id, 0.0) + weight / (self._k + rank)
         return list(totals.items())
-
-
-def _not_negative(path: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        raise ConfigError(path, f"{value!r} is no number of 0 or more")
-    return float(value)

@@ -54,14 +54,19 @@ AWKWARD = [
 ]
 
 
-@pytest.mark.parametrize("query", AWKWARD, ids=lambda query: query[:20])
+def some(every: int) -> list[object]:
+    """Every so-many-th of the awkward queries; the others are slow tests: tests/unit/test_words.py has them all too."""
+    return [pytest.param(q, marks=[] if place % every == 0 else pytest.mark.slow) for place, q in enumerate(AWKWARD)]
+
+
+@pytest.mark.parametrize("query", some(4), ids=lambda query: query[:20])
 def test_awkward_queries_arrive_as_typed(query: str, corpus: Path, orchestrate: Callable) -> None:
     done = orchestrate("run", query, BM25, f"corpus.path={corpus}", "format=json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["query"]["text"] == query
 
 
-@pytest.mark.parametrize("query", AWKWARD[:34:3], ids=lambda query: query[:20])
+@pytest.mark.parametrize("query", some(9), ids=lambda query: query[:20])
 def test_awkward_queries_arrive_as_typed_in_a_sweep(query: str, corpus: Path, orchestrate: Callable) -> None:
     words = ["-m", f"query={query}", BM25, f"corpus.path={corpus}", "format=json", "pipeline.stages.bm25.top_k=1,2"]
     done = orchestrate(*words)

@@ -18,8 +18,8 @@ def orchestrate(*words: str, root: Path, cwd: Path) -> subprocess.CompletedProce
     return subprocess.run([SCRIPT, *words], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("query", ["青光眼 & 'quotes', x=${y}", "null", 'a "b" {c: [1, 2]} \\'])
-def test_a_query_survives_the_shell_and_a_sweep(query: str, shared_root: Path, tmp_path: Path) -> None:
+def test_a_query_survives_the_shell_and_a_sweep(shared_root: Path, tmp_path: Path) -> None:
+    query = "青光眼 & 'quotes', x=${y} \"b\" {c: [1, 2]} null \\"
     words = ["run", query, "pipeline=bm25", "format=json"]
     single = orchestrate(*words, root=shared_root, cwd=tmp_path)
     assert single.returncode == 0, single.stderr
@@ -27,13 +27,12 @@ def test_a_query_survives_the_shell_and_a_sweep(query: str, shared_root: Path, t
     sweep = orchestrate("-m", *words, "pipeline.stages.bm25.top_k=1,2", root=shared_root, cwd=tmp_path)
     assert sweep.returncode == 0, sweep.stderr
     assert [json.loads(line)["query"]["text"] for line in sweep.stdout.splitlines()] == [query, query]
-    assert "Launching 2 jobs" in sweep.stderr
+    assert "2 of 2" in sweep.stderr
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["+scenario=nope"], 2, "Available options in 'scenario'"),
         (
             ["run", "x", "pipeline.stages.fused.topk=3"],
             2,

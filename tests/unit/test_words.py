@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from orchestrator.errors import ConfigError
-from orchestrator.words import Verbs, find_verbs, quote, rewrite, rewrite_completion
+from orchestrator.words import Verbs, find_verbs, for_jobs_only, quote, rewrite, rewrite_completion
 
 VERBS = Verbs(
     {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},
@@ -137,3 +137,17 @@ def test_the_shipped_verbs_and_root_keys_are_found() -> None:
 )
 def test_shell_completion_sees_the_verb_as_hydra_does(typed: str, hydra_sees: str) -> None:
     assert rewrite_completion(typed, VERBS) == hydra_sees
+
+
+def test_only_the_jobs_of_a_sweep_get_what_depends_on_the_choices_of_each() -> None:
+    late = [
+        "+pipeline.stages.a.use.k=1",
+        "~pipeline.stages.b",
+        "rerank@pipeline.stages.c.use=x",
+        "models.reranker.path=y",
+        "model@models.reranker=z",
+    ]
+    now = ["-m", "pipeline=a,b", "model=z", "budget_ms=5"]
+    assert for_jobs_only([*late, *now]) == (now, [*late])
+    assert for_jobs_only([*late, *now[1:]]) == ([*late, *now[1:]], []), "a single run composes with its own choices"
+    assert for_jobs_only([*late, *now, "hydra/sweeper=optuna"])[1] == [], "another sweeper does not know of them"

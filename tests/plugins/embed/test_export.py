@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.models import Model, find_or_export
+from orchestrator.models import Model, find_or_export, keep_loaded
 from orchestrator.models.export import _check
 from orchestrator.models.manifest import ONNX_FILE, Manifest
+from orchestrator.models.session import OnnxSession
 from orchestrator.plugins.embed.onnx import OnnxEmbed
 from orchestrator.types import Call
 
@@ -25,6 +27,7 @@ HEAVY = "'torch', 'transformers', 'sentence_transformers', 'huggingface_hub', 'o
 EMBED = """
 import sys
 from orchestrator.models import Model
+from orchestrator.models.session import OnnxSession
 from orchestrator.plugins.embed.onnx import OnnxEmbed
 from orchestrator.types import Call
 embed = OnnxEmbed(Model(role="embedder", path=sys.argv[1], storage_root=sys.argv[2]), threads=1)
@@ -85,6 +88,7 @@ def test_without_torch_a_new_model_names_the_extra_and_an_exported_one_works(
     assert exports(tmp_path) == []
 
 
+@pytest.mark.slow  # two processes that import torch
 def test_two_processes_at_once_export_once(checkpoints: Any, tmp_path: Path) -> None:
     path = checkpoints.transformer("bert")
     both = [python(EMBED, path, tmp_path) for _ in range(2)]
@@ -177,3 +181,27 @@ def test_closing_one_holder_leaves_the_session_to_the_other(checkpoints: Any, sh
     assert second.embed(["eye"], kind="query", call=Call()).shape == (1, 32)
     with pytest.raises(RuntimeError, match="call load"):
         first.embed(["eye"], kind="query", call=Call())
+
+
+def test_a_model_kept_loaded_outlives_its_holder_until_others_take_its_place(
+    checkpoints: Any, shared_root: Path
+) -> None:
+    def loaded(kind: str) -> weakref.ref[OnnxSession]:
+        embed = OnnxEmbed(card(checkpoints.transformer(kind), shared_root), threads=1)
+        embed.load()
+        session = weakref.ref(embed._ready.model.session)
+        embed.close()
+        return session
+
+    assert loaded("bert")() is None
+    keep_loaded(1)
+    try:
+        bert = loaded("bert")
+        assert bert() is not None
+        assert loaded("bert")() is bert()
+        distilbert = loaded("distilbert")
+        assert bert() is None
+        assert distilbert() is not None
+    finally:
+        keep_loaded(0)
+    assert distilbert() is None

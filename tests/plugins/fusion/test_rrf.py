@@ -7,7 +7,7 @@ from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.plugins.fusion.rrf import ReciprocalRankFusion
 from orchestrator.ranking import fused
 from orchestrator.testing import FusionContract, ranked
-from orchestrator.types import Call, Query
+from orchestrator.types import Call, Query, RankedList
 
 LISTS = {"bm25": ranked(["a", "b", "c"], [9, 5, 1]), "dense": ranked(["c", "a", "d"], [0.9, 0.5, 0.1], "cosine")}
 
@@ -31,17 +31,9 @@ def test_weights_scale_their_list_and_k_damps() -> None:
     assert scores["d"] == pytest.approx(3 / (1 + 3))
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_equals_ranx() -> None:
-    from ranx import Run, fuse
-
-    runs = [
-        Run({"q": dict(zip(ranked_list.doc_ids, ranked_list.scores.tolist(), strict=True))})
-        for ranked_list in LISTS.values()
-    ]
-    theirs = fuse(runs=runs, method="rrf", params={"k": 60}).to_dict()["q"]
-    ours = dict(ReciprocalRankFusion(k=60).fuse(Query("q", "x"), LISTS, Call()))
-    assert ours == pytest.approx(theirs)
+@pytest.mark.parametrize("k", [1, 60])
+def test_equals_ranx(k: int, lists: dict[str, RankedList], ranx: dict[str, dict[str, float]]) -> None:
+    assert dict(ReciprocalRankFusion(k=k).fuse(Query("q", "x"), lists, Call())) == pytest.approx(ranx[f"rrf-{k}"])
 
 
 def test_equal_scores_are_ordered_by_id() -> None:

@@ -1,0 +1,1 @@
+"""A reranker for the rerank orchestrator."""

@@ -1,0 +1,199 @@
+"""What Hydra calls for every job, how a job ends, and what a sweep shows when all have ended.
+
+Sweepers and launchers, Hydra's and others, work as they are: all they share with this module is the sweep's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+
+from orchestrator import log, schema
+from orchestrator.comparison import Comparison
+from orchestrator.errors import OrchestratorError
+from orchestrator.failure import CONFIG_ERROR, RUN_ERROR, Failure, failure_of
+from orchestrator.jobs import Job, current_job, failure_json, read_outcomes, read_plan, write_outcome
+from orchestrator.storage import write_atomic
+from orchestrator.words import NO_FOLDER
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+COMPARISON_FILE = "comparison.csv"
+_WARM_MODELS = 3  # an embedder and two rerankers: the longest of the shipped pipelines
+_LEGEND = "* best of its column; measures of the uncut ranking, 'served' ones of what a job hands out"
+_logger = log.get_logger()
+
+
+class JobFailedError(Exception):
+    """Tells Hydra that a job failed, after the user was told. Plain, so that it travels between processes."""
+
+
+@dataclass
+class Task:
+    """The function that Hydra calls for a run, or for every job of a sweep, in this process or another.
+
+    Attributes:
+        full_errors: whether a failed job of a sweep shows where it happened.
+        failed: the error of a single run: raised here, Hydra would put a line of its own before our message.
+    """
+
+    full_errors: bool = False
+    failed: list[OrchestratorError] = field(default_factory=list)
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        """Run the verb; returns what a sweeper optimises."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        log.configure(cfg.log.level.name, json=cfg.log.json)
+        if HydraConfig.get().mode == RunMode.RUN:
+            try:
+                return _run_verb(cfg)
+            except OrchestratorError as error:
+                self.failed.append(error)
+                return None
+        return self._run_job(cfg, Path(HydraConfig.get().sweep.dir).absolute())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In another process, what the command line registers has to be registered again."""
+        schema.register()
+        self.__dict__.update(state)
+
+    def _run_job(self, cfg: DictConfig, sweep: Path) -> float | None:
+        from hydra.core.hydra_config import HydraConfig
+
+        from orchestrator.models import keep_loaded
+
+        keep_loaded(_WARM_MODELS)
+        hydra = HydraConfig.get()
+        job = Job(int(hydra.job.num), tuple(hydra.overrides.task))
+        folder = Path(hydra.runtime.output_dir)
+        started = time.perf_counter()
+        token = current_job.set(job)
+        try:
+            value = _run_verb(cfg)
+        except BrokenPipeError:  # whoever read has seen enough: no other job is wanted
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
+        except Exception as error:  # noqa: BLE001 - whatever it was, the other jobs run
+            end_job(sweep, folder, job, time.perf_counter() - started, failure_of(error), cfg.format.name)
+            if self.full_errors:
+                sys.excepthook(type(error), error, error.__traceback__)
+            raise JobFailedError(str(error)) from None
+        finally:
+            current_job.reset(token)
+        end_job(sweep, folder, job, time.perf_counter() - started, None, cfg.format.name)
+        return value
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """The sweep that this process has started."""
+
+    folder: Path
+    verb: str
+    format: str
+
+
+_started: list[_Sweep] = []
+
+
+class RememberSweep(Callback):
+    """Lets the command line know where a sweep keeps its jobs, whoever runs them."""
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Called by Hydra before any sweeper."""
+        folder = Path(config.hydra.sweep.dir).absolute()
+        _started.append(_Sweep(folder, config.task.verb, config.format.name))
+
+
+def forget() -> None:
+    """No sweep has been started yet."""
+    _started.clear()
+
+
+def conclude(*, interrupted: bool = False) -> int:
+    """Show and keep what the jobs of this process's sweep found.
+
+    Returns:
+        0; 1 when a job failed; 2 when every job failed and each by a mistake in its configuration.
+    """
+    from orchestrator.models import keep_loaded
+
+    keep_loaded(0)
+    if not _started:
+        return 0
+    sweep = _started[0]
+    outcomes, plan = read_outcomes(sweep.folder), read_plan(sweep.folder)
+    if not outcomes:
+        return 0
+    failed = [outcome.failure for outcome in outcomes if outcome.failure]
+    if sweep.verb == "evaluate" or any(outcome.figures for outcome in outcomes):
+        _show(sweep, Comparison.of(outcomes, plan))
+    if sweep.verb not in NO_FOLDER or failed or interrupted:
+        planned = f" of {len(plan)}" if plan else ""
+        folder = {} if sweep.verb in NO_FOLDER else {"folder": str(sweep.folder)}
+        _logger.info("sweep.done", jobs=f"{len(outcomes)}{planned}", failed=len(failed), **folder)
+    if not failed:
+        return 0
+    mistakes = len(failed) == len(outcomes) and all(failure.exit_code == CONFIG_ERROR for failure in failed)
+    return CONFIG_ERROR if mistakes else RUN_ERROR
+
+
+def _show(sweep: _Sweep, comparison: Comparison) -> None:
+    if sweep.verb not in NO_FOLDER:
+        write_atomic(sweep.folder / COMPARISON_FILE, comparison.csv())
+        _logger.info("sweep.comparison", file=str(sweep.folder / COMPARISON_FILE))
+    if sweep.format == "table":
+        sys.stdout.write(f"\n{comparison.table()}\n{_LEGEND}\n")
+
+
+def _run_verb(cfg: DictConfig) -> float | None:
+    from hydra.core.hydra_config import HydraConfig
+
+    from orchestrator.tasks import run_task
+
+    output = None if cfg.task.verb in NO_FOLDER else Path(HydraConfig.get().runtime.output_dir)
+    return run_task(cfg, output)
+
+
+def end_job(sweep: Path, folder: Path, job: Job, seconds: float, failure: Failure | None, form: str) -> None:
+    """Keep how a job ended, and say so in one line on stderr; a failure also on stdout where that is to hold JSON.
+
+    Args:
+        sweep: the sweep's folder.
+        folder: the job's.
+        job: which one.
+        seconds: how long it took.
+        failure: why it failed, or None.
+        form: `format` of the configuration.
+    """
+    write_outcome(folder, job, seconds, failure)
+    if failure is not None and form == "json":
+        line = {"job": job.num, "overrides": list(job.overrides), "error": failure_json(failure)}
+        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+    outcomes, plan = read_outcomes(sweep), read_plan(sweep)
+    comparison = Comparison.of(outcomes, plan)
+    progress = f"{len(outcomes)} of {len(plan)}" if plan else str(len(outcomes))
+    facts: dict[str, object] = {"job": progress, "swept": comparison.describe(job), "seconds": round(seconds, 1)}
+    if failure is not None:
+        _logger.warning("sweep.job_failed", **facts, reason=failure.reason)
+        return
+    for measure in comparison.measures[:1]:
+        values = {outcome.job.num: outcome.figures.get("metrics", {}).get(measure) for outcome in outcomes}
+        best = max(value for value in values.values() if value is not None)
+        facts |= {measure: _rounded(values.get(job.num)), "best_so_far": _rounded(best)}
+    _logger.info("sweep.job", **facts)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

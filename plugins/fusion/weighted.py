@@ -1,0 +1,128 @@
+"""Weighted sum of normalised scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+
+from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind, Scores
+
+from .weights import check_names, input_weights
+
+
+class WeightedFusion:
+    """Sum over the inputs of `weight * normalised score`; a document that a list lacks gets that list's floor.
+
+    The list's own scores are brought to one scale first, s being a score of the list, n its length:
+
+    | normalise    | normalised score                                              | floor |
+    |--------------|---------------------------------------------------------------|-------|
+    | min_max      | (s - min) / (max - min), in [0, 1]                            | 0     |
+    | z_score      | (s - mean) / std, population std; ranx calls it zmuv          | -3    |
+    | rank         | 1 - (rank - 1) / n, in (0, 1]; equal scores share their ranks | 0     |
+    | distribution | (s - (mean - 3 std)) / (6 std), sample std                    | 0     |
+    | none         | s; only where all inputs have one kind of score               | 0     |
+
+    Where a list reaches below its floor, its lowest score is the floor: lacking a document never counts for more than
+    having it last. Mind `none` with negative scores, for that reason.
+
+    A list whose scores are all equal, a single document above all, says that something was found and not how good it
+    is: min-max would make it 0, as if it were absent, and ranks would make it 1. It gets the middle of the scale, 0.5
+    (0 for z_score), as Qdrant's fusion does. `none` leaves it alone.
+
+    Sources: min_max, zmuv and rank as in ranx (Bassani, Romelli, CIKM 2022), where a missing document counts 0 and
+    equal scores keep their ranks; distribution is distribution-based score fusion (Mazzeschi 2023), as in Qdrant,
+    `score_fusion.rs`, where a missing document counts 0 as well. Weighted sum: Fox, Shaw, TREC-2, 1994 (CombSUM).
+
+    Args:
+        normalise: `min_max`, `z_score`, `rank`, `distribution` or `none`.
+        weights: input stage name -> weight, 0 or more; 1 for those not named.
+
+    Raises:
+        ConfigError: an unknown normalisation, or a weight that is negative.
+    """
+
+    score_kind: ScoreKind = "weighted"
+
+    def __init__(self, normalise: str = "min_max", weights: Mapping[str, float] | None = None) -> None:
+        if normalise not in _NORMALISE:
+            choices = ", ".join(_NORMALISE)
+            raise ConfigError(
+                "normalise",
+                f"found {normalise!r}; expected one of: {choices}.{did_you_mean(str(normalise), _NORMALISE)}",
+            )
+        self.normalise = normalise
+        self._normalised, self._floor = _NORMALISE[normalise]
+        self._weights = input_weights(weights)
+
+    def check_inputs(self, inputs: Sequence[str]) -> None:
+        """Refuse weights for stages that are no inputs, and weights that leave nothing."""
+        check_names(self._weights, inputs)
+        if inputs and not any(self._weights.get(name, 1.0) for name in inputs):
+            raise ConfigError("weights", f"all inputs weigh 0: {', '.join(inputs)}; expected one above 0")
+
+    def check_score_kinds(self, kinds: Mapping[str, ScoreKind]) -> None:
+        """Refuse to add up scores as they are when they are not of one kind.
+
+        Raises:
+            ConfigError: `normalise` is `none` and the kinds differ.
+        """
+        if self.normalise == "none" and len(set(kinds.values())) > 1:
+            found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+            choices = ", ".join(name for name in _NORMALISE if name != "none")
+            raise ConfigError("normalise", f"'none' cannot mix scores of different kinds: {found}; choices: {choices}")
+
+    def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
+        """(doc_id, score) for every document of `lists`. Of a list that was scored in part, only that part counts."""
+        self.check_score_kinds({name: ranked.score_kind for name, ranked in lists.items() if len(ranked)})
+        place = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(chain(*(r.doc_ids for r in lists.values()))))}
+        totals = np.zeros(len(place))
+        for name, ranked in lists.items():
+            weight, n = self._weights.get(name, 1.0), ranked.n_scored
+            if not n or not weight:
+                continue
+            scores = self._normalised(ranked.scores[:n])
+            column = np.full(len(place), min(self._floor, float(scores.min())))
+            column[np.fromiter(map(place.__getitem__, ranked.doc_ids[:n]), dtype=np.intp, count=n)] = scores
+            totals += weight * column
+        return list(zip(place, totals.tolist(), strict=True))
+
+
+def _min_max(scores: Scores) -> Scores:
+    low, high = scores.min(), scores.max()
+    return (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
+
+
+def _z_score(scores: Scores) -> Scores:
+    std = scores.std() if scores.max() > scores.min() else 0.0
+    return (scores - scores.mean()) / std if std > 0 else np.zeros(len(scores))
+
+
+def _rank(scores: Scores) -> Scores:
+    """By position: a list is ordered; a run of equal scores gets the mean of its positions."""
+    if scores.max() == scores.min():
+        return np.full(len(scores), 0.5)
+    _, first, inverse, sizes = np.unique(-scores, return_index=True, return_inverse=True, return_counts=True)
+    positions = first + (sizes - 1) / 2
+    return np.asarray(1.0 - positions[inverse] / len(scores), dtype=np.float64)
+
+
+def _distribution(scores: Scores) -> Scores:
+    std = scores.std(ddof=1) if scores.max() > scores.min() else 0.0
+    return (scores - scores.mean()) / (6 * std) + 0.5 if std > 0 else np.full(len(scores), 0.5)
+
+
+def _as_is(scores: Scores) -> Scores:
+    return scores
+
+
+_NORMALISE: Mapping[str, tuple[Callable[[Scores], Scores], float]] = {
+    "min_max": (_min_max, 0.0),
+    "z_score": (_z_score, -3.0),
+    "rank": (_rank, 0.0),
+    "distribution": (_distribution, 0.0),
+    "none": (_as_is, 0.0),
+}
