@@ -126,12 +126,8 @@ class _Index:
             return self.open(built=reason)
 
     def _builder(self, anew: bool) -> Callable[[DiskCorpus, Path, Progress], None]:
-        build = self._recall.index
-        return (
-            cast(Callable[[DiskCorpus, Path, Progress], None], getattr(self._recall, "index_anew", build))
-            if anew
-            else build
-        )
+        name = "index_anew" if anew and hasattr(self._recall, "index_anew") else "index"
+        return cast(Callable[[DiskCorpus, Path, Progress], None], getattr(self._recall, name))
 
     def _rewritten_files(self) -> Iterable[str]:
         return cast(Iterable[str], getattr(self._recall, "rewritten_files", ()))
@@ -152,7 +148,10 @@ class _Index:
 
     def _fault_elsewhere(self, directory: Path) -> str | None:
         check = getattr(self._recall, "verify_index", None)
-        return None if check is None else cast(str | None, check(self._corpus, directory))
+        try:
+            return None if check is None else cast(str | None, check(self._corpus, directory))
+        except IndexStateError as error:
+            return str(error)
 
     def _other_settings(self, differences: list[str]) -> IndexStateError:
         # Never replaced without a word: it may be another pipeline's, and have taken hours.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator import storage
-from orchestrator.errors import IndexStateError
+from orchestrator.errors import IndexStateError, StageError
 from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Document
 
@@ -80,8 +80,15 @@ class ExistingEngine:
         return ExistingSearch(self._collection, corpus, self._options, self._existing)
 
     def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
-        """What is wrong with any point of the collection."""
-        return self._fault(corpus, self._points())
+        """None, where every point of the collection fits the corpus.
+
+        Raises:
+            StageError: one does not. It is not ours to mend, so building again would not help.
+        """
+        fault = self._fault(corpus, self._points())
+        if fault:
+            raise StageError("qdrant", None, fault)
+        return None
 
     def _points(self) -> Iterator[models.Record]:
         fields = (self._existing.id_field, self._existing.text_field, self._existing.title_field)

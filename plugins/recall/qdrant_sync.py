@@ -141,7 +141,11 @@ class Update:
         found = Difference(gone=list(held.doubled))
         for ordinal, document in enumerate(self._corpus.documents()):
             point = held.live.pop(document.doc_id, None)
-            if point is not None and point[1] == content_hash(document) and point[2] >= least:
+            if (
+                point is not None
+                and point[1] == content_hash(document, self._options.payload_text)
+                and point[2] >= least
+            ):
                 found.newest = max(found.newest, point[2])
                 continue
             found.changed.append(ordinal)

@@ -76,8 +76,11 @@ class ServerEngine:
         collection = self._named(space, corpus)
         generation = self._generation(collection, space, directory)
         held = _hashes(collection, generation)
-        documents = corpus.documents()
-        wrong = [doc.doc_id for doc in documents if held.pop(doc.doc_id, None) != content_hash(doc)]
+        wrong = [
+            document.doc_id
+            for document in corpus.documents()
+            if held.pop(document.doc_id, None) != content_hash(document, self._options.payload_text)
+        ]
         if not wrong and not held:
             return None
         found = f"{len(wrong)} documents are missing or changed, {len(held)} are not in the corpus"

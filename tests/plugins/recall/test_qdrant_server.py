@@ -239,7 +239,7 @@ def test_points_that_nobody_sees_any_more_go_with_the_next_update(site: Site) ->
     assert len(ids(site.stages[-1], "eye", 100)) == 29
 
 
-@pytest.mark.parametrize("how", ["drop", "lost", "500", "slow"])
+@pytest.mark.parametrize("how", ["drop", "lost", "500", pytest.param("slow", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("impatient")
 def test_an_upload_goes_on_where_it_stopped(site: Site, how: str) -> None:
     corpus = site.corpus()
@@ -361,6 +361,21 @@ def test_a_collection_that_lost_points_is_mended_when_it_is_opened(site: Site) -
     site.server.client.delete_collection("docs")
     assert len(ids(site.open(corpus, collection="docs"), "eye", 100)) == 40
     assert "collection 'docs' is gone; expected generation" in site.reasons[0]
+
+
+def test_verify_mends_a_collection_that_is_gone(site: Site) -> None:
+    corpus = site.corpus(texts(40))
+    site.open(corpus, collection="docs")
+    site.server.client.delete_collection("docs")
+    assert len(ids(site.open(corpus, collection="docs", verify=True), "eye", 100)) == 40
+    assert "collection 'docs' is gone" in site.reasons[0]
+
+
+def test_a_payload_that_is_to_hold_the_text_is_written_again(site: Site) -> None:
+    corpus = site.corpus(texts(40))
+    site.open(corpus, collection="docs")
+    only = {"must": [{"key": "text", "match": {"value": texts()["d7"]}}]}
+    assert ids(site.open(corpus, collection="docs", payload_text=True, filter=only), "eye") == ["d7"]
 
 
 def test_force_sends_every_document_again_and_switches_whole(site: Site) -> None:
@@ -596,6 +611,17 @@ def test_a_hit_that_the_corpus_does_not_hold_is_an_error_or_left_out(site: Site)
     site.server.client.upsert("theirs", [models.PointStruct(id=3, vector=[1.0] * 32, payload={})])
     with pytest.raises(StageError, match=r"point 3 has no id in payload field 'meta.ref'"):
         ask(stage, "eye", 40)
+
+
+def test_verify_of_a_collection_of_the_users_is_an_error_that_nothing_mends(site: Site) -> None:
+    corpus = site.corpus(texts(30))
+    fill_theirs(site, texts(30))
+    site.open(corpus, **THEIRS, verify=True)
+    later = models.PointStruct(id=99, vector=[1.0] * 32, payload={"meta": {"ref": "later"}})
+    site.server.client.upsert("theirs", [later])
+    with pytest.raises(StageError, match="1 of 31 ids are not in corpus 'eyes': 'later'"):
+        site.open(corpus, **THEIRS, verify=True)
+    assert site.reasons == []
 
 
 def test_a_text_that_the_collection_holds_otherwise_is_told(site: Site) -> None:
