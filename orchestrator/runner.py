@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 
 from orchestrator import ranking
-from orchestrator.errors import OrchestratorError, PipelineError, StageError
+from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
 from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall
@@ -101,11 +101,12 @@ class Runner:
         try:
             queries = self._queries(node, runs, memo, call)
             outputs = self._steps[node.behaviour](node, runs, queries, call)
+        except RemoteError as error:
+            raise StageError(node.name, _only_query_id(runs), str(error)) from error
         except OrchestratorError:
             raise
         except Exception as error:
-            query_id = runs[0].query.query_id if len(runs) == 1 else None
-            raise StageError(node.name, query_id, f"{type(error).__name__}: {error}") from error
+            raise StageError(node.name, _only_query_id(runs), f"{type(error).__name__}: {error}") from error
         ms = _ms_since(started, len(runs))
         for run, full in zip(runs, outputs, strict=True):
             n_in = sum(len(run.passed[name]) for name in node.inputs)
@@ -189,6 +190,10 @@ class Runner:
         held = {doc_id: documents[doc_id] for doc_id in ranked.doc_ids if doc_id in documents}
         trace = Trace(total_ms, self._budget_ms, tuple(run.stages))
         return Result(run.query, ranked, trace, run.full, self._graph, held)
+
+
+def _only_query_id(runs: Sequence[_Run]) -> str | None:
+    return runs[0].query.query_id if len(runs) == 1 else None
 
 
 def _embedder(node: Node) -> Embed:

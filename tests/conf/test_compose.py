@@ -93,8 +93,8 @@ def test_every_model_card_is_honest(role: str) -> None:
         for figure in card.get("published") or []:
             assert figure.source, f"{name}: a published figure without its source"
         if card.role == role:
-            cfg = composed(f"model@models.{role}={name}", "pipeline=two_stage", f"++models.{role}.path=/nowhere")
-            Pipeline.from_config(cfg)
+            missing = [f"models.{role}.{key}=http://nowhere" for key in card if OmegaConf.is_missing(card, key)]
+            Pipeline.from_config(composed(f"model@models.{role}={name}", "pipeline=two_stage", *missing))
 
 
 def test_a_swap_leaves_nothing_behind() -> None:
@@ -138,6 +138,14 @@ def test_stages_of_one_model_share_one_embedder() -> None:
             r"^models\.reranker\.path: missing; set it: models\.reranker\.path=",
         ),
         (["corpus.path=???"], r"^corpus\.path: missing"),
+        (
+            ["model@models.embedder=openai_3_small", "models.embedder.api_key=sk-secret"],
+            r"^models\.embedder\.api_key: a key itself, which every run's folder would keep; write \$\{oc\.env:NAME\}",
+        ),
+        (
+            ["model@models.embedder=openai_compatible"],
+            r"^models\.embedder\.base_url: missing; set it: models\.embedder\.base_url=",
+        ),
     ],
 )
 def test_mistakes_name_their_path(overrides: list[str], message: str) -> None:
