@@ -15,6 +15,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 from orchestrator.errors import CallCancelledError, ConfigError, TransientError
 from orchestrator.log import get_logger
@@ -167,6 +168,25 @@ def split(sizes: Sequence[int], max_items: int, max_size: int | None) -> list[ra
             start, total = place, 0
         total += size
     return [*parts, range(start, len(sizes))] if sizes else []
+
+
+def checked_url(url: str) -> str:
+    """`url` without a slash at the end.
+
+    Raises:
+        ConfigError: it is no http or https address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("base_url", f"found '{url}'; expected an address such as http://localhost:8080/v1")
+    return url.rstrip("/")
+
+
+def address(url: str) -> str:
+    """`url` as messages show it: without a password, and without what follows a question mark."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
 def _wait_for(coroutine: Coroutine[Any, Any, T], call: Call) -> T:

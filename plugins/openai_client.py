@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from orchestrator.errors import ConfigError, MissingExtraError, TransientError
-from orchestrator.remote import Patience, Remote, run_on_loop
+from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop
 from orchestrator.replies import json_reply, status_error
 
 if TYPE_CHECKING:
@@ -102,22 +101,3 @@ class OpenAIConnection:
             cause = error.__cause__ or error
             raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error
         return json_reply(service, response.text, self._api_key)
-
-
-def checked_url(url: str) -> str:
-    """`url` without a slash at the end.
-
-    Raises:
-        ConfigError: it is no http or https address.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError("base_url", f"found '{url}'; expected an address such as http://localhost:8080/v1")
-    return url.rstrip("/")
-
-
-def address(url: str) -> str:
-    """`url` as messages show it: without a password, and without what follows a question mark."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"

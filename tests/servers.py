@@ -157,3 +157,124 @@ def _encoded(vector: list[float], body: Mapping[str, Any]) -> Any:
     if body.get("encoding_format") == "base64":
         return base64.b64encode(np.asarray(vector, "<f4").tobytes()).decode()
     return vector
+
+
+def relevance(query: str, text: str) -> float:
+    """How much the two texts' vectors agree, 0 to 1: the same pair always has the same score."""
+    return float(np.dot(vector_of(query, 64), vector_of(text, 64)))
+
+
+def _error(seen: Seen) -> Reply:
+    return Reply(404, {"message": f"no {seen.path} here"})
+
+
+def cohere(seen: Seen) -> Reply:
+    """`/v2/rerank` as Cohere answers it."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/v2/rerank" or not seen.body["model"]:
+        return _error(seen)
+    if "return_documents" in seen.body or any(not text for text in documents):
+        return Reply(400, {"message": "invalid request"})
+    meta = {
+        "api_version": {"version": "2"},
+        "billed_units": {"search_units": -(-len(documents) // 100)},
+        "warnings": [],
+    }
+    return Reply(200, {"id": "uuid", "results": _results(query, documents, seen.body["top_n"]), "meta": meta})
+
+
+def jina(seen: Seen) -> Reply:
+    """`/v1/rerank` as Jina answers it."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/v1/rerank" or not seen.body["model"]:
+        return _error(seen)
+    results = _results(query, documents, seen.body["top_n"])
+    if seen.body.get("return_documents", True):
+        results = [{**result, "document": {"text": documents[result["index"]]}} for result in results]
+    return Reply(
+        200, {"model": "m", "object": "list", "usage": {"total_tokens": _words(documents)}, "results": results}
+    )
+
+
+def voyage(seen: Seen) -> Reply:
+    """`/v1/rerank` as Voyage answers it: `top_k`, `data`."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/v1/rerank" or "top_n" in seen.body or len(documents) > 1000:
+        return Reply(400, {"detail": "invalid request"})
+    data = _results(query, documents, seen.body["top_k"])
+    return Reply(200, {"object": "list", "data": data, "model": "m", "usage": {"total_tokens": _words(documents)}})
+
+
+def mixedbread(seen: Seen) -> Reply:
+    """`/v1/reranking` as Mixedbread answers it: `input`, `data`, `score`, and ten results unless told otherwise."""
+    if seen.path != "/v1/reranking":
+        return _error(seen)
+    data = _results(seen.body["query"], seen.body["input"], seen.body.get("top_k", 10), score="score")
+    return Reply(200, {"object": "list", "data": data, "usage": {"total_tokens": _words(seen.body["input"])}})
+
+
+def tei(seen: Seen) -> Reply:
+    """`/rerank` as text-embeddings-inference answers it: a bare list; more than 32 texts are refused."""
+    query, texts = seen.body["query"], seen.body["texts"]
+    if seen.path != "/rerank":
+        return _error(seen)
+    if len(texts) > 32:
+        return Reply(
+            422, {"error": f"batch size {len(texts)} > maximum allowed batch size 32", "error_type": "Validation"}
+        )
+    return Reply(200, _results(query, texts, len(texts), score="score"))
+
+
+def vllm(seen: Seen) -> Reply:
+    """`/v1/rerank` as vLLM answers it: documents are always returned."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/v1/rerank":
+        return _error(seen)
+    results = _results(query, documents, seen.body.get("top_n") or len(documents))
+    results = [{**result, "document": {"text": documents[result["index"]], "multi_modal": None}} for result in results]
+    return Reply(
+        200, {"id": "rerank-x", "model": "m", "usage": {"total_tokens": _words(documents)}, "results": results}
+    )
+
+
+def infinity(seen: Seen) -> Reply:
+    """`/rerank` as Infinity answers it."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/rerank" or seen.body["raw_scores"]:
+        return _error(seen)
+    usage = {"prompt_tokens": _words(documents), "total_tokens": _words(documents)}
+    results = _results(query, documents, seen.body["top_n"])
+    return Reply(200, {"object": "rerank", "id": "infinity-x", "model": "m", "results": results, "usage": usage})
+
+
+def llama_cpp(seen: Seen) -> Reply:
+    """`/v1/rerank` as llama-server answers it: logits, not sorted."""
+    query, documents = seen.body["query"], seen.body["documents"]
+    if seen.path != "/v1/rerank":
+        return _error(seen)
+    results = [{"index": i, "relevance_score": 8 * relevance(query, text) - 4} for i, text in enumerate(documents)]
+    usage = {"prompt_tokens": _words(documents), "total_tokens": _words(documents)}
+    return Reply(200, {"model": "m", "object": "list", "usage": usage, "results": results})
+
+
+RERANKERS: Mapping[str, Answer] = {
+    "cohere": cohere,
+    "jina": jina,
+    "voyage": voyage,
+    "mixedbread": mixedbread,
+    "tei": tei,
+    "vllm": vllm,
+    "infinity": infinity,
+    "llama_cpp": llama_cpp,
+    "api": jina,
+}
+"""The file in conf/rerank -> a server that speaks its format."""
+
+
+def _results(query: str, documents: list[str], top: int, score: str = "relevance_score") -> list[dict[str, Any]]:
+    found = [{"index": place, score: relevance(query, text)} for place, text in enumerate(documents)]
+    return sorted(found, key=lambda result: -result[score])[:top]
+
+
+def _words(texts: list[str]) -> int:
+    return sum(len(text.split()) for text in texts)

@@ -97,6 +97,16 @@ def test_every_model_card_is_honest(role: str) -> None:
             Pipeline.from_config(composed(f"model@models.{role}={name}", "pipeline=two_stage", *missing))
 
 
+@pytest.mark.parametrize("name", options("rerank"))
+def test_every_rerank_is_one_override_away(name: str) -> None:
+    node = OmegaConf.load(CONF / "rerank" / f"{name}.yaml")
+    missing = [f"pipeline.stages.precise.use.{key}=http://nowhere" for key in node if OmegaConf.is_missing(node, key)]
+    pipeline = Pipeline.from_config(
+        composed(f"rerank@pipeline.stages.precise.use='{name}'", "pipeline=cross_encoder", *missing)
+    )
+    assert pipeline.graph["precise"].kind == "rerank"
+
+
 def test_a_swap_leaves_nothing_behind() -> None:
     cfg = composed("pipeline=bi_encoder", "rerank@pipeline.stages.shortlist.use='null'")
     assert dict(cfg.pipeline.stages.shortlist.use) == {"_target_": "orchestrator.plugins.rerank.null.NullRerank"}

@@ -47,6 +47,11 @@ def make(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
         embedder.close()
 
 
+@pytest.fixture
+def embedder(make: Make) -> OpenAIEmbed:
+    return make()
+
+
 def embed(embedder: OpenAIEmbed, texts: list[str], call: Call | None = None, kind: Any = "document") -> Any:
     return embedder.embed(texts, kind=kind, call=call or Call())
 
@@ -71,7 +76,7 @@ def test_vectors_are_the_servers_in_the_order_of_the_texts(encoding: str, make: 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(order=st.permutations(range(4)))
 def test_vector_and_text_never_part_whatever_the_order_of_the_reply(
-    order: list[int], make: Make, server: LocalServer
+    order: list[int], embedder: OpenAIEmbed, server: LocalServer
 ) -> None:
     def shuffled(seen: Seen) -> Reply:
         reply = embeddings(seen)
@@ -79,7 +84,7 @@ def test_vector_and_text_never_part_whatever_the_order_of_the_reply(
         return reply
 
     server.answer = shuffled
-    np.testing.assert_array_equal(embed(make(), TEXTS), np.array([vector_of(text) for text in TEXTS], np.float32))
+    np.testing.assert_array_equal(embed(embedder, TEXTS), np.array([vector_of(text) for text in TEXTS], np.float32))
 
 
 def _without(data: list[Any]) -> list[Any]:
