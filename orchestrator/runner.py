@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, cast
 
@@ -13,11 +14,14 @@ from orchestrator import ranking
 from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
-from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall
+from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
+from orchestrator.windows import STRIDE, WINDOW, order_by_windows
 
 log = get_logger()
+
+_QUERIES_AT_ONCE = 8
 
 
 class Documents(Protocol):
@@ -61,6 +65,7 @@ class Runner:
             "fusion": self._fuse,
             "pointwise": self._score,
             "list": self._rescore,
+            "window": self._order,
         }
 
     def run(
@@ -150,6 +155,23 @@ class Runner:
             outputs.append(ranking.rescored(node.name, incoming, scores, stage.score_kind))
         return outputs
 
+    def _order(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
+        stage = cast(WindowRerank, node.stage)
+        lists = [run.passed[node.inputs[0]] for run in runs]
+        documents = self._read(node, dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
+        window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
+
+        def ordered(query: Query, incoming: RankedList) -> RankedList:
+            held = [documents[doc_id] for doc_id in incoming.doc_ids]
+            places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call))
+            scores = np.empty(len(places))
+            scores[places] = ranking.surrogate_scores(len(places))
+            return ranking.rescored(node.name, incoming, scores, stage.score_kind)
+
+        # A window waits for the one before it, and mostly for somebody else's machine: queries wait side by side.
+        with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
+            return list(pool.map(ordered, queries, lists))
+
     def _score(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(PointwiseRerank, node.stage)
         lists = [run.passed[node.inputs[0]] for run in runs]
@@ -216,5 +238,6 @@ def _trace(node: Node, ms: float, n_in: int, n_out: int, call: Call, n_runs: int
         n_out,
         tokens=round(call.tokens / n_runs),
         cost_usd=call.cost_usd / n_runs,
+        repairs=call.repairs,
         notes=tuple(call.notes),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import threading
 import time
 import zlib
@@ -278,3 +279,26 @@ def _results(query: str, documents: list[str], top: int, score: str = "relevance
 
 def _words(texts: list[str]) -> int:
     return sum(len(text.split()) for text in texts)
+
+
+FENCED = re.compile(r"<document (\d+) (\w+)>\n(.*?)\n</document \1 \2>", re.DOTALL)
+
+
+def chat(seen: Seen) -> Reply:
+    """`/v1/chat/completions` as OpenAI answers it, by a judge who reads what stands between the marks."""
+    if seen.path != "/v1/chat/completions":
+        return Reply(404, {"error": {"message": f"Invalid URL (POST {seen.path})"}})
+    user = seen.body["messages"][-1]["content"]
+    question = re.search(r"(?:Question: |问题：)(.*)", user)
+    assert question is not None
+    scored = [(-relevance(question[1], text), int(number)) for number, _, text in FENCED.findall(user)]
+    return completion(json.dumps({"ranking": [number for _, number in sorted(scored)]}))
+
+
+def completion(content: str | None, finish_reason: str = "stop", **message: Any) -> Reply:
+    """A reply of one choice, 900 tokens in and 40 out."""
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+    choice["message"] = {"role": "assistant", "content": content, "refusal": None, **message}
+    usage = {"prompt_tokens": 900, "completion_tokens": 40, "total_tokens": 940}
+    whole = {"id": "chatcmpl-x", "object": "chat.completion", "created": 1780000000, "model": "m"}
+    return Reply(200, {**whole, "choices": [choice], "usage": usage})

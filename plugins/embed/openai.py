@@ -17,7 +17,7 @@ from orchestrator.replies import count_at
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 
-from ..openai_client import OpenAIConnection
+from ..openai_client import OpenAIConnection, fitting_characters
 
 Encoding = Literal["base64", "float"]
 Similarity = Literal["cosine", "dot"]
@@ -181,20 +181,6 @@ class OpenAIEmbed:
             extra_headers=self._server.headers,
         )
         return raw.http_response
-
-
-def fitting_characters(text: str, max_tokens: int) -> int:
-    """How many characters of `text` stay within `max_tokens` tokens, by a cautious estimate.
-
-    A token is counted for every 3 ASCII characters and for every two thirds of another one. English prose has some
-    4.5 characters a token in OpenAI's encodings, Chinese about 0.8 in cl100k_base; a text that is denser still gets
-    the server's own error.
-    """
-    if len(text) * 1.5 <= max_tokens:
-        return len(text)
-    is_ascii = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32) < 128
-    spent = np.cumsum(np.where(is_ascii, 1 / 3, 1.5))
-    return int(np.searchsorted(spent, max_tokens + 1e-6, side="right"))
 
 
 def _vectors(reply: Any, n_texts: int, dim: int | None) -> Vectors:

@@ -110,6 +110,7 @@ def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
     [
         (["--help"], set()),
         (["check", "+scenario=large_candidates"], set()),
+        (["check", "+scenario=prototype_llm"], set()),
         (["check", "+scenario=hosted_api", "model@models.embedder=openai_3_small"], set()),
         (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
     ],

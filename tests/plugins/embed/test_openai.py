@@ -16,7 +16,8 @@ from servers import LocalServer, Reply, Seen, embeddings, vector_of
 
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, TransientError
 from orchestrator.models import Model
-from orchestrator.plugins.embed.openai import OpenAIEmbed, fitting_characters
+from orchestrator.plugins.embed.openai import OpenAIEmbed
+from orchestrator.plugins.openai_client import estimated_tokens, fitting_characters
 from orchestrator.testing import EmbedContract
 from orchestrator.types import Call
 
@@ -209,6 +210,7 @@ def test_the_longest_beginning_within_the_estimate_is_kept(text: str, limit: int
     spent = [1 / 3 if ord(letter) < 128 else 1.5 for letter in text]
     assert sum(spent[:kept]) <= limit + 1e-5
     assert kept == len(text) or sum(spent[: kept + 1]) > limit
+    assert sum(spent) - 1e-6 <= estimated_tokens(text) < sum(spent) + 1 + 1e-6
 
 
 def test_tokens_and_money_are_counted_from_usage(make: Make, server: LocalServer) -> None:
