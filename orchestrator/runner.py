@@ -170,7 +170,11 @@ class Runner:
 
         # A window waits for the one before it, and mostly for somebody else's machine: queries wait side by side.
         with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
-            return list(pool.map(ordered, queries, lists))
+            try:
+                return list(pool.map(ordered, queries, lists))
+            except BaseException:
+                call.cancel()  # else the failure, or Ctrl-C, would wait for what the others still wait for
+                raise
 
     def _score(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(PointwiseRerank, node.stage)

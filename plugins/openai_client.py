@@ -99,7 +99,8 @@ class OpenAIConnection:
             response = await send()
         except openai.APIStatusError as error:
             found = error.response
-            raise status_error(service, found.status_code, found.text, found.headers, self._api_key) from error
+            # Not chained: the library's message quotes the answer, in which a service may echo the key.
+            raise status_error(service, found.status_code, found.text, found.headers, self._api_key) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error

@@ -35,7 +35,7 @@ class OpenAIEmbed:
         base_url: of the API, with its `/v1`; None is OpenAI's own.
         api_key: sent as a bearer token; None sends none.
         dimensions: length of vector asked for, for models that can shorten theirs; None is the model's own.
-        dim: length of vector to expect; None finds it out by one request at load.
+        dim: length of vector to expect without `dimensions`; None finds it out by one request at load.
         similarity: `cosine` or `dot`, as the model's authors compare its vectors.
         encoding_format: how vectors travel: `base64` is a third of the size of `float`, which every server knows.
         batch_texts: texts of one request at most.
@@ -68,8 +68,6 @@ class OpenAIEmbed:
         _check_choice("similarity", similarity, get_args(Similarity))
         _check_choice("encoding_format", encoding_format, get_args(Encoding))
         _check_numbers(dimensions=dimensions, dim=dim, batch_texts=batch_texts, batch_bytes=batch_bytes)
-        if dimensions is not None and dim not in (None, dimensions):
-            raise ConfigError("dim", f"found {dim} with dimensions={dimensions}; expected the same, or null")
         if usd_per_million_tokens is not None and not usd_per_million_tokens >= 0:
             raise ConfigError("usd_per_million_tokens", f"found {usd_per_million_tokens}; expected a price from 0")
         self.model = model
@@ -78,7 +76,7 @@ class OpenAIEmbed:
         self.encoding_format: Encoding = encoding_format
         self.batch_texts, self.batch_bytes = batch_texts, batch_bytes
         self.usd_per_million_tokens = usd_per_million_tokens
-        self._dim = dim or dimensions
+        self._dim = dimensions or dim
         self._prompts = {kind: (model.prompts or {}).get(kind, "") for kind in _KINDS}
         self._server = OpenAIConnection(model.name, base_url, api_key, Patience(timeout_s, retries, concurrency))
 

@@ -40,6 +40,7 @@ class ApiRerank:
         format: of requests and replies, see `RerankFormat`.
         score_kind: `probability` (0 to 1, checked) or `logit`.
         api_key: sent as the format says; None sends none.
+        key_required: whether to stop at load, before anything is indexed, when there is none.
         max_documents: of one request.
         max_bytes: UTF-8 bytes of one request's documents; None is no limit.
         usd_per_million_tokens: price, where tokens are billed.
@@ -58,6 +59,7 @@ class ApiRerank:
         format: Mapping[str, Any],  # noqa: A002 - the YAML key
         score_kind: ApiScoreKind = "probability",
         api_key: str | None = None,
+        key_required: bool = False,
         max_documents: int = 1000,
         max_bytes: int | None = None,
         usd_per_million_tokens: float | None = None,
@@ -82,6 +84,7 @@ class ApiRerank:
         self.usd_per_million_tokens = usd_per_million_tokens or 0.0
         self.usd_per_thousand_units = usd_per_thousand_units or 0.0
         self._api_key = api_key or None
+        self.key_required = key_required
         service = f"{model.label} at {address(self._url)}"
         self._remote = Remote(service, Patience(timeout_s, retries, concurrency))
         self._loading = threading.Lock()
@@ -101,8 +104,12 @@ class ApiRerank:
         """Make the client; sends nothing. Does nothing the second time.
 
         Raises:
+            ConfigError: there is no key, and the service wants one.
             MissingExtraError: httpx2 is not installed.
         """
+        if self.key_required and self._api_key is None:
+            where = f"{self._remote.service} wants one"
+            raise ConfigError("api_key", f"missing; {where}: put it into the environment variable that `api_key` names")
         try:
             import httpx2
         except ModuleNotFoundError as error:

@@ -140,7 +140,8 @@ class LLMRerank:
             return range(len(documents))
         texts = [document.full_text for document in documents]
         cut = [text[: fitting_characters(text, self.max_document_tokens)] for text in texts]
-        reply = self._ask(messages(self.prompt, query.text, cut), call)
+        asked = messages(self.prompt, query.text, cut)
+        (reply,) = self._server.remote.run([partial(self._ask, asked, call)], call)
         choice = reply["choices"][0]
         content = find(choice, "message.content") or ""
         complete = find(choice, "finish_reason") != "length"
@@ -152,19 +153,17 @@ class LLMRerank:
         call.count(repairs=abs(repairs))
         return places
 
-    def _ask(self, asked: Messages, call: Call) -> Any:
+    async def _ask(self, asked: Messages, call: Call) -> Any:
         """One reply, with the strictest structure that the server knows."""
         while True:
             structure = self._structure
             try:
-                (reply,) = self._server.remote.run([partial(self._request, asked, structure, call)], call)
+                return await self._request(asked, structure, call)
             except PermanentError as error:
                 if structure == LADDER[-1] or not _knows_no_structure(error):
                     raise
                 self._structure = LADDER[LADDER.index(structure) + 1]
                 log.info("llm.structure", service=self._server.remote.service, refused=structure, next=self._structure)
-            else:
-                return reply
 
     async def _request(self, asked: Messages, structure: Structure, call: Call) -> Any:
         at_most = self._usd(sum(estimated_tokens(message["content"]) for message in asked), self.max_output_tokens)

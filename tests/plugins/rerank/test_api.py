@@ -45,6 +45,12 @@ def make(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
         stage.close()
 
 
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COHERE", "JINA", "VOYAGE", "MXBAI"):
+        monkeypatch.setenv(f"{name}_API_KEY", f"key of {name}")
+
+
 @pytest.fixture
 def stage(make: Make) -> ApiRerank:
     return make()
@@ -79,6 +85,8 @@ def test_every_shipped_format_speaks_to_its_server(name: str, server: LocalServe
     np.testing.assert_allclose(found, 8 * true - 4 if name == "llama_cpp" else true, atol=1e-12)
     assert stage.score_kind == ("logit" if name == "llama_cpp" else "probability")
     assert len(server.seen) == (2 if name == "tei" else 1), "41 documents: text-embeddings-inference takes 32 at once"
+    key = server.seen[0].headers.get("authorization", "")
+    assert key.startswith("Bearer key of ") == (name in ("cohere", "jina", "voyage", "mixedbread"))
     assert (call.tokens > 0) == (name not in ("cohere", "tei"))
 
 
@@ -270,6 +278,13 @@ def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
 def test_wrong_arguments_are_named(arguments: Any, message: str, make: Make) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**arguments)
+
+
+def test_a_hosted_service_without_a_key_stops_at_load(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COHERE_API_KEY")
+    with pytest.raises(ConfigError, match=r"^api_key: missing; rerank-v4\.0-fast at .*/v2/rerank wants one: put it"):
+        shipped("cohere", server).load()
+    assert server.seen == []
 
 
 def test_an_embedder_card_is_refused(make: Make) -> None:

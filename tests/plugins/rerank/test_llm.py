@@ -312,6 +312,22 @@ def test_the_scenario_orders_by_the_model_with_the_shipped_instructions(language
     assert ("Question: " in server.bodies[0]["messages"][1]["content"]) == (language == "en")
 
 
+def test_another_server_gets_its_own_key_and_the_same_instructions(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answer = chat
+    monkeypatch.setenv("OPENAI_API_KEY", "key of openai")
+    use = "pipeline.stages.precise.use"
+    words = [f"rerank@{use}=llm_compatible", f"{use}.name=qwen", f"{use}.base_url={server.url}/v1"]
+    with Pipeline.compose(["pipeline=llm", *words]) as pipeline:
+        assert [int(doc_id) for doc_id in pipeline.rerank(QUERY, TEXTS).doc_ids] == TRUE
+    (seen,) = server.seen
+    assert "key of openai" not in str(seen)
+    assert "authorization" not in seen.headers
+    assert (seen.body["model"], seen.body["temperature"], seen.body["max_tokens"]) == ("qwen", 0, 2000)
+    assert seen.body["messages"][0]["content"].startswith("You are a search engine's judge.")
+
+
 def test_a_long_list_is_read_in_windows_from_its_tail(server: LocalServer) -> None:
     server.answer = chat
     texts = [f"number {place} {'nerve ' * (place % 7)}" for place in range(45)]
