@@ -19,6 +19,7 @@ from orchestrator.models import Model
 from orchestrator.storage import default_root
 
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
+_SECRETS = frozenset({"api_key"})
 _MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
 
 
@@ -66,6 +67,10 @@ class _Builder:
             return self._model(reference[1])
         if OmegaConf.is_missing(parent, key):
             raise ConfigError(path, f"missing; set it: {path}=...")
+        if key in _SECRETS and _raw(parent, key) and "${" not in _raw(parent, key):
+            raise ConfigError(
+                path, "a key itself, which every run's folder would keep; write ${oc.env:NAME}, its variable"
+            )
         try:
             value = parent[key]
         except OmegaConfBaseException as error:

@@ -8,6 +8,9 @@ OrchestratorError
 ├─ ModelNotFoundError(name)       weights are at none of the places looked in
 ├─ MissingExtraError(extra)       pip install 'rerank-orchestrator[extra]'
 ├─ CallCancelledError             a call was stopped because nobody waits for it any more
+├─ RemoteError(service, status)   a remote model gave no answer that can be used
+│  ├─ TransientError              no connection, no answer in time, 429, 5xx: trying again may help
+│  └─ PermanentError              key, request or reply is wrong: trying again does not help
 └─ StageError(stage, query_id)    a stage failed while loading or running; the cause is chained
 
 A message starts with where (YAML path, or file and line), then what was found, what was expected, and the choices.
@@ -93,6 +96,40 @@ class MissingExtraError(OrchestratorError):
 
 class CallCancelledError(OrchestratorError):
     """A stage stopped early because nobody waits for its call any more."""
+
+
+class RemoteError(OrchestratorError):
+    """A remote model gave no answer that can be used. One of the two below is raised.
+
+    Attributes:
+        service: what was called: model and address, never a key.
+        detail: the message without the service.
+        status: HTTP status of the answer, or None when there was none or the trouble is elsewhere.
+    """
+
+    def __init__(self, service: str, detail: str, status: int | None = None) -> None:
+        self.service = service
+        self.detail = detail
+        self.status = status
+        super().__init__(f"{service}: {detail}")
+
+
+class TransientError(RemoteError):
+    """Nothing is known to be wrong with the request: no connection, no answer in time, 429, 5xx.
+
+    Attributes:
+        retry_after_s: how long the service asks to be left alone, or None.
+    """
+
+    def __init__(
+        self, service: str, detail: str, status: int | None = None, retry_after_s: float | None = None
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(service, detail, status)
+
+
+class PermanentError(RemoteError):
+    """The key, the address, the request or the reply is wrong; the message says what to do."""
 
 
 class StageError(OrchestratorError):

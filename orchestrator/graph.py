@@ -15,15 +15,19 @@ from orchestrator.stage import Stage
 from orchestrator.types import Need
 
 Kind = Literal["recall", "fusion", "rerank"]
-Behaviour = Literal["recall", "fusion", "pointwise", "list"]
+Behaviour = Literal["recall", "fusion", "pointwise", "list", "window"]
 
 _BEHAVIOURS: Mapping[str, tuple[Behaviour, Kind]] = {
     "retrieve": ("recall", "recall"),
     "fuse": ("fusion", "fusion"),
     "score": ("pointwise", "rerank"),
     "rescore": ("list", "rerank"),
+    "order": ("window", "rerank"),
 }
-_DEFAULT_NEEDS: Mapping[Behaviour, frozenset[Need]] = {"pointwise": frozenset({"text"})}
+_DEFAULT_NEEDS: Mapping[Behaviour, frozenset[Need]] = {
+    "pointwise": frozenset({"text"}),
+    "window": frozenset({"text"}),
+}
 
 
 @dataclass(frozen=True, slots=True)

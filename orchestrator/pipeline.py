@@ -195,8 +195,10 @@ class Pipeline:
     def close(self) -> None:
         """Let go of models, indexes and files."""
         for node in self.graph.nodes:
-            if node.name in self._loaded and hasattr(node.stage, "close"):
-                node.stage.close()
+            for held in (node.stage, getattr(node.stage, "embedder", None)):
+                close = getattr(held, "close", None)
+                if node.name in self._loaded and close is not None:
+                    close()
         if self._corpus is not None:
             self._corpus.close()
         self._loaded.clear()

@@ -51,6 +51,7 @@ def _trace_json(trace: Trace) -> dict[str, object]:
             "cache_hits": stage.cache_hits,
             "tokens": stage.tokens,
             "cost_usd": stage.cost_usd,
+            "repairs": stage.repairs,
             "notes": list(stage.notes),
         }
         for stage in trace.stages

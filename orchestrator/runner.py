@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 
 from orchestrator import ranking
-from orchestrator.errors import OrchestratorError, PipelineError, StageError
+from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
-from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall
+from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
+from orchestrator.windows import STRIDE, WINDOW, order_by_windows
 
 log = get_logger()
+
+_QUERIES_AT_ONCE = 8
 
 
 class Documents(Protocol):
@@ -61,6 +65,7 @@ class Runner:
             "fusion": self._fuse,
             "pointwise": self._score,
             "list": self._rescore,
+            "window": self._order,
         }
 
     def run(
@@ -101,11 +106,12 @@ class Runner:
         try:
             queries = self._queries(node, runs, memo, call)
             outputs = self._steps[node.behaviour](node, runs, queries, call)
+        except RemoteError as error:
+            raise StageError(node.name, _only_query_id(runs), str(error)) from error
         except OrchestratorError:
             raise
         except Exception as error:
-            query_id = runs[0].query.query_id if len(runs) == 1 else None
-            raise StageError(node.name, query_id, f"{type(error).__name__}: {error}") from error
+            raise StageError(node.name, _only_query_id(runs), f"{type(error).__name__}: {error}") from error
         ms = _ms_since(started, len(runs))
         for run, full in zip(runs, outputs, strict=True):
             n_in = sum(len(run.passed[name]) for name in node.inputs)
@@ -149,6 +155,27 @@ class Runner:
             outputs.append(ranking.rescored(node.name, incoming, scores, stage.score_kind))
         return outputs
 
+    def _order(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
+        stage = cast(WindowRerank, node.stage)
+        lists = [run.passed[node.inputs[0]] for run in runs]
+        documents = self._read(node, dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
+        window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
+
+        def ordered(query: Query, incoming: RankedList) -> RankedList:
+            held = [documents[doc_id] for doc_id in incoming.doc_ids]
+            places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call))
+            scores = np.empty(len(places))
+            scores[places] = ranking.surrogate_scores(len(places))
+            return ranking.rescored(node.name, incoming, scores, stage.score_kind)
+
+        # A window waits for the one before it, and mostly for somebody else's machine: queries wait side by side.
+        with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
+            try:
+                return list(pool.map(ordered, queries, lists))
+            except BaseException:
+                call.cancel()  # else the failure, or Ctrl-C, would wait for what the others still wait for
+                raise
+
     def _score(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(PointwiseRerank, node.stage)
         lists = [run.passed[node.inputs[0]] for run in runs]
@@ -191,6 +218,10 @@ class Runner:
         return Result(run.query, ranked, trace, run.full, self._graph, held)
 
 
+def _only_query_id(runs: Sequence[_Run]) -> str | None:
+    return runs[0].query.query_id if len(runs) == 1 else None
+
+
 def _embedder(node: Node) -> Embed:
     embedder = getattr(node.stage, "embedder", None)
     if embedder is None:
@@ -211,5 +242,6 @@ def _trace(node: Node, ms: float, n_in: int, n_out: int, call: Call, n_runs: int
         n_out,
         tokens=round(call.tokens / n_runs),
         cost_usd=call.cost_usd / n_runs,
+        repairs=call.repairs,
         notes=tuple(call.notes),
     )

@@ -4,7 +4,7 @@ Common to all kinds:
 - `__init__` checks and keeps its arguments, cheaply, so that a whole graph validates with no model loaded.
 - `load()` (optional) brings the heavy state, once, outside the timing. `close()` (optional) lets it go.
 - Class or instance attributes say what a stage is and needs: `score_kind`, `needs` (a frozenset of `Need`; when absent,
-  `text` for a pointwise rerank and nothing for the others), and `embedder` for a stage that needs `vectors`.
+  `text` for a pointwise or window rerank and nothing for the others), and `embedder` for a stage that needs `vectors`.
 - `check_inputs(names)` (optional) raises a ConfigError when the stage cannot work on these inputs;
   `check_score_kinds({name: score_kind})` (optional) when it cannot mix their scores.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
@@ -176,5 +176,19 @@ class ListRerank(Protocol):
         """Float [n_candidates], higher better, no NaN, in the order of `candidates`."""
 
 
-Rerank: TypeAlias = PointwiseRerank | ListRerank
-Stage: TypeAlias = Recall | Fusion | PointwiseRerank | ListRerank
+@runtime_checkable
+class WindowRerank(Protocol):
+    """Orders a few documents that it reads together; the core slides its window over the list.
+
+    May carry `window` (documents at once, default 20) and `stride` (how far the window moves, default 10). Called from
+    several threads when several queries are asked at once. The score of its ranking is of kind `rank`.
+    """
+
+    score_kind: ScoreKind
+
+    def order(self, query: Query, documents: Sequence[Document], call: Call) -> Sequence[int]:
+        """Places in `documents`, best first, each of 0 to n - 1 once."""
+
+
+Rerank: TypeAlias = PointwiseRerank | ListRerank | WindowRerank
+Stage: TypeAlias = Recall | Fusion | PointwiseRerank | ListRerank | WindowRerank

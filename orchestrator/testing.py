@@ -152,6 +152,25 @@ class ListRerankContract(StageContract):
         assert pickle.dumps(candidates) == before
 
 
+class WindowRerankContract(StageContract):
+    """Orders of a window: every document once, whatever they hold."""
+
+    def documents(self) -> list[Document]:
+        """The window: ordinary and awkward documents."""
+        return [Document(f"d{place}", text) for place, text in enumerate(TEXTS)]
+
+    def test_its_score_is_a_rank(self) -> None:
+        """The core scores by place."""
+        assert self.ready().score_kind == "rank"
+
+    def test_every_place_once(self) -> None:
+        """All documents, two of them, one, none."""
+        stage, documents = self.ready(), self.documents()
+        for n in (len(documents), 2, 1, 0):
+            places = [int(place) for place in stage.order(Query("q", "glaucoma?"), documents[:n], Call())]
+            assert sorted(places) == list(range(n))
+
+
 class FusionContract(StageContract):
     """Every document of every list once, nothing else."""
 

@@ -18,6 +18,7 @@ class StageTrace:
         n_in: documents received; 0 for a recall.
         n_out: documents passed on.
         tokens: model tokens spent; in a batch, divided likewise.
+        repairs: replies of remote models that had to be mended, in the whole batch.
         notes: declared peculiarities, for example an exact scan in place of an index held by another process.
     """
 
@@ -30,6 +31,7 @@ class StageTrace:
     tokens: int = 0
     cost_usd: float = 0.0
     notes: tuple[str, ...] = ()
+    repairs: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from servers import LocalServer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -65,3 +66,10 @@ def _fingerprint() -> str:
 
 def _size(folders: Iterable[Path]) -> int:
     return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def server() -> Iterator[LocalServer]:
+    """An HTTP server on a free local port; a test says what it answers."""
+    with LocalServer() as running:
+        yield running

@@ -93,8 +93,18 @@ def test_every_model_card_is_honest(role: str) -> None:
         for figure in card.get("published") or []:
             assert figure.source, f"{name}: a published figure without its source"
         if card.role == role:
-            cfg = composed(f"model@models.{role}={name}", "pipeline=two_stage", f"++models.{role}.path=/nowhere")
-            Pipeline.from_config(cfg)
+            missing = [f"models.{role}.{key}=http://nowhere" for key in card if OmegaConf.is_missing(card, key)]
+            Pipeline.from_config(composed(f"model@models.{role}={name}", "pipeline=two_stage", *missing))
+
+
+@pytest.mark.parametrize("name", options("rerank"))
+def test_every_rerank_is_one_override_away(name: str) -> None:
+    node = OmegaConf.load(CONF / "rerank" / f"{name}.yaml")
+    missing = [f"pipeline.stages.precise.use.{key}=http://nowhere" for key in node if OmegaConf.is_missing(node, key)]
+    pipeline = Pipeline.from_config(
+        composed(f"rerank@pipeline.stages.precise.use='{name}'", "pipeline=cross_encoder", *missing)
+    )
+    assert pipeline.graph["precise"].kind == "rerank"
 
 
 def test_a_swap_leaves_nothing_behind() -> None:
@@ -138,6 +148,14 @@ def test_stages_of_one_model_share_one_embedder() -> None:
             r"^models\.reranker\.path: missing; set it: models\.reranker\.path=",
         ),
         (["corpus.path=???"], r"^corpus\.path: missing"),
+        (
+            ["model@models.embedder=openai_3_small", "models.embedder.api_key=sk-secret"],
+            r"^models\.embedder\.api_key: a key itself, which every run's folder would keep; write \$\{oc\.env:NAME\}",
+        ),
+        (
+            ["model@models.embedder=openai_compatible"],
+            r"^models\.embedder\.base_url: missing; set it: models\.embedder\.base_url=",
+        ),
     ],
 )
 def test_mistakes_name_their_path(overrides: list[str], message: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 CORE = Path(str(files("orchestrator")))
 PLUGINS = Path(str(files("orchestrator.plugins")))
-OPEN_TO_PLUGINS = {"types", "errors", "stage", "analysis", "models", "storage", "log"}
+OPEN_TO_PLUGINS = {"types", "errors", "stage", "analysis", "models", "storage", "log", "remote", "replies"}
 HEAVY = {
     "torch",
     "transformers",
@@ -24,6 +24,7 @@ HEAVY = {
     "qdrant_client",
     "xgboost",
     "openai",
+    "httpx2",
     "bm25s",
     "huggingface_hub",
     "jieba",
@@ -124,6 +125,8 @@ def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
             ],
             set(),
         ),
+        (["check", "+scenario=prototype_llm"], set()),
+        (["check", "+scenario=hosted_api", "model@models.embedder=openai_3_small"], set()),
         (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
     ],
 )

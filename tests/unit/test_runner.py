@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import StageError
+from orchestrator.errors import CallCancelledError, PermanentError, StageError
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.runner import Runner
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
@@ -216,3 +217,57 @@ def test_scores_stay_with_their_documents(scores: dict[str, int]) -> None:
     (result,) = runner(("a", source, 30), ("r", rerank, 30)).run([Q])
     assert {candidate.doc_id: candidate.score for candidate in result.ranked} == scores
     assert list(result.ranked.scores) == sorted(scores.values(), reverse=True)
+
+
+class Backwards:
+    """Shown three documents at a time, it turns them round; remembers from which threads it was asked."""
+
+    score_kind, window, stride = "rank", 3, 2
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, ...]] = []
+
+    def order(self, query: Query, documents: Sequence[Document], call: Call) -> Sequence[int]:
+        self.shown.append(tuple(document.text for document in documents))
+        return range(len(documents))[::-1]
+
+
+def test_a_window_rerank_is_shown_windows_with_text_and_scored_by_place() -> None:
+    stage = Backwards()
+    source = Source([(f"d{place}", float(-place)) for place in range(5)])
+    (result,) = runner(("a", source, 9), ("b", stage, 4)).run([Q])
+    assert stage.shown[0] == ("text of d2", "text of d3", "text of d4")
+    assert stage.shown[1] == ("text of d0", "text of d1", "text of d4")
+    assert result.outputs["b"].doc_ids == ("d4", "d1", "d0", "d3", "d2")
+    assert list(result.outputs["b"].scores) == [5.0, 4.0, 3.0, 2.0, 1.0]
+    assert result.ranked.score_kind == "rank"
+
+
+class FailsOnce:
+    """The first query fails; the others wait until they are told that nobody waits for them."""
+
+    score_kind = "rank"
+
+    def order(self, query: Query, documents: Sequence[Document], call: Call) -> Sequence[int]:
+        if query.query_id == "q0":
+            raise PermanentError("model at http://host", "answered 401")
+        for _ in range(500):
+            if call.cancelled:
+                raise CallCancelledError("nobody waits")
+            time.sleep(0.01)
+        raise AssertionError("was never told")
+
+
+def test_a_window_rerank_that_fails_for_one_query_stops_the_others() -> None:
+    queries = [Query(f"q{place}", "what?") for place in range(4)]
+    source = Source([("d0", 2.0), ("d1", 1.0)])
+    with pytest.raises(StageError, match=r"^stage 'b': model at http://host: answered 401"):
+        runner(("a", source, 9), ("b", FailsOnce(), 2)).run(queries)
+
+
+def test_window_reranks_of_many_queries_stay_apart() -> None:
+    queries = [Query(f"q{place}", "what?") for place in range(20)]
+    source = Source([("d0", 2.0), ("d1", 1.0)])
+    results = runner(("a", source, 9), ("b", Backwards(), 2)).run(queries)
+    assert [result.query for result in results] == queries
+    assert {result.doc_ids for result in results} == {("d1", "d0")}

@@ -1,0 +1,234 @@
+"""Calls to remote models: one event loop for all, one deadline around the whole call, one policy of retries.
+
+A plugin gives coroutines that make one request each; what is the same for every service is here. Clients of plugins
+make no retries of their own, so that an allowance is never spent behind the core's back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import os
+import random
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from orchestrator.errors import CallCancelledError, ConfigError, TransientError
+from orchestrator.log import get_logger
+from orchestrator.types import Call
+
+log = get_logger()
+
+T = TypeVar("T")
+Request: TypeAlias = Callable[[], Awaitable[T]]
+"""Makes one attempt at one request; raises TransientError where another attempt may help."""
+
+_POLL_S = 0.02
+"""How soon a cancelled call is noticed."""
+_LONGEST_WAIT_S = 60.0
+"""A service that asks for more is not waited for: an error that says so is worth more than a run that seems to hang."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a service is waited for, and how hard it is pressed.
+
+    Attributes:
+        timeout_s: one attempt, from connecting to the last byte of the reply.
+        retries: further attempts after a transient error.
+        concurrency: requests in flight at once, those of all threads together.
+        backoff_s: longest wait before the first retry; twice as long before each next one.
+    """
+
+    timeout_s: float = 30.0
+    retries: int = 3
+    concurrency: int = 8
+    backoff_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check("timeout_s", self.timeout_s, self.timeout_s > 0, "a number above 0, in seconds")
+        _check("retries", self.retries, isinstance(self.retries, int) and self.retries >= 0, "a whole number from 0")
+        _check(
+            "concurrency", self.concurrency, isinstance(self.concurrency, int) and self.concurrency >= 1, "1 or more"
+        )
+        _check("backoff_s", self.backoff_s, self.backoff_s >= 0, "a number from 0, in seconds")
+
+    def wait_s(self, attempt: int, retry_after_s: float | None) -> float:
+        """Seconds to wait after failed attempt number `attempt`, from 1: what the service asks for, or a random part.
+
+        Full jitter: uniform(0, backoff_s * 2^(attempt - 1)), of the variants compared in "Exponential Backoff And
+        Jitter", AWS Architecture Blog 2015, the one with the fewest calls. It is added to what the service asks for,
+        so that its clients do not come back all at once.
+        """
+        limit = min(self.backoff_s * 2 ** (attempt - 1), _LONGEST_WAIT_S)
+        return (retry_after_s or 0.0) + random.uniform(0.0, limit)
+
+
+def _check(name: str, value: object, is_good: bool, expected: str) -> None:
+    if not is_good or isinstance(value, bool):
+        raise ConfigError(name, f"found {value!r}; expected {expected}")
+
+
+class Remote:
+    """Runs requests to one service. Safe to use from several threads.
+
+    Args:
+        service: what messages call it: model and address, never a key.
+        patience: how long it is waited for.
+    """
+
+    def __init__(self, service: str, patience: Patience) -> None:
+        self.service = service
+        self.patience = patience
+        self._free = asyncio.Semaphore(patience.concurrency)
+
+    def run(self, requests: Sequence[Request[T]], call: Call) -> list[T]:
+        """What the requests give, in their order; the first ones are sent first.
+
+        Without a budget each request has `timeout_s` and its retries. With one, `call.remaining_s` covers everything
+        together. The first request that fails for good stops the others.
+
+        Raises:
+            TransientError: no answer in time or none that can be used, all retries made.
+            PermanentError: what a request raised; no retry is made.
+            CallCancelledError: nobody waits for the call any more; its connections are closed.
+        """
+        if call.cancelled:
+            raise CallCancelledError("the call was cancelled before it began")
+        return _wait_for(self._all(requests, call.remaining_s), call) if requests else []
+
+    async def _all(self, requests: Sequence[Request[T]], remaining_s: float | None) -> list[T]:
+        ends_at = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+        try:
+            async with asyncio.timeout_at(ends_at), asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._persist(request, ends_at)) for request in requests]
+        except TimeoutError:
+            message = f"no answer within the {remaining_s:.3g} s that were left for this call"
+            raise TransientError(self.service, message) from None
+        except BaseExceptionGroup as failed:
+            first = failed.exceptions[0]
+            raise first from first.__cause__
+        return [task.result() for task in tasks]
+
+    async def _persist(self, request: Request[T], ends_at: float | None) -> T:
+        attempt = 1
+        while True:
+            try:
+                return await self._attempt(request)
+            except TransientError as error:
+                wait_s = self.patience.wait_s(attempt, error.retry_after_s)
+                self._give_up(error, attempt, wait_s, ends_at)
+                log.info("remote.retry", service=self.service, attempt=attempt, wait_s=wait_s, reason=error.detail)
+            await asyncio.sleep(wait_s)
+            attempt += 1
+
+    async def _attempt(self, request: Request[T]) -> T:
+        async with self._free:
+            try:
+                async with asyncio.timeout(self.patience.timeout_s):
+                    return await request()
+            except TimeoutError:
+                message = f"no answer within {self.patience.timeout_s:g} s (timeout_s)"
+                raise TransientError(self.service, message) from None
+
+    def _give_up(self, error: TransientError, attempt: int, wait_s: float, ends_at: float | None) -> None:
+        """Raise where another attempt is one too many, or would come too late."""
+        reason = ""
+        if attempt > self.patience.retries:
+            reason = f"gave up after {attempt} attempt(s)"
+        elif (error.retry_after_s or 0.0) > _LONGEST_WAIT_S:
+            reason = f"it asks to be left alone for {error.retry_after_s:g} s; at most {_LONGEST_WAIT_S:g} s are waited"
+        elif ends_at is not None and asyncio.get_running_loop().time() + wait_s >= ends_at:
+            reason = f"no time is left for another attempt in {wait_s:.2g} s"
+        if reason:
+            detail = f"{error.detail}; {reason}"
+            raise TransientError(self.service, detail, error.status, error.retry_after_s) from error
+
+
+def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """What `coroutine` gives when run on the shared loop, for example the closing of a client that lives there."""
+    return _wait_for(coroutine, Call())
+
+
+def split(sizes: Sequence[int], max_items: int, max_size: int | None) -> list[range]:
+    """Runs of items for one request each, in order: at most `max_items`, of at most `max_size` together.
+
+    An item that alone is larger gets a request of its own.
+    """
+    parts: list[range] = []
+    start, total = 0, 0
+    for place, size in enumerate(sizes):
+        full = place - start >= max_items or (max_size is not None and total + size > max_size)
+        if full and place > start:
+            parts.append(range(start, place))
+            start, total = place, 0
+        total += size
+    return [*parts, range(start, len(sizes))] if sizes else []
+
+
+def checked_url(url: str) -> str:
+    """`url` without a slash at the end.
+
+    Raises:
+        ConfigError: it is no http or https address.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError("base_url", f"found '{url}'; expected an address such as http://localhost:8080/v1")
+    return url.rstrip("/")
+
+
+def address(url: str) -> str:
+    """`url` as messages show it: without a password, and without what follows a question mark."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
+
+
+def _wait_for(coroutine: Coroutine[Any, Any, T], call: Call) -> T:
+    future = asyncio.run_coroutine_threadsafe(coroutine, _SHARED.loop())
+    try:
+        while not concurrent.futures.wait([future], timeout=_POLL_S).done:
+            if call.cancelled:
+                raise CallCancelledError("the call was cancelled; its requests are dropped")
+    except BaseException:
+        future.cancel()  # closes the connections of requests in flight; also for Ctrl-C in the thread that waits
+        raise
+    return future.result()
+
+
+class _SharedLoop:
+    """One event loop in a thread of its own, started at the first call, anew in a forked child."""
+
+    def __init__(self) -> None:
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        atexit.register(self.stop)
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                name = "orchestrator-remote"
+                self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def forget(self) -> None:
+        self._starting = threading.Lock()
+        self._loop = self._thread = None
+
+    def stop(self) -> None:
+        if self._loop is not None and self._thread is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=1.0)
+
+
+_SHARED = _SharedLoop()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_SHARED.forget)  # threads do not survive a fork

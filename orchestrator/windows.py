@@ -1,0 +1,54 @@
+"""A long list ordered by a stage that sees a few documents at a time: windows slide from the tail to the head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+WINDOW, STRIDE = 20, 10
+"""As in RankGPT (Sun et al. 2023, "Is ChatGPT Good at Search?", section 3.2): windows of 20, 10 further each time."""
+
+
+def spans(n: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
+    """(first, one past the last) of each window over `n` rows, the tail's first; the last one begins at 0.
+
+    Each window shares `window - stride` rows with the next, so that a good document can climb all the way.
+
+    Raises:
+        ValueError: the stride is larger than the window, or one of them is no number from 1.
+    """
+    if not 1 <= stride <= window:
+        raise ValueError(f"has window={window}, stride={stride}; expected 1 <= stride <= window")
+    end = n
+    while end > 0:
+        start = max(0, end - window)
+        yield start, end
+        if start == 0:
+            return
+        end -= stride
+
+
+def order_by_windows(
+    items: Sequence[T], window: int, stride: int, order: Callable[[Sequence[T]], Sequence[int]]
+) -> list[int]:
+    """Places in `items`, best first.
+
+    Args:
+        items: in incoming order.
+        window: how many are shown at once.
+        stride: how far the window moves.
+        order: the places within one window, best first, each once.
+
+    Raises:
+        ValueError: `order` gave something else than each place once.
+    """
+    places = list(range(len(items)))
+    for start, end in spans(len(items), window, stride):
+        shown = places[start:end]
+        chosen = [int(place) for place in order([items[place] for place in shown])]
+        if sorted(chosen) != list(range(len(shown))):
+            raise ValueError(f"ordered {len(shown)} documents as {chosen}; expected each of 0 to {len(shown) - 1} once")
+        places[start:end] = [shown[place] for place in chosen]
+    return places

@@ -1,0 +1,130 @@
+"""A connection to a server that speaks OpenAI's API: theirs, or vLLM, Ollama, LM Studio and many others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.errors import ConfigError, MissingExtraError, TransientError
+from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop
+from orchestrator.replies import json_reply, status_error
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+class OpenAIConnection:
+    """One server and one model on it. The client library makes no retries: those are the core's.
+
+    Args:
+        model: name of the model, as the server knows it.
+        base_url: of the API, with its `/v1`; None is OpenAI's own.
+        api_key: sent as a bearer token, or None to send none.
+        patience: how long the server is waited for.
+    """
+
+    def __init__(self, model: str, base_url: str | None, api_key: str | None, patience: Patience) -> None:
+        self.model = model
+        self.base_url = checked_url(base_url or OPENAI_URL)
+        self.remote = Remote(f"{model} at {address(self.base_url)}", patience)
+        self._api_key = api_key or None
+        self._loading = threading.Lock()
+        self._client: AsyncOpenAI | None = None
+
+    @property
+    def client(self) -> AsyncOpenAI:
+        """The library's client. Lives on the core's event loop."""
+        if self._client is None:
+            raise RuntimeError(f"{self.remote.service}: call load() first")
+        return self._client
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """What a request gives as `extra_headers`: without a key, that none is to be sent."""
+        from openai import Omit
+
+        return {} if self._api_key else {"Authorization": Omit()}
+
+    def load(self) -> None:
+        """Make the client; sends nothing. Does nothing the second time.
+
+        Raises:
+            MissingExtraError: openai is not installed.
+            ConfigError: OpenAI's own address without a key.
+        """
+        with self._loading:
+            if self._client is not None:
+                return
+            if self._api_key is None and self.base_url == OPENAI_URL:
+                raise ConfigError("api_key", f"missing; {address(OPENAI_URL)} wants one: export OPENAI_API_KEY=...")
+            try:
+                import openai
+            except ModuleNotFoundError as error:
+                raise MissingExtraError("openai", "openai") from error
+            self._client = openai.AsyncOpenAI(
+                api_key=self._api_key or "none",  # with None it would take OPENAI_API_KEY, for whatever server this is
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=None,  # the core's deadline is around the whole call
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._loading:
+            if self._client is not None:
+                run_on_loop(self._client.close())
+            self._client = None
+
+    async def ask(self, send: Callable[[], Awaitable[httpx2.Response]]) -> Any:
+        """The JSON of one answer.
+
+        Args:
+            send: makes the request with the library's client, and gives the response as it came.
+
+        Raises:
+            TransientError: no connection, 429 or 5xx.
+            PermanentError: any other status, or no JSON.
+        """
+        import openai
+
+        service = self.remote.service
+        try:
+            response = await send()
+        except openai.APIStatusError as error:
+            found = error.response
+            # Not chained: the library's message quotes the answer, in which a service may echo the key.
+            raise status_error(service, found.status_code, found.text, found.headers, self._api_key) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error
+        return json_reply(service, response.text, self._api_key)
+
+
+def estimated_tokens(text: str) -> int:
+    """Tokens of `text` by a cautious estimate: a third of a token for an ASCII character, one and a half for others.
+
+    English prose has some 4.5 characters a token in OpenAI's encodings, Chinese about 0.8 in cl100k_base.
+    """
+    return int(np.ceil(_token_shares(text).sum()))
+
+
+def fitting_characters(text: str, max_tokens: int) -> int:
+    """How many characters of `text` stay within `max_tokens` tokens, by the same estimate.
+
+    A text that is denser than estimated still gets the server's own error.
+    """
+    if len(text) * 1.5 <= max_tokens:
+        return len(text)
+    return int(np.searchsorted(np.cumsum(_token_shares(text)), max_tokens + 1e-6, side="right"))
+
+
+def _token_shares(text: str) -> npt.NDArray[np.float64]:
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    return np.where(codes < 128, 1 / 3, 1.5)

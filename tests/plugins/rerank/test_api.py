@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from servers import RERANKERS, LocalServer, Reply, Seen, jina, relevance
+
+from orchestrator import Pipeline
+from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, StageError, TransientError
+from orchestrator.models import Model
+from orchestrator.plugins.rerank.api import ApiRerank
+from orchestrator.testing import PointwiseRerankContract
+from orchestrator.types import Call, Document, Query
+
+QUERY = Query("q", "what damages the optic nerve?")
+TEXTS = ["glaucoma damages the optic nerve", "the great wall", "an eye", "青光眼会损害视神经"]
+PAIRS = [(QUERY, Document(f"d{place}", text)) for place, text in enumerate(TEXTS)]
+TRUE = [relevance(QUERY.text, text) for text in TEXTS]
+FORMAT = {"path": "/v1/rerank"}
+Make = Callable[..., ApiRerank]
+
+
+@pytest.fixture
+def make(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Loaded stages on the local server in Jina's format, closed at the end. Retries wait a millisecond."""
+    monkeypatch.setattr(random, "uniform", lambda low, high: min(high, 0.001))
+    server.answer = jina
+    made: list[ApiRerank] = []
+
+    def loaded(card: Mapping[str, Any] | None = None, **arguments: Any) -> ApiRerank:
+        model = Model(**{"role": "reranker", "name": "m", **(card or {})})
+        made.append(ApiRerank(model, **{"base_url": server.url, "format": FORMAT, **arguments}))
+        made[-1].load()
+        return made[-1]
+
+    yield loaded
+    for stage in made:
+        stage.close()
+
+
+@pytest.fixture(autouse=True)
+def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("COHERE", "JINA", "VOYAGE", "MXBAI"):
+        monkeypatch.setenv(f"{name}_API_KEY", f"key of {name}")
+
+
+@pytest.fixture
+def stage(make: Make) -> ApiRerank:
+    return make()
+
+
+def shipped(name: str, server: LocalServer) -> ApiRerank:
+    """The stage of conf/rerank/<name>.yaml, its address the local server's."""
+    use = "pipeline.stages.precise.use"
+    words = [f"rerank@{use}={name}", "pipeline=cross_encoder", f"{use}.base_url={server.url}"]
+    words += [f"{use}.name=m"] if name == "api" else []
+    stage = Pipeline.compose(words).graph["precise"].stage
+    assert isinstance(stage, ApiRerank)
+    return stage
+
+
+class TestContract(PointwiseRerankContract):
+    @pytest.fixture(autouse=True)
+    def _make(self, make: Make) -> None:
+        self.make = make  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("name", sorted(RERANKERS))
+def test_every_shipped_format_speaks_to_its_server(name: str, server: LocalServer) -> None:
+    server.answer = RERANKERS[name]
+    texts = [f"{text} {number}" for number in range(10) for text in TEXTS] + [""]
+    pairs = [(QUERY, Document(str(place), text)) for place, text in enumerate(texts)]
+    stage, call = shipped(name, server), Call()
+    stage.load()
+    found = stage.score(pairs, call)
+    stage.close()
+    true = np.array([relevance(QUERY.text, text or " ") for text in texts])
+    np.testing.assert_allclose(found, 8 * true - 4 if name == "llama_cpp" else true, atol=1e-12)
+    assert stage.score_kind == ("logit" if name == "llama_cpp" else "probability")
+    assert len(server.seen) == (2 if name == "tei" else 1), "41 documents: text-embeddings-inference takes 32 at once"
+    key = server.seen[0].headers.get("authorization", "")
+    assert key.startswith("Bearer key of ") == (name in ("cohere", "jina", "voyage", "mixedbread"))
+    assert (call.tokens > 0) == (name not in ("cohere", "tei"))
+
+
+def test_search_units_are_counted_as_the_service_bills_them(server: LocalServer) -> None:
+    server.answer = RERANKERS["cohere"]
+    stage, call = shipped("cohere", server), Call()
+    stage.load()
+    stage.score([(QUERY, Document(str(place), f"text {place}")) for place in range(101)], call)
+    assert call.cost_usd == pytest.approx(2 * 2.0 / 1000), "101 documents are two units of two dollars a thousand"
+
+    def without_units(seen: Seen) -> Reply:
+        return Reply(200, {"results": RERANKERS["cohere"](seen).body["results"]})
+
+    server.answer, quiet = without_units, Call()
+    stage.score([(QUERY, Document(str(place), f"text {place}")) for place in range(101)], quiet)
+    assert quiet.cost_usd == pytest.approx(2 * 2.0 / 1000), "untold, a unit is a hundred documents"
+    stage.close()
+
+
+def test_tokens_are_paid_for(make: Make) -> None:
+    call = Call()
+    make(usd_per_million_tokens=0.05).score(PAIRS, call)
+    assert call.tokens == sum(len(text.split()) for text in TEXTS)
+    assert call.cost_usd == pytest.approx(call.tokens * 0.05 / 1e6)
+
+
+def test_pairs_of_several_queries_are_grouped_and_come_back_in_their_order(make: Make, server: LocalServer) -> None:
+    other = Query("r", "how long is the wall?")
+    pairs = [(query, document) for _, document in PAIRS for query in (QUERY, other)]
+    found = make().score(pairs, Call())
+    np.testing.assert_allclose(found, [relevance(query.text, document.text) for query, document in pairs])
+    assert sorted((body["query"], len(body["documents"])) for body in server.bodies) == [
+        (other.text, 4),
+        (QUERY.text, 4),
+    ]
+
+
+def test_requests_keep_to_the_limits_of_count_and_bytes(make: Make, server: LocalServer) -> None:
+    np.testing.assert_allclose(make(max_documents=3).score(PAIRS, Call()), TRUE)
+    assert sorted(len(body["documents"]) for body in server.bodies) == [1, 3]
+    server.seen.clear()
+    np.testing.assert_allclose(make(max_bytes=50).score(PAIRS, Call()), TRUE)
+    assert all(sum(len(text.encode()) for text in body["documents"]) <= 50 for body in server.bodies)
+
+
+def test_a_document_is_read_with_its_title(make: Make, server: LocalServer) -> None:
+    make().score([(QUERY, Document("d", "harms the nerve", title="Glaucoma"))], Call())
+    assert server.bodies[0]["documents"] == ["Glaucoma\nharms the nerve"]
+
+
+def test_documents_can_be_objects_and_keys_stand_in_any_header(make: Make, server: LocalServer) -> None:
+    own = {"path": "/v1/rerank", "document_text": "text", "key_header": "Api-Key", "key_prefix": ""}
+    server.answer = lambda seen: Reply(200, {"results": [{"index": 0, "relevance_score": 0.5}]})
+    stage = make(format={**own, "headers": {"X-Version": "7"}, "extra": {"a": 1}}, api_key="secret")
+    assert stage.score(PAIRS[:1], Call()) == [0.5]
+    seen = server.seen[0]
+    assert seen.body == {"query": QUERY.text, "documents": [{"text": TEXTS[0]}], "model": "m", "top_n": 1, "a": 1}
+    assert (seen.headers["api-key"], seen.headers["x-version"]) == ("secret", "7")
+    assert "authorization" not in seen.headers
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(data=st.data(), n=st.integers(1, 9))
+def test_score_and_document_never_part_whatever_the_reply(
+    data: st.DataObject, n: int, stage: ApiRerank, server: LocalServer
+) -> None:
+    """Results in any order, missing, given again with the same or another score, or of documents never sent."""
+    texts = [f"text {place}" for place in range(n)]
+    true = {place: relevance(QUERY.text, text) for place, text in enumerate(texts)}
+    answered = data.draw(st.lists(st.integers(-1, n), max_size=2 * n) | st.permutations(range(n)))
+    spoiled = data.draw(st.sampled_from([0, 0, 0, 1]))
+    results = [{"index": place, "relevance_score": true.get(place, 0.5)} for place in answered]
+    if spoiled and results:
+        results.append({**results[0], "relevance_score": 0.123})
+    server.answer = lambda seen: Reply(200, {"results": results})
+    pairs = [(QUERY, Document(text, text)) for text in texts]
+    whole = set(answered) == set(range(n)) and not spoiled
+    call = Call()
+    if whole:
+        np.testing.assert_array_equal(stage.score(pairs, call), [true[place] for place in range(n)])
+        assert call.repairs == len(answered) - n
+    else:
+        with pytest.raises(PermanentError):
+            stage.score(pairs, call)
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ({"results": [{"index": 0, "relevance_score": 0.5}]}, "no score for 3 of 4 documents: 1, 2, 3"),
+        ({"results": [{"index": 4, "relevance_score": 0.5}]}, "a result of index 4; expected 0 to 3"),
+        ({"results": [{"index": "0", "relevance_score": 0.5}]}, "a result of index '0'"),
+        ({"results": [{"index": True, "relevance_score": 0.5}]}, "a result of index True"),
+        ({"results": [{"relevance_score": 0.5}]}, "a result of index None"),
+        ({"results": [{"index": 0, "score": 0.5}]}, "document 0 with None at 'relevance_score'; expected a number"),
+        ({"results": [{"index": 0, "relevance_score": float("nan")}]}, "document 0 with nan"),
+        ({"results": [{"index": 1, "relevance_score": s} for s in (0.1, 0.2)]}, r"document 1 twice: 0\.1 and 0\.2"),
+        ({"data": []}, "no list of results at 'results'; check `format`"),
+        ([], "no list of results at 'results'"),
+        ("<html>Log in</html>", "not JSON"),
+        ('{"results": [{"index": 0, "releva', "not JSON"),
+        ({"results": [{"index": i, "relevance_score": 3.2} for i in range(4)]}, r"3\.2, which is no probability; set"),
+    ],
+)
+def test_a_reply_that_does_not_fit_its_request_is_refused(
+    reply: Any, message: str, make: Make, server: LocalServer
+) -> None:
+    server.faults.append(Reply(200, reply))
+    with pytest.raises(PermanentError, match=message):
+        make().score(PAIRS, Call())
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("status", [429, 500, 503, 424])
+def test_a_passing_fault_is_tried_again(status: int, make: Make, server: LocalServer) -> None:
+    server.faults += [Reply(status, {"message": "busy"}, {"Retry-After": "0"})] * 2
+    np.testing.assert_allclose(make().score(PAIRS, Call()), TRUE)
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_permanent_fault_fails_at_once_with_the_services_words(status: int, make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(status, {"message": "no such thing, sk-secret"})
+    with pytest.raises(
+        PermanentError, match=rf"^m at http://127.*/v1/rerank: answered {status}: no such thing, \*\*\*"
+    ):
+        make(api_key="sk-secret").score(PAIRS, Call())
+    assert len(server.seen) == 1
+
+
+def test_one_deadline_covers_all_requests(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, jina(seen).body, delay_s=0.06)
+    stage = make(max_documents=1, concurrency=1)
+    started = time.perf_counter()
+    with pytest.raises(TransientError, match=r"no answer within the 0\.15 s that were left"):
+        stage.score(PAIRS, Call(remaining_s=0.15))
+    assert time.perf_counter() - started < 1.0
+    np.testing.assert_allclose(stage.score(PAIRS, Call(remaining_s=30.0)), TRUE)
+
+
+def test_a_trickling_server_does_not_outlive_the_timeout(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, jina(seen).body, trickle_s=0.02)
+    with pytest.raises(TransientError, match=r"no answer within 0\.1 s \(timeout_s\); gave up after 1 attempt"):
+        make(timeout_s=0.1, retries=0).score(PAIRS, Call())
+    assert server.hung_up.wait(2.0)
+
+
+def test_a_cancelled_call_hangs_up(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, jina(seen).body, trickle_s=0.02)
+    call, stage = Call(), make()
+    timer = threading.Timer(0.1, call.cancel)
+    timer.start()
+    with pytest.raises(CallCancelledError):
+        stage.score(PAIRS, call)
+    timer.join()
+    assert server.hung_up.wait(2.0)
+
+
+def test_nobody_listening_is_a_lost_connection(make: Make) -> None:
+    with pytest.raises(TransientError, match="no connection"):
+        make(base_url="http://127.0.0.1:9", retries=0).score(PAIRS, Call())
+
+
+def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
+    made = [
+        make(),
+        make({"name": "other"}),
+        make(base_url="http://elsewhere"),
+        make(format={"path": "/v2/rerank"}),
+        make(format={**FORMAT, "extra": {"max_tokens_per_doc": 512}}),
+    ]
+    assert len({stage.model_id for stage in made}) == len(made)
+    assert make(api_key="secret", timeout_s=1).model_id == make().model_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"score_kind": "probabilty"}, r"score_kind: found 'probabilty'; .*Did you mean 'probability'\?"),
+        ({"format": {"path": "v1"}}, "format.path: found 'v1'; expected a path such as /v1/rerank"),
+        ({"format": {}}, "format.path: found None"),
+        ({"format": {**FORMAT, "docments": "x"}}, r"format.docments: no such key; .*Did you mean 'documents'\?"),
+        ({"base_url": "api.cohere.com"}, "base_url: found 'api.cohere.com'"),
+        ({"max_documents": 0}, "max_documents: found 0"),
+        ({"usd_per_thousand_units": -2}, "usd_per_thousand_units: found -2"),
+        ({"timeout_s": 0}, "timeout_s: found 0"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: Any, message: str, make: Make) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(**arguments)
+
+
+def test_a_hosted_service_without_a_key_stops_at_load(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COHERE_API_KEY")
+    with pytest.raises(ConfigError, match=r"^api_key: missing; rerank-v4\.0-fast at .*/v2/rerank wants one: put it"):
+        shipped("cohere", server).load()
+    assert server.seen == []
+
+
+def test_an_embedder_card_is_refused(make: Make) -> None:
+    with pytest.raises(ConfigError, match="role: found 'embedder'; expected reranker"):
+        make({"role": "embedder"})
+
+
+def test_a_pipeline_names_the_stage_that_failed(server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(401, {"message": "invalid api token"})
+    use = "pipeline.stages.precise.use"
+    with (
+        Pipeline.compose(["+scenario=hosted_api", f"{use}.base_url={server.url}"]) as pipeline,
+        pytest.raises(
+            StageError, match=r"^stage 'precise', query 'q1': rerank-v4.0-fast at http.*answered 401: invalid"
+        ),
+    ):
+        pipeline.rerank("the eye", ["a wall", "an eye"])
+
+
+def test_the_scenario_answers_in_the_order_of_the_service(server: LocalServer) -> None:
+    server.answer = RERANKERS["cohere"]
+    use = "pipeline.stages.precise.use"
+    with Pipeline.compose(["+scenario=hosted_api", f"{use}.base_url={server.url}"]) as pipeline:
+        result = pipeline.rerank(QUERY, TEXTS)
+        again = pipeline.rerank(QUERY, TEXTS[::-1])
+    assert [result.documents[doc_id].text for doc_id in result.doc_ids] == [
+        text for _, text in sorted(zip(TRUE, TEXTS, strict=True), reverse=True)
+    ]
+    assert [again.documents[doc_id].text for doc_id in again.doc_ids] == [
+        result.documents[doc_id].text for doc_id in result.doc_ids
+    ]
+    assert result.trace.stages[-1].cost_usd == pytest.approx(2.0 / 1000)
