@@ -17,6 +17,9 @@ from orchestrator.errors import ConfigError, OrchestratorError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from omegaconf.errors import OmegaConfBaseException
+
+    from orchestrator.decide import Decision
 
 CONFIG_ERROR, RUN_ERROR, INTERRUPTED = 2, 1, 130
 
@@ -55,14 +58,16 @@ def _run_hydra(words: list[str]) -> None:
     import hydra
 
     from orchestrator import schema
+    from orchestrator.auto import decide_words
     from orchestrator.words import find_verbs, rewrite, rewrite_completion
 
     schema.register()
+    decision: Decision | None = None
     failed: list[OrchestratorError] = []
 
     def task(cfg: DictConfig) -> float | None:
         try:
-            return _task(cfg)
+            return _task(cfg, decision)
         except OrchestratorError as error:
             if not _is_single_run():
                 raise
@@ -73,7 +78,8 @@ def _run_hydra(words: list[str]) -> None:
     if "COMP_LINE" in os.environ:
         os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)
     with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:
-        sys.argv = [sys.argv[0], *rewrite(words, verbs, scratch)]
+        words, decision = decide_words(rewrite(words, verbs, scratch), _config_dirs(words))
+        sys.argv = [sys.argv[0], *words]
         hydra.main(version_base="1.3", config_path="pkg://orchestrator.conf", config_name="config")(task)()
     if failed:
         raise failed[0]
@@ -92,15 +98,20 @@ def _config_dirs(words: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in found]
 
 
-def _task(cfg: DictConfig) -> float | None:
+def _task(cfg: DictConfig, decision: Decision | None = None) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     from orchestrator import log
+    from orchestrator.auto import decide_job, say
     from orchestrator.tasks import run_task
     from orchestrator.words import NO_FOLDER
 
     log.configure(cfg.log.level.name, json=cfg.log.json)
     output = None if cfg.task.verb in NO_FOLDER else Path(HydraConfig.get().runtime.output_dir)
+    if cfg.need.auto and cfg.task.verb != "plan":  # a job of a sweep: each decides for itself
+        cfg, decision = decide_job(cfg, output)
+    if decision is not None:
+        say(decision, output)
     return run_task(cfg, output)
 
 
@@ -136,10 +147,20 @@ def _hydra_message(error: Exception) -> str:
         return message
     detail = str(cause).splitlines()[0]
     lines = [message] if detail in message else [message, detail]
-    keys = [str(key) for key in cause.parent_node] if _has_keys(cause) else []
+    keys = _keys_beside(cause)
     if keys and cause.key is not None and str(cause.key) not in keys:
         lines.append(f"choices at that place: {', '.join(keys)}.{did_you_mean(str(cause.key), keys)}")
     return "\n".join(lines)
+
+
+def _keys_beside(error: OmegaConfBaseException) -> list[str]:
+    """Keys that were possible where an unknown one was given; at the root those of `task` and `need` too."""
+    if not _has_keys(error):
+        return []
+    nodes = [error.parent_node]
+    if error.parent_node._get_parent() is None:
+        nodes += [error.parent_node[name] for name in ("task", "need") if name in error.parent_node]
+    return [str(key) for node in nodes for key in node]
 
 
 def _has_keys(error: object) -> bool:

