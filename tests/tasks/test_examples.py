@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.words import NO_FOLDER
+
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
 
@@ -27,7 +29,8 @@ def test_an_example_runs_as_its_readme_says(folder: Path, shared_root: Path, tmp
     environment = {**os.environ, "ORCHESTRATOR_HOME": str(shared_root), "PATH": f"{scripts}:{os.environ['PATH']}"}
     for command in commands(folder):
         inside = "orchestrate " in command
-        keep = f" hydra.run.dir={tmp_path}" if inside and "orchestrate check" not in command else ""
+        has_folder = inside and not any(f"orchestrate {verb}" in command for verb in NO_FOLDER)
+        keep = f" hydra.run.dir={tmp_path}" if has_folder else ""
         done = subprocess.run(
             command + keep, shell=True, cwd=folder if inside else TREE, env=environment, capture_output=True, text=True
         )
