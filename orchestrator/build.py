@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,9 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from orchestrator.corpus import CorpusSpec
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.storage import default_root
 
+log = get_logger()
+
+_SAMPLE_DOCUMENTS = 100
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
 _SECRETS = frozenset({"api_key"})
 _MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
@@ -165,6 +170,54 @@ def _check_arguments(
 def _argument_names(parameters: Iterable[str]) -> list[str]:
     names = [name for name in parameters if name not in ("model", "storage_root")]
     return names + sorted(_MODEL_KEYS - set(names)) if "model" in parameters else names
+
+
+def plain(node: object) -> Any:
+    """A node as plain Python, its interpolations left as they stand."""
+    return OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def task_overrides() -> list[str]:
+    """The overrides of the job that runs, as Hydra was given them; none outside of one."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return [str(word) for word in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
+def model_cards() -> dict[str, dict[str, Any]]:
+    """Every card of the group `model`, of this package, of --config-dir and of other packages, by name.
+
+    Only while Hydra runs, or inside `Pipeline.compose`.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.object_type import ObjectType
+
+    loader = GlobalHydra.instance().config_loader()
+    cards = {}
+    for name in loader.get_group_options("model", results_filter=ObjectType.CONFIG):
+        loaded = loader.repository.load_config(f"model/{name}")  # type: ignore[attr-defined]
+        cards[str(name)] = plain(loaded.config)
+    return cards
+
+
+def resolve_language(cfg: DictConfig) -> None:
+    """Put the language of the corpus's first hundred documents in the place of `corpus.language: auto`.
+
+    Raises:
+        OrchestratorError: the corpus cannot be read.
+    """
+    if cfg.corpus.language != "auto":
+        return
+    from orchestrator.corpus import open_corpus
+    from orchestrator.detection import detect_many
+
+    corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
+    try:
+        texts = (document.full_text for document in itertools.islice(corpus.documents(), _SAMPLE_DOCUMENTS))
+        cfg.corpus.language = detect_many(texts)
+    finally:
+        corpus.close()
+    log.info("corpus.language", corpus=corpus.name, detected=cfg.corpus.language)
 
 
 def build_corpus(cfg: DictConfig) -> CorpusSpec:

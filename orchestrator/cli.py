@@ -51,6 +51,7 @@ def _run_hydra(words: list[str], full_errors: bool) -> int:
     import hydra
 
     from orchestrator import schema, searchpath, sweep
+    from orchestrator.auto import decide_words
     from orchestrator.sweeper import keep_going
     from orchestrator.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
 
@@ -62,7 +63,8 @@ def _run_hydra(words: list[str], full_errors: bool) -> int:
     if "COMP_LINE" in os.environ:
         os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)
     with tempfile.TemporaryDirectory(prefix="orchestrate-", ignore_cleanup_errors=True) as scratch:
-        now, late = for_jobs_only(rewrite(words, verbs, scratch))
+        words, task.decision = decide_words(rewrite(words, verbs, scratch), _config_dirs(words))
+        now, late = for_jobs_only(words)
         sys.argv = [sys.argv[0], *now]
         try:
             with keep_going(late):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import traceback
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
+
+if TYPE_CHECKING:
+    from omegaconf.errors import OmegaConfBaseException
 
 RUN_ERROR, CONFIG_ERROR = 1, 2
 
@@ -59,10 +63,20 @@ def _hydra_message(error: Exception) -> str:
         return message
     detail = str(cause).splitlines()[0]
     lines = [message] if detail in message else [message, detail]
-    keys = [str(key) for key in cause.parent_node] if _has_keys(cause) else []
+    keys = _keys_beside(cause)
     if keys and cause.key is not None and str(cause.key) not in keys:
         lines.append(f"choices at that place: {', '.join(keys)}.{did_you_mean(str(cause.key), keys)}")
     return "\n".join(lines)
+
+
+def _keys_beside(error: OmegaConfBaseException) -> list[str]:
+    """Keys that were possible where an unknown one was given; at the root those of `task` and `need` too."""
+    if not _has_keys(error):
+        return []
+    nodes = [error.parent_node]
+    if error.parent_node._get_parent() is None:
+        nodes += [error.parent_node[name] for name in ("task", "need") if name in error.parent_node]
+    return [str(key) for node in nodes for key in node]
 
 
 def _has_keys(error: object) -> bool:

@@ -79,13 +79,20 @@ class Pipeline:
         searchpath.register()
         extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
         with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
-            return cls.from_config(compose("config", overrides=[*extra, *overrides]))
+            cfg = compose("config", overrides=[*extra, *overrides])
+            if cfg.need.auto:
+                from orchestrator.planning import decide_for, decided
+
+                words = decided(overrides, decide_for(cfg, overrides))
+                cfg = compose("config", overrides=[*extra, *words])
+            return cls.from_config(cfg)
 
     @classmethod
     def from_config(cls, cfg: DictConfig) -> Self:
         """The pipeline of a composed configuration, with nothing loaded."""
-        from orchestrator.build import build_corpus, build_graph, storage_root
+        from orchestrator.build import build_corpus, build_graph, resolve_language, storage_root
 
+        resolve_language(cfg)
         return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms)
 
     def lint(self) -> list[Finding]:

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from orchestrator.decide import Choice, Decision
     from orchestrator.evaluate import Latency, Quality
     from orchestrator.graph import StageGraph
+    from orchestrator.need import Need
     from orchestrator.trace import Result, Trace
 
 
@@ -77,6 +79,21 @@ def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, obje
         "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
         "n_latency_queries": latency.n_queries if latency else 0,
     }
+
+
+def decision_json(decision: Decision) -> dict[str, object]:
+    """The content of decision.yaml and of `format=json`."""
+    choice = decision.choice
+    predicted = {"p50": round(choice.predicted.p50_ms, 1), "p95": round(choice.predicted.p95_ms, 1)}
+    shown = {
+        "name": choice.name,
+        "overrides": list(choice.overrides),
+        "command": choice.command,
+        "predicted_ms": predicted,
+        "misses_by_ms": None if choice.misses_by_ms is None else round(choice.misses_by_ms, 1),
+        "reasons": list(choice.reasons),
+    }
+    return {"choice": shown, "rejected": [{"name": other.name, "reason": other.reason} for other in decision.rejected]}
 
 
 def console() -> Console:
@@ -153,6 +170,39 @@ def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> R
     table.add_section()
     total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
     table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
+    return table
+
+
+def need_line(need: Need) -> str:
+    """What a decision is for, in one line."""
+    budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
+    candidates = "the stack's own" if need.candidates is None else need.candidates
+    return (
+        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {need.doc_tokens} tokens, "
+        f"language {need.language}, priority {need.priority}, device {need.device}, "
+        f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
+    )
+
+
+def choice_table(choice: Choice) -> RenderableType:
+    """The stack chosen, what it should cost, and why."""
+    from rich.text import Text
+
+    table = _table("choice", choice.name)
+    table.add_row("stack", choice.stack)
+    table.add_row("predicted", f"p50 {choice.predicted.p50_ms:,.1f} ms, p95 {choice.predicted.p95_ms:,.1f} ms")
+    for place, reason in enumerate(choice.reasons):
+        table.add_row("" if place else "why", Text(f"- {reason}"))
+    return table
+
+
+def rejected_table(decision: Decision) -> RenderableType:
+    """Every other stack with the one reason against it."""
+    from rich.text import Text
+
+    table = _table("not", "because")
+    for other in decision.rejected:
+        table.add_row(other.name, Text(other.reason))
     return table
 
 

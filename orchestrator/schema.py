@@ -61,6 +61,35 @@ class CorpusSchema:
     on_bad_line: OnBadLine = OnBadLine.fail
 
 
+class Priority(Enum):
+    """What a decision looks for within the budget."""
+
+    precision = "precision"
+    balanced = "balanced"
+    speed = "speed"
+
+
+class Device(Enum):
+    """What the reranking models run on."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+@dataclass
+class NeedSchema:
+    """`need`: what `orchestrate plan` and `+scenario=auto` decide by."""
+
+    latency_ms: float | None = None
+    candidates: int | None = None
+    language: str = "auto"
+    priority: Priority = Priority.balanced
+    device: Device = Device.cpu
+    doc_tokens: int = 140
+    allow: Any = field(default_factory=lambda: ["hub"])
+    auto: bool = False
+
+
 @dataclass
 class StorageSchema:
     """`storage`: where indexes, vectors and exported models live. null: $ORCHESTRATOR_HOME or the user's cache."""
@@ -85,6 +114,9 @@ class RootSchema:
     models: dict[str, Any] = field(default_factory=dict)
     pipeline: PipelineSchema = field(default_factory=PipelineSchema)
     budget_ms: float | None = None
+    need: NeedSchema = field(default_factory=NeedSchema)
+    decision: Any = None
+    cost: Any = None
     query: str | None = None
     format: Format = Format.table
     storage: StorageSchema = field(default_factory=StorageSchema)

@@ -26,6 +26,8 @@ from orchestrator.words import NO_FOLDER
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from orchestrator.decide import Decision
+
 COMPARISON_FILE = "comparison.csv"
 _WARM_MODELS = 3  # an embedder and two rerankers: the longest of the shipped pipelines
 _LEGEND = "* best of its column; measures of the uncut ranking, 'served' ones of what a job hands out"
@@ -42,10 +44,12 @@ class Task:
 
     Attributes:
         full_errors: whether a failed job of a sweep shows where it happened.
+        decision: what `+scenario=auto` of a single run has become; told before the run.
         failed: the error of a single run: raised here, Hydra would put a line of its own before our message.
     """
 
     full_errors: bool = False
+    decision: Decision | None = None
     failed: list[OrchestratorError] = field(default_factory=list)
 
     def __call__(self, cfg: DictConfig) -> float | None:
@@ -56,7 +60,7 @@ class Task:
         log.configure(cfg.log.level.name, json=cfg.log.json)
         if HydraConfig.get().mode == RunMode.RUN:
             try:
-                return _run_verb(cfg)
+                return _run_verb(cfg, self.decision)
             except OrchestratorError as error:
                 self.failed.append(error)
                 return None
@@ -156,12 +160,17 @@ def _show(sweep: _Sweep, comparison: Comparison) -> None:
         sys.stdout.write(f"\n{comparison.table()}\n{_LEGEND}\n")
 
 
-def _run_verb(cfg: DictConfig) -> float | None:
+def _run_verb(cfg: DictConfig, decision: Decision | None = None) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
+    from orchestrator.auto import decide_job, say
     from orchestrator.tasks import run_task
 
     output = None if cfg.task.verb in NO_FOLDER else Path(HydraConfig.get().runtime.output_dir)
+    if cfg.need.auto and cfg.task.verb != "plan":  # a job of a sweep: each decides for itself
+        cfg, decision = decide_job(cfg, output)
+    if decision is not None:
+        say(decision, output)
     return run_task(cfg, output)
 
 

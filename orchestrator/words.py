@@ -11,7 +11,7 @@ from orchestrator.errors import ConfigError, did_you_mean
 
 ARGUMENTS: Mapping[str, str] = {"run": "query"}
 """Verbs that take one bare argument, and the key it becomes."""
-NO_FOLDER = frozenset({"check"})
+NO_FOLDER = frozenset({"check", "plan"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
 _FLAGS_WITH_VALUE = frozenset(
@@ -32,10 +32,12 @@ class Verbs:
     Attributes:
         options: verb -> the keys of its own node in conf/task.
         root_keys: keys of the root of the configuration, and groups.
+        need: keys of the root's node `need`.
     """
 
     options: Mapping[str, Collection[str]]
     root_keys: Collection[str]
+    need: Collection[str] = ()
 
 
 def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> list[str]:
@@ -122,7 +124,7 @@ def _is_override(word: str, bare: Sequence[str], verbs: Verbs) -> bool:
     if found is None or not (len(bare) == 1 and bare[0] in ARGUMENTS):
         return found is not None
     key = found["key"]
-    known = {*verbs.root_keys, *(option for options in verbs.options.values() for option in options)}
+    known = {*verbs.root_keys, *verbs.need, *(option for options in verbs.options.values() for option in options)}
     if re.fullmatch(r"\w+", key):
         return key in known or found["prefix"].startswith("+") or (" " not in word and did_you_mean(key, known) != "")
     return re.fullmatch(r"[\w@./:-]+", key) is not None
@@ -150,14 +152,24 @@ def _override(word: str, verb: str, verbs: Verbs) -> str:
     if found is None:
         return word
     prefix, key, value = found["prefix"], found["key"], found["value"]
-    first = re.split(r"[.@/]", key, maxsplit=1)[0]
-    if first not in verbs.root_keys and first in verbs.options.get(verb, ()):
-        key = f"task.{key}"
+    key = _full_key(key, verb, verbs)
     if key == "query":
         return f"{prefix}{key}={quote(value)}"
     if key.startswith("rerank@"):
         value = _BARE_NULL.sub("'null'", value)  # to Hydra a bare null is no choice at all, here it names a file
     return f"{prefix}{key}={value if _parses(f'{key}={value}') else quote(value)}"
+
+
+def _full_key(key: str, verb: str, verbs: Verbs) -> str:
+    """`key` with the node it is in before it: the verb's own options and `need` can be set without."""
+    first = re.split(r"[.@/]", key, maxsplit=1)[0]
+    if first in verbs.root_keys:
+        return key
+    nodes = [node for node, keys in (("task", verbs.options.get(verb, ())), ("need", verbs.need)) if first in keys]
+    if len(nodes) > 1:
+        both = " and ".join(f"{node}.{first}" for node in nodes)
+        raise ConfigError(first, f"there are {both} with the verb {verb}; say which of the two")
+    return f"{nodes[0]}.{key}" if nodes else key
 
 
 def _parses(override: str) -> bool:
@@ -179,15 +191,16 @@ def find_verbs(config_dirs: Sequence[Path]) -> Verbs:
 
     from omegaconf import OmegaConf
 
-    from orchestrator.schema import RootSchema
+    from orchestrator.schema import NeedSchema, RootSchema
 
     conf = files("orchestrator.conf")
     options: dict[str, list[str]] = {}
     for entry in sorted(conf.joinpath("task").iterdir(), key=lambda file: file.name):
         if entry.name.endswith(".yaml"):
             node = OmegaConf.create(entry.read_text(encoding="utf-8"))
-            options[entry.name.removesuffix(".yaml")] = [str(key) for key in node]
+            options[entry.name.removesuffix(".yaml")] = [str(key) for key in node if key != "defaults"]
     groups = [entry.name for entry in conf.iterdir() if entry.is_dir()]
     groups += [entry.name for folder in config_dirs if folder.is_dir() for entry in folder.iterdir() if entry.is_dir()]
     roots = [field.name for field in dataclasses.fields(RootSchema)]
-    return Verbs(options, {*roots, *groups, "hydra"})
+    need = [field.name for field in dataclasses.fields(NeedSchema)]
+    return Verbs(options, {*roots, *groups, "hydra"}, need)

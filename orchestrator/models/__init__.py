@@ -7,7 +7,16 @@ with the call that needs them. Scoring with an exported model needs numpy, onnxr
 from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
 from orchestrator.models.onnx import OnnxModel, load_onnx
-from orchestrator.models.resolve import resolve
+from orchestrator.models.resolve import is_hub_off, is_local, resolve
 from orchestrator.models.session import keep_loaded
 
-__all__ = ["Model", "OnnxModel", "find_or_export", "keep_loaded", "load_onnx", "resolve"]
+__all__ = [
+    "Model",
+    "OnnxModel",
+    "find_or_export",
+    "is_hub_off",
+    "is_local",
+    "keep_loaded",
+    "load_onnx",
+    "resolve",
+]

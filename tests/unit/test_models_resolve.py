@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 
 from orchestrator.errors import ModelNotFoundError
-from orchestrator.models import Model, resolve
+from orchestrator.models import Model, is_local, resolve
 from orchestrator.models.resolve import hub_cache
 
 PARTS = {"config.json": "{}", "model.safetensors": "weights", "tokenizer.json": "{}"}
@@ -81,6 +81,18 @@ def test_packaged_weights_are_found_without_importing_the_package(package: Path,
     card = Model(role="embedder", package="tiny_weights/model", sha256={"model.safetensors": digest.upper()})
     assert resolve(card) == package
     assert "tiny_weights" not in sys.modules
+
+
+def test_whether_a_model_is_at_hand_is_told_without_asking_the_hub(
+    package: Path, empty_hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert is_local(Model(role="reranker", path=str(fill(tmp_path / "mine"))))
+    assert is_local(Model(role="reranker", package="tiny_weights/model"))
+    assert not is_local(Model(role="reranker", path=str(tmp_path / "nowhere"), package="tiny_weights/model"))
+    assert not is_local(Model(role="reranker", name="org/m"))
+    fill(empty_hub / "models--org--m" / "snapshots" / "main")
+    assert is_local(Model(role="reranker", name="org/m"))
 
 
 def test_packaged_weights_with_another_digest_are_refused(package: Path, storage_root: Path, empty_hub: Path) -> None:

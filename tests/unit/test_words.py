@@ -13,7 +13,8 @@ from orchestrator.words import Verbs, find_verbs, for_jobs_only, quote, rewrite,
 
 VERBS = Verbs(
     {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},
-    {"task", "corpus", "pipeline", "models", "budget_ms", "query", "format", "scenario", "hydra", "model"},
+    {"task", "corpus", "pipeline", "models", "budget_ms", "query", "format", "scenario", "hydra", "model", "need"},
+    ["latency_ms", "allow", "depth"],
 )
 
 
@@ -58,6 +59,28 @@ def test_the_values_of_hydras_flags_are_no_verbs(words: list[str]) -> None:
 def test_a_verbs_own_option_is_prefixed_and_a_root_key_is_not() -> None:
     words = rewrite(["index", "force=true", "corpus.path=docs", "format=json"], VERBS)
     assert words == ["task=index", "task.force=true", "corpus.path=docs", "format=json"]
+
+
+@pytest.mark.parametrize("verb", ["run", "index", "check"])
+def test_what_a_decision_needs_is_prefixed_with_every_verb(verb: str) -> None:
+    words = rewrite([verb, "latency_ms=25,150", "need.allow=[hub]"], VERBS)
+    assert words[-2:] == ["need.latency_ms=25,150", "need.allow=[hub]"]
+
+
+def test_a_question_may_name_what_a_decision_needs() -> None:
+    assert rewrite(["run", "why?", "latency_ms=150"], VERBS)[-1] == "need.latency_ms=150"
+
+
+def test_a_key_of_two_nodes_is_refused_with_both_named() -> None:
+    with pytest.raises(ConfigError, match=r"^depth: there are task\.depth and need\.depth with the verb evaluate; say"):
+        rewrite(["evaluate", "depth=50"], VERBS)
+    assert rewrite(["evaluate", "task.depth=50"], VERBS) == ["task=evaluate", "task.depth=50"]
+    assert rewrite(["run", "depth=50"], VERBS) == ["task=run", "need.depth=50"]
+
+
+def test_no_shipped_verb_has_an_option_that_need_has_too() -> None:
+    verbs = find_verbs([])
+    assert not {option for options in verbs.options.values() for option in options} & set(verbs.need)
 
 
 def test_another_verbs_option_is_left_for_hydra_to_refuse() -> None:
@@ -115,13 +138,16 @@ def test_mistakes_are_named(words: list[str], message: str) -> None:
         rewrite(words, VERBS)
 
 
-def test_check_keeps_no_folder() -> None:
-    assert {"hydra.output_subdir=null", "hydra.run.dir=."} <= set(rewrite(["check"], VERBS))
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_verbs_that_run_nothing_keep_no_folder(verb: str) -> None:
+    assert {"hydra.output_subdir=null", "hydra.run.dir=."} <= set(rewrite([verb], find_verbs([])))
 
 
 def test_the_shipped_verbs_and_root_keys_are_found() -> None:
     verbs = find_verbs([])
-    assert {"run", "index", "evaluate", "check"} <= set(verbs.options)
+    assert {"run", "index", "evaluate", "check", "plan"} <= set(verbs.options)
+    assert "defaults" not in verbs.options["plan"]
+    assert {"latency_ms", "candidates", "language", "priority", "device", "doc_tokens", "allow"} <= set(verbs.need)
     assert "force" in verbs.options["index"]
     assert {"corpus", "scenario", "pipeline", "budget_ms"} <= set(verbs.root_keys)
 

@@ -1,0 +1,179 @@
+"""From a configuration to a decision, and from a decision to a configuration that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.analysis import analyzer
+from orchestrator.build import build_corpus, model_cards, plain, resolve_language, storage_root
+from orchestrator.corpus import open_corpus
+from orchestrator.cost import CostModel, ModelInfo
+from orchestrator.decide import Decision, decide
+from orchestrator.errors import ConfigError
+from orchestrator.models import Model, is_hub_off, is_local
+from orchestrator.need import SEVERAL, USUAL_CANDIDATES, Catalogue, Need
+from orchestrator.rules import MIXED, Rules, Slot
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_NOT_OF_THE_STACK = frozenset(
+    {"scenario", "task", "need", "decision", "cost", "query", "format", "storage", "log", "hydra"}
+)
+_WORDS_FOR = {"multilingual": SEVERAL, "many": SEVERAL, "mixed": MIXED}
+
+
+def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
+    """The decision for `cfg.need`.
+
+    Args:
+        cfg: a composed configuration with the groups `decision` and `cost` in it.
+        words: the overrides it was composed from. What they say of corpus, models and pipeline becomes part of the
+            decision's overrides and goes before what the rules say; a model set there is the only one considered.
+
+    Raises:
+        ConfigError: a value of need, decision or cost is wrong.
+    """
+    resolve_language(cfg)
+    need = need_of(cfg)
+    decision = decide(need, Rules.of(plain(cfg.decision)), CostModel.of(plain(cfg.cost)), _catalogue(cfg, words))
+    made = [*decision.choice.overrides, *_settings(need, cfg)]
+    kept = [word for word in words if _root(word) not in _NOT_OF_THE_STACK]
+    keys = {_key(word) for word in kept}
+    overrides = (*(word for word in made if _key(word) not in keys), *kept)
+    return dataclasses.replace(decision, choice=dataclasses.replace(decision.choice, overrides=overrides))
+
+
+def decided(words: Sequence[str], decision: Decision) -> list[str]:
+    """The overrides of a run that makes the decision: its own in the place of `+scenario=auto`, and all others."""
+    rest = [word for word in words if word not in decision.choice.overrides and _key(word) != "scenario"]
+    return [*rest, *decision.choice.overrides]
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+~").partition("=")[0]
+
+
+def _root(word: str) -> str:
+    return re.split(r"[.@/]", _key(word), maxsplit=1)[0]
+
+
+def _settings(need: Need, cfg: DictConfig) -> Iterator[str]:
+    if need.latency_ms is not None:
+        yield f"budget_ms={need.latency_ms:g}"
+    if need.language.split("-")[0] != str(cfg.corpus.language).split("-")[0]:
+        yield f"corpus.language={need.language}"
+
+
+def need_of(cfg: DictConfig) -> Need:
+    """`cfg.need` with its blanks filled: from the corpus, from budget_ms, and from what this machine may reach.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    need = cfg.need
+    latency_ms = cfg.budget_ms if need.latency_ms is None else need.latency_ms
+    documents = _corpus_size(cfg)
+    candidates = documents if need.candidates is None and documents < USUAL_CANDIDATES else need.candidates
+    return Need(
+        latency_ms=latency_ms,
+        candidates=candidates,
+        language=_language(str(cfg.corpus.language if need.language == "auto" else need.language)),
+        priority=need.priority.name,
+        device=need.device.name,
+        doc_tokens=need.doc_tokens,
+        allow=_allowed(plain(need.allow)),
+        documents=max(documents, candidates or 0),
+    )
+
+
+def _corpus_size(cfg: DictConfig) -> int:
+    # Opening reads a new corpus into the store, as any run over it would.
+    corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
+    try:
+        return len(corpus)
+    finally:
+        corpus.close()
+
+
+def _language(code: str) -> str:
+    code = _WORDS_FOR.get(code.lower(), code.lower().replace("_", "-"))
+    if code == MIXED:
+        return code
+    try:
+        analyzer(code)
+    except ConfigError as error:
+        raise ConfigError("need.language", f"{error.detail} Or auto, {MIXED} (both in one), multilingual.") from None
+    return code.split("-")[0]
+
+
+def _allowed(allow: object) -> frozenset[str]:
+    """What may be used; a model hub that is switched off on this machine may not."""
+    if isinstance(allow, str):
+        allow = [allow]
+    if allow is not None and not isinstance(allow, list):
+        raise ConfigError("need.allow", f"found {allow!r}; expected a list such as [hub,api]")
+    words = frozenset(map(str, allow or ()))
+    return words - {"hub"} if is_hub_off() else words
+
+
+def _catalogue(cfg: DictConfig, overrides: Sequence[str]) -> Catalogue:
+    root = storage_root(cfg)
+    models = {name: _info(name, card, root) for name, card in model_cards().items()}
+    fixed: dict[Slot, ModelInfo] = {}
+    slots: tuple[Slot, ...] = ("embedder", "reranker")
+    for slot in slots:
+        if any(word.lstrip("+").startswith((f"model@models.{slot}=", f"models.{slot}.")) for word in overrides):
+            card = plain(cfg.models[slot])
+            fixed[slot] = _info(str(card.get("path") or card.get("name") or slot), card, root)
+    return Catalogue(models, fixed)
+
+
+def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:
+    keys = {field.name for field in dataclasses.fields(Model)} & set(card)
+    known = {key: card[key] for key in keys if card[key] not in (None, "???")}
+    findable = any(key in known for key in ("name", "path", "package"))
+    return ModelInfo(
+        name,
+        tuple(map(str, card.get("languages") or ())),
+        card.get("parameters_millions"),
+        card.get("max_length_tokens"),
+        findable and is_local(Model(**{**known, "storage_root": root})),
+    )
+
+
+def scenario_yaml(decision: Decision) -> str:
+    """The choice as a scenario file of one's own, which does what the command does."""
+    defaults: list[str] = []
+    values: dict[str, Any] = {}
+    head = ["# @package _global_", "# orchestrate --config-dir my_conf +scenario=mine"]
+    for word in decision.choice.overrides:
+        key, _, value = word.lstrip("+").partition("=")
+        if word.startswith("~"):
+            head.append(f"# a file cannot take a stage away; on the command line: '{word}'")
+        elif key == "scenario":
+            defaults.insert(0, f"  - {value}")
+        elif "." in key.partition("@")[0] or key == "budget_ms":
+            _put(values, key.split("."), value)
+        else:
+            defaults.append(f"  - override /{key}: {value}")
+    return "\n".join([*head, "defaults:", *defaults, *_lines(values)]) + "\n"
+
+
+def _put(values: dict[str, Any], keys: Sequence[str], value: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+    values[keys[-1]] = value
+
+
+def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return lines

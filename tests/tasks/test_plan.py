@@ -1,0 +1,203 @@
+"""`plan` and `+scenario=auto`, as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+STACKS = {"bm25", "edge", "chinese", "hybrid", "low_latency", "learned", "balanced", "high_precision"}
+STACKS |= {"large_candidates", "hosted_api", "prototype_llm"}
+AUTO = "+scenario=auto"
+
+# Two stacks that need no model, told apart by their depth.
+RULES = """
+stacks:
+  - {name: short, overrides: [pipeline=bm25], stack: BM25 -> 10, quality: 1, because: little time,
+     stages: {bm25: {kind: bm25, top_k: 10}}}
+  - {name: long, overrides: [pipeline=bm25, pipeline.stages.bm25.top_k=2], stack: BM25 -> 2, quality: 2,
+     because: much time, latency_ms: {from: 50}, stages: {bm25: {kind: bm25, top_k: 2}}}
+languages:
+  other: {because: no model}
+"""
+
+
+@pytest.fixture
+def own_rules(orchestrate: Callable) -> list[str]:
+    folder = Path("my_conf/decision")
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text(RULES)
+    return ["--config-dir", "my_conf", "decision=mine"]
+
+
+@pytest.fixture
+def chinese(tmp_path: Path) -> Path:
+    folder = tmp_path / "chinese"
+    folder.mkdir()
+    texts = ["青光眼会损害视神经。", "高血压会损害心脏和肾脏。", "糖尿病需要长期控制血糖。"]
+    lines = [json.dumps({"_id": str(place), "text": text}) for place, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def plan(orchestrate: Callable, *words: str) -> dict:
+    done = orchestrate("plan", *words, "format=json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_plan_prints_choice_prediction_command_file_and_the_reasons(orchestrate: Callable) -> None:
+    done = orchestrate("plan", "latency_ms=150", "candidates=1000")
+    assert done.code == 0, done.err
+    assert "low_latency" in done.out
+    assert "p95 19.2 ms" in done.out
+    command = "orchestrate +scenario=low_latency model@models.embedder=minilm pipeline.stages.bm25.top_k=1000"
+    assert command in done.out
+    assert "  - override /model@models.embedder: minilm\n" in done.out
+    assert "not measured on this machine" in done.out
+    assert "needs a language model: allow=[llm]" in done.out
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_json_has_the_documented_shape(orchestrate: Callable) -> None:
+    found = plan(orchestrate, "latency_ms=25")
+    assert set(found) == {"choice", "rejected"}
+    assert set(found["choice"]) >= {"name", "overrides", "command", "predicted_ms", "reasons"}
+    assert set(found["choice"]["predicted_ms"]) == {"p50", "p95"}
+    assert found["choice"]["overrides"] == ["+scenario=edge", "model@models.embedder=minilm", "budget_ms=25"]
+    assert {found["choice"]["name"], *(other["name"] for other in found["rejected"])} == STACKS
+    assert all(other["reason"] for other in found["rejected"])
+
+
+def test_a_hub_that_is_switched_off_is_not_counted_on(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["latency_ms=5000", "language=zh", "allow=[hub]"]
+    assert plan(orchestrate, *words)["choice"]["name"] == "bm25"
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    choice = plan(orchestrate, *words)["choice"]
+    assert choice["name"] == "balanced"
+    assert "model@models.embedder=bge_m3" in choice["overrides"]
+    assert "corpus.language=zh" in choice["overrides"]
+    assert plan(orchestrate, *words[:2], "allow=[]")["choice"]["name"] == "bm25"
+
+
+def test_a_cross_encoder_of_ones_own_makes_its_stacks_possible(orchestrate: Callable, tmp_path: Path) -> None:
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (folder / name).touch()
+    words = ["model@models.reranker=local", f"models.reranker.path={folder}"]
+    choice = plan(orchestrate, "latency_ms=5000", *words)["choice"]
+    assert choice["name"] == "balanced"
+    assert set(words[:1]) < set(choice["overrides"])
+    assert f"models.reranker.path={folder}" in choice["overrides"]
+    assert any("how much" in reason and "is not known" in reason for reason in choice["reasons"])
+
+
+def test_what_nothing_can_satisfy_gets_the_fastest_and_by_how_much_it_misses(orchestrate: Callable) -> None:
+    choice = plan(orchestrate, "latency_ms=0.01")["choice"]
+    assert choice["name"] == "bm25"
+    assert choice["misses_by_ms"] == pytest.approx(choice["predicted_ms"]["p95"] - 0.01, abs=0.1)
+    assert choice["reasons"][0].startswith("nothing fits 0.01 ms: this is the fastest")
+
+
+def test_the_language_is_that_of_the_corpus(orchestrate: Callable, chinese: Path) -> None:
+    choice = plan(orchestrate, f"corpus.path={chinese}", "corpus.language=auto", "latency_ms=150")["choice"]
+    assert choice["name"] == "bm25", "no English embedder for a Chinese corpus"
+    done = orchestrate(
+        "run", "视神经", "pipeline=bm25", f"corpus.path={chinese}", "corpus.language=auto", "format=json"
+    )
+    assert done.code == 0, done.err
+    assert "detected=zh" in done.err.replace("'", "").replace("\x1b", "")
+    assert [row["doc_id"] for row in json.loads(done.out)["results"]] == ["0"]
+
+
+def test_rules_of_ones_own(orchestrate: Callable, own_rules: list[str]) -> None:
+    found = plan(orchestrate, *own_rules, "latency_ms=100")
+    assert found["choice"]["name"] == "long"
+    assert found["rejected"] == [{"name": "short", "reason": "fits (p95 0.2 ms), expected to rank lower: little time"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["latency=150"], "Did you mean 'latency_ms'?"),
+        (["latency_ms=-1"], "need.latency_ms: found -1"),
+        (["priority=fast"], "Invalid value 'fast', expected one of [precision, balanced, speed]"),
+        (["allow=[apis]"], "need.allow: found 'apis'; choices: hub, api, llm, trained. Did you mean 'api'?"),
+        (["allow=3"], "need.allow: found 3; expected a list such as [hub,api]"),
+        (["language=chinese"], "need.language: unknown language 'chinese'"),
+        (["format=trec"], "format: found trec; plan ranks no documents. Choices: table, json"),
+        (["what to take"], "plan takes no argument"),
+    ],
+)
+def test_mistakes_get_one_clean_message(words: list[str], message: str, orchestrate: Callable) -> None:
+    done = orchestrate("plan", *words)
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert "Traceback" not in done.err
+    assert done.out == ""
+
+
+def test_auto_runs_what_plan_chooses_and_tells_what_ran(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("run", "optic nerve", AUTO, "latency_ms=5", f"corpus.path={corpus}", "format=json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["trace"]["budget_ms"] == 5
+    (folder,) = Path("outputs").glob("*/*-run-*")
+    overrides = list(OmegaConf.load(folder / ".hydra" / "overrides.yaml"))
+    assert "pipeline=bm25" in overrides
+    assert AUTO not in overrides
+    decision = OmegaConf.load(folder / "decision.yaml")
+    assert decision.choice.name == "bm25"
+    assert {other.name for other in decision.rejected} == STACKS - {"bm25"}
+
+
+def test_auto_as_a_whole_configuration(orchestrate: Callable) -> None:
+    done = orchestrate("--cfg", "job", "-p", "pipeline", AUTO, "latency_ms=25")
+    assert done.code == 0, done.err
+    assert list(OmegaConf.create(done.out).stages) == ["dense"]
+
+
+def test_auto_in_a_sweep_decides_for_each_job(orchestrate: Callable, corpus: Path, own_rules: list[str]) -> None:
+    query = "what's (the) eye, now: 青光眼?"
+    words = ["run", query, AUTO, "latency_ms=5,100", f"corpus.path={corpus}", "format=json", *own_rules]
+    done = orchestrate("-m", *words)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [line["query"]["text"] for line in lines] == [query, query]
+    assert [len(line["results"]) for line in lines] == [3, 2]
+    jobs = sorted(folder for folder in Path("multirun").glob("*/*/*") if folder.is_dir())
+    assert [OmegaConf.load(job / "decision.yaml").choice.name for job in jobs] == ["short", "long"]
+    assert [OmegaConf.load(job / ".hydra" / "config.yaml").pipeline.stages.bm25.top_k for job in jobs] == [4, 2]
+    assert [OmegaConf.load(job / ".hydra" / "config.yaml").budget_ms for job in jobs] == [5, 100]
+
+
+def test_auto_in_a_sweep_with_the_shipped_rules(orchestrate: Callable) -> None:
+    done = orchestrate("-m", "check", AUTO, "latency_ms=5,25,150")
+    assert done.code == 0, done.err
+    assert [done.out.count(name) for name in ("BM25Recall", "QdrantRecall", "BiEncoderRerank")] == [2, 2, 1]
+    assert [entry.name for entry in Path.cwd().iterdir()] == []
+
+
+def test_what_the_user_sets_beside_auto_wins(orchestrate: Callable, corpus: Path) -> None:
+    words = [AUTO, "latency_ms=5", "budget_ms=7", "pipeline.stages.bm25.top_k=1", f"corpus.path={corpus}"]
+    done = orchestrate("run", "optic nerve", *words, "format=json")
+    assert done.code == 0, done.err
+    line = json.loads(done.out)
+    assert len(line["results"]) == 1
+    assert line["trace"]["budget_ms"] == 7
+
+
+def test_auto_where_nothing_fits_warns_and_runs_the_fastest(orchestrate: Callable, corpus: Path) -> None:
+    done = orchestrate("run", "optic nerve", AUTO, "latency_ms=0.01", f"corpus.path={corpus}", "format=trec")
+    assert done.code == 0, done.err
+    assert "auto.nothing_fits" in done.err
+    assert done.out.startswith("q1 Q0 ")
+
+
+def test_plan_takes_auto_for_what_it_does_anyway(orchestrate: Callable) -> None:
+    assert plan(orchestrate, AUTO, "latency_ms=25")["choice"]["name"] == "edge"

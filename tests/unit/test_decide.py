@@ -1,0 +1,309 @@
+"""The decision helper as a table: exact choices for named situations, and promises over hundreds of needs."""
+
+from __future__ import annotations
+
+import itertools
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from orchestrator.cost import CostModel, ModelInfo, Predicted
+from orchestrator.decide import Decision, decide
+from orchestrator.errors import ConfigError
+from orchestrator.need import Catalogue, Need
+from orchestrator.options import knows_language
+from orchestrator.rules import RERANK_KINDS, Rules
+
+CONF = Path(str(files("orchestrator.conf")))
+
+
+def load(path: str) -> dict:
+    content = OmegaConf.to_container(OmegaConf.load(CONF / path))
+    assert isinstance(content, dict)
+    return content
+
+
+def card(path: Path) -> ModelInfo:
+    data = OmegaConf.load(path)
+    size, length = data.get("parameters_millions"), data.get("max_length_tokens")
+    return ModelInfo(path.stem, tuple(data.languages), size, length, local=path.stem == "minilm")
+
+
+RULES = Rules.of(load("decision/default.yaml"))
+COST = CostModel.of(load("cost/reference.yaml"))
+CARDS = Catalogue({path.stem: card(path) for path in (CONF / "model").glob("*.yaml")})
+STACKS = {stack.name: stack for stack in RULES.stacks}
+MODEL_KEYS = ("model@models.embedder=", "model@models.reranker=")
+EVERYTHING = frozenset({"hub", "api", "llm", "trained"})
+
+
+def chosen(catalogue: Catalogue = CARDS, rules: Rules = RULES, **need: object) -> Decision:
+    return decide(Need(**need), rules, COST, catalogue)  # type: ignore[arg-type]
+
+
+def models(decision: Decision) -> list[ModelInfo]:
+    words = [word for word in decision.choice.overrides if word.startswith(MODEL_KEYS)]
+    return [CARDS.models[word.partition("=")[2]] for word in words]
+
+
+def kinds(decision: Decision) -> set[str]:
+    return {stage.kind for stage in STACKS[decision.choice.name].stages}
+
+
+@pytest.mark.parametrize(
+    ("need", "name", "more"),
+    [
+        # no reranking when the budget is tiny, or with twenty candidates or fewer
+        ({"latency_ms": 25}, "edge", []),
+        ({"latency_ms": 40, "candidates": 1000}, "edge", []),
+        ({"latency_ms": 5}, "bm25", []),
+        ({"latency_ms": 1000, "candidates": 20}, "hybrid", ["pipeline.stages.bm25.top_k=20"]),
+        ({"latency_ms": 60_000, "candidates": 8, "priority": "precision"}, "hybrid", ["pipeline.stages.dense.top_k=8"]),
+        # dot products for a thousand candidates, and for many users at once
+        ({"latency_ms": 150, "candidates": 1000}, "low_latency", ["pipeline.stages.fused.top_k=1000"]),
+        ({"latency_ms": 5000, "candidates": 1000, "priority": "speed"}, "low_latency", []),
+        # a cross-encoder over the top 50 as the usual default, over one or two hundred for precision
+        ({}, "balanced", []),
+        ({"latency_ms": 2500}, "balanced", []),
+        ({"latency_ms": 10_000, "candidates": 100, "priority": "precision"}, "high_precision", []),
+        ({"latency_ms": 10_000, "candidates": 200, "priority": "precision"}, "high_precision", []),
+        # two stages for a thousand
+        ({"latency_ms": 6000, "candidates": 1000}, "large_candidates", []),
+        ({"latency_ms": 600, "candidates": 1000, "device": "gpu"}, "large_candidates", []),
+        # a hosted reranker where allowed and no GPU, a language model for prototypes, learned fusion beside
+        ({"latency_ms": 1000, "allow": frozenset({"hub", "api"})}, "hosted_api", []),
+        ({"latency_ms": 1000, "allow": frozenset({"hub", "api"}), "device": "gpu"}, "balanced", []),
+        ({"latency_ms": 30_000, "allow": frozenset({"hub", "llm"})}, "prototype_llm", []),
+        ({"latency_ms": 150, "allow": frozenset({"hub", "trained"})}, "learned", []),
+        # Chinese without a network
+        ({"latency_ms": 150, "language": "zh", "allow": frozenset()}, "bm25", []),
+        ({"latency_ms": 150, "language": "zh", "allow": frozenset({"trained"})}, "chinese", []),
+    ],
+)
+def test_named_situations_get_the_stack_they_are_known_for(need: dict, name: str, more: list[str]) -> None:
+    choice = chosen(**need).choice
+    assert choice.name == name
+    assert choice.misses_by_ms is None
+    assert set(more) <= set(choice.overrides)
+
+
+@pytest.mark.parametrize(
+    ("language", "embedder", "reranker"),
+    [
+        ("en", "minilm", "ms_marco_minilm_l6"),
+        ("zh", "bge_m3", "bge_reranker_v2_m3"),
+        ("zh-en", "bge_m3", "bge_reranker_v2_m3"),
+        ("de", "multilingual_e5_small", "mmarco_minilm_l12"),
+        ("und", "multilingual_e5_small", "mmarco_minilm_l12"),
+    ],
+)
+def test_the_language_chooses_the_models(language: str, embedder: str, reranker: str) -> None:
+    decision = chosen(language=language, device="gpu", candidates=100)
+    assert [model.name for model in models(decision)] == [embedder, reranker]
+
+
+def test_a_chinese_model_that_does_not_fit_makes_way_for_a_multilingual_one() -> None:
+    decision = chosen(language="zh", latency_ms=2000, candidates=50)
+    assert decision.choice.name == "balanced"
+    assert "mmarco_minilm_l12" in {model.name for model in models(decision)}
+    assert any("bge_reranker_v2_m3 would be better and does not fit" in reason for reason in decision.choice.reasons)
+
+
+BUDGETS = (3.0, 10.0, 20.0, 30.0, 60.0, 150.0, 400.0, 1000.0, 2500.0, 6000.0, 30_000.0, None)
+CANDIDATES = (None, 20, 21, 150, 1000)
+ALLOWED = (frozenset[str](), frozenset({"hub"}), frozenset({"trained", "api"}), EVERYTHING)
+SERIES = list(
+    itertools.product(("en", "zh", "zh-en", "de"), ("precision", "balanced", "speed"), ("cpu", "gpu"), ALLOWED)
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "priority", "device", "allow"),
+    SERIES,
+    ids=["-".join([*map(str, s[:3]), *sorted(s[3])]) for s in SERIES],
+)
+def test_every_need_of_the_table_keeps_the_promises(
+    language: str, priority: str, device: str, allow: frozenset[str]
+) -> None:
+    for candidates in CANDIDATES:
+        before = (-1, 0, 0)
+        for latency_ms in BUDGETS:
+            need = Need(latency_ms, candidates, language, priority, device, allow=allow)
+            decision = decide(need, RULES, COST, CARDS)
+            keeps_the_budget(decision, need)
+            keeps_to_language_and_network(decision, need)
+            assert decision.choice.quality >= before, f"more budget, lower expected quality: {need}"
+            before = decision.choice.quality
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    latency_ms=st.floats(0.5, 100_000) | st.none(),
+    more=st.floats(1, 50),
+    candidates=st.integers(1, 20_000) | st.none(),
+    language=st.sampled_from(["en", "zh", "zh-en", "ja", "ru", "und"]),
+    priority=st.sampled_from(["precision", "balanced", "speed"]),
+    device=st.sampled_from(["cpu", "gpu"]),
+    doc_tokens=st.integers(1, 5000),
+    documents=st.integers(1, 10_000_000),
+    allow=st.frozensets(st.sampled_from(sorted(EVERYTHING))),
+)
+def test_any_need_keeps_the_promises(latency_ms: float | None, more: float, **need: object) -> None:
+    asked = Need(latency_ms, **need)  # type: ignore[arg-type]
+    decision = decide(asked, RULES, COST, CARDS)
+    keeps_the_budget(decision, asked)
+    keeps_to_language_and_network(decision, asked)
+    richer = Need(None if latency_ms is None else latency_ms * more, **need)  # type: ignore[arg-type]
+    assert decide(richer, RULES, COST, CARDS).choice.quality >= decision.choice.quality
+
+
+def keeps_the_budget(decision: Decision, need: Need) -> None:
+    choice = decision.choice
+    names = [choice.name, *(other.name for other in decision.rejected)]
+    assert sorted(names) == sorted(STACKS), "every stack is chosen or has its one reason"
+    assert all(other.reason for other in decision.rejected)
+    if choice.misses_by_ms is None:
+        assert choice.predicted.p95_ms <= need.budget_ms
+    else:
+        assert choice.predicted.p95_ms == pytest.approx(need.budget_ms + choice.misses_by_ms)
+        assert not any(other.reason.startswith("fits") for other in decision.rejected)
+    if need.reach <= 20:
+        assert not kinds(decision) & RERANK_KINDS
+
+
+def keeps_to_language_and_network(decision: Decision, need: Need) -> None:
+    for model in models(decision):
+        assert knows_language(model, need.language)
+        assert model.local or "hub" in need.allow
+        if need.language in ("zh", "zh-en"):
+            assert model.languages != ("en",)
+    for kind, word in (("api", "api"), ("llm", "llm"), ("ltr", "trained")):
+        assert kind not in kinds(decision) or word in need.allow
+
+
+@pytest.mark.parametrize("budget", [400, 600, 900, 1100])
+def test_the_depth_is_the_largest_that_fits(budget: float) -> None:
+    decision = chosen(latency_ms=budget, candidates=100, doc_tokens=60)
+    assert decision.choice.name == "balanced"
+    depth = int(next(word for word in decision.choice.overrides if "fused.top_k" in word).partition("=")[2])
+    a_pair = COST.predict("cross_encoder", 1, doc_tokens=60, model=CARDS.models["ms_marco_minilm_l6"]).p95_ms
+    assert budget - a_pair < decision.choice.predicted.p95_ms <= budget
+    assert 10 <= depth < 50
+
+
+def test_a_prediction_is_the_sum_of_its_stages() -> None:
+    decision = chosen(latency_ms=150, candidates=1000, documents=100_000)
+    parts = [
+        COST.embed(CARDS.models["minilm"]),
+        COST.predict("bm25", 100_000),
+        COST.predict("dense", 100_000),
+        COST.predict("fusion", 2000),
+        COST.predict("bi_encoder", 1000),
+    ]
+    assert decision.choice.predicted.p50_ms == pytest.approx(sum(part.p50_ms for part in parts))
+    assert decision.choice.predicted.p95_ms == pytest.approx(1.5 * sum(part.p50_ms for part in parts))
+
+
+def test_where_nothing_fits_the_fastest_is_named_with_what_it_misses_by() -> None:
+    decision = chosen(latency_ms=0.1, documents=1_000_000)
+    p95 = 1.5 * (0.1 + 7e-6 * 1_000_000)
+    assert decision.choice.name == "bm25"
+    assert decision.choice.misses_by_ms == pytest.approx(p95 - 0.1)
+    assert (
+        decision.choice.reasons[0]
+        == f"nothing fits 0.1 ms: this is the fastest, its p95 {p95 - 0.1:.0f} ms over the budget"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "need", "reason"),
+    [
+        ("high_precision", {"candidates": 1000}, "for 51 to 200 candidates; there are 1000"),
+        ("hybrid", {"latency_ms": 20}, "for budgets of 50 or more ms; this one is 20 ms"),
+        ("high_precision", {}, "for priority precision; this one is balanced"),
+        ("hosted_api", {"device": "gpu"}, "for device cpu; this one is gpu"),
+        ("chinese", {}, "for language zh or zh-en; this one is en"),
+        ("prototype_llm", {}, "needs a language model: allow=[hub,llm]"),
+        ("balanced", {"allow": frozenset()}, "reranker ms_marco_minilm_l6 is not on this machine"),
+        ("balanced", {"latency_ms": 150}, "even with 10 candidates reranked: "),
+        ("edge", {"latency_ms": 150}, "expected to rank lower: "),
+    ],
+)
+def test_each_other_stack_has_one_reason_against_it(name: str, need: dict, reason: str) -> None:
+    (found,) = [other.reason for other in chosen(**need).rejected if other.name == name]
+    assert reason in found
+
+
+def test_an_english_model_is_passed_over_for_chinese_whatever_the_rules_say() -> None:
+    data = load("decision/default.yaml")
+    data["languages"]["zh"] = {"embedder": ["minilm"], "reranker": ["ms_marco_minilm_l6"], "because": "a mistake"}
+    decision = chosen(rules=Rules.of(data), language="zh")
+    assert decision.choice.name == "bm25"
+    assert "minilm knows en only; the language is zh" in {other.reason for other in decision.rejected}
+
+
+def test_a_model_that_the_user_has_set_is_the_only_one_considered() -> None:
+    mine = ModelInfo("/models/mine", (), 110, 512, local=True)
+    decision = chosen(Catalogue(CARDS.models, {"reranker": mine}), allow=frozenset(), latency_ms=20_000)
+    assert decision.choice.name == "balanced"
+    assert not any("models.reranker" in word for word in decision.choice.overrides)
+    assert "reranker /models/mine: as you have set" in decision.choice.reasons
+    pair = COST.predict("cross_encoder", 50, doc_tokens=140, model=CARDS.models["ms_marco_minilm_l6"]).p50_ms
+    assert decision.choice.predicted.p50_ms > pair * 110 / 22.7
+
+
+def test_a_reason_says_what_is_not_known() -> None:
+    unknown = ModelInfo("mine", local=True)
+    reasons = chosen(Catalogue(CARDS.models, {"reranker": unknown})).choice.reasons
+    assert any("how much mine works is not known" in reason for reason in reasons)
+    assert reasons[-1] == COST.origin
+    assert "not measured on this machine" in COST.origin
+
+
+def test_a_reason_warns_of_an_index_that_takes_long() -> None:
+    minutes = (5.8 + 0.256 * 140) * 100_000 / 60_000
+    reasons = chosen(documents=100_000, latency_ms=150).choice.reasons
+    assert f"indexing embeds 100,000 documents once: some {minutes:.0f} minutes on one thread" in reasons
+
+
+def test_rules_that_allow_nothing_say_so() -> None:
+    data = load("decision/default.yaml")
+    data["stacks"] = [row for row in data["stacks"] if row["name"] == "prototype_llm"]
+    with pytest.raises(
+        ConfigError, match=r"^decision\.stacks: no stack may serve this need\. prototype_llm: needs a l"
+    ):
+        chosen(rules=Rules.of(data))
+
+
+def test_a_model_without_a_card_is_named() -> None:
+    data = load("decision/default.yaml")
+    data["languages"]["en"]["reranker"] = ["ms_marco_minilm_l7"]
+    with pytest.raises(
+        ConfigError, match=r"reranker 'ms_marco_minilm_l7' has no card.*Did you mean 'ms_marco_minilm_l6'"
+    ):
+        chosen(rules=Rules.of(data))
+
+
+@pytest.mark.parametrize(
+    ("need", "message"),
+    [
+        ({"latency_ms": 0}, r"^need\.latency_ms: found 0; expected a number above 0"),
+        ({"candidates": -1}, r"^need\.candidates: found -1"),
+        ({"doc_tokens": 0}, r"^need\.doc_tokens: found 0; expected 1 or more"),
+        (
+            {"allow": frozenset({"hubb"})},
+            r"^need\.allow: found 'hubb'; choices: hub, api, llm, trained\. Did you mean 'hub'",
+        ),
+    ],
+)
+def test_a_need_that_makes_no_sense_is_refused(need: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Need(**need)
+
+
+def test_predictions_add_up() -> None:
+    assert Predicted(1.0, 2.0) + Predicted(3.0, 5.0) == Predicted(4.0, 7.0)
