@@ -3,8 +3,10 @@
 A point belongs to the generations from its `_since` up to its `_until`. An update writes changed documents as new
 points of the next generation, marks the points that they replace, and records the generation as complete: a reader
 looks at one generation throughout, and a half-written one is nobody's. Points that the last complete generation did
-without are deleted by the update after it. Interrupted anywhere, the next update finds what is there already and
-goes on. Collection aliases would switch as cleanly, but need every vector sent again for one changed document.
+without are deleted by the update after it: a process still open two updates later misses them. Interrupted anywhere,
+the next update finds what is there already and goes on.
+
+Collection aliases would switch as cleanly, but need every vector sent again for one changed document.
 """
 
 from __future__ import annotations
