@@ -87,9 +87,8 @@ class Collection:
         Raises:
             IndexStateError: there is one that is not ours, or of another model, size, distance or vector name.
         """
-        if self.exists():
-            self._tune()
-        else:
+        was_there = self.exists()
+        if not was_there:
             self._create(space, corpus)
         info = self.checked(space)
         state = _state(info)
@@ -97,6 +96,8 @@ class Collection:
             found = f"{self.where} ({info.points_count} points) has no state of ours: somebody else made it, or another"
             found += " version of this program, or its server is older than 1.16 and keeps no metadata"
             raise IndexStateError(f"{found}. Choices: `existing: true` to search it as it is, or another `collection`")
+        if was_there:
+            self._tune()
         self._index_payload(info)
         return state
 

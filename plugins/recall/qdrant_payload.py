@@ -20,9 +20,9 @@ SINCE, UNTIL = "_since", "_until"
 _TITLE, _TEXT = "title", "text"
 
 
-def content_hash(document: Document, with_text: bool) -> str:
-    """Hex blake2b-16 of title, text and metadata: equal hashes mean equal vectors and equal payload."""
-    parts = [document.title, document.text, document.metadata, with_text]
+def content_hash(document: Document, *made_with: str | bool) -> str:
+    """Hex blake2b-16 of title, text, metadata, and what else a point is made with: equal hashes mean equal points."""
+    parts = [document.title, document.text, document.metadata, *made_with]
     content = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
@@ -32,7 +32,7 @@ def payload_of(document: Document, with_text: bool) -> dict[str, object]:
     ours: dict[str, object] = {
         DOC_ID: document.doc_id,
         _TITLE: document.title,
-        CONTENT_HASH: content_hash(document, with_text),
+        CONTENT_HASH: content_hash(document),
     }
     return {**document.metadata, **ours, **({_TEXT: document.text} if with_text else {})}
 

@@ -3,8 +3,10 @@
 A point belongs to the generations from its `_since` up to its `_until`. An update writes changed documents as new
 points of the next generation, marks the points that they replace, and records the generation as complete: a reader
 looks at one generation throughout, and a half-written one is nobody's. Points that the last complete generation did
-without are deleted by the update after it. Interrupted anywhere, the next update finds what is there already and
-goes on. Collection aliases would switch as cleanly, but need every vector sent again for one changed document.
+without are deleted by the update after it: a process still open two updates later misses them. Interrupted anywhere,
+the next update finds what is there already and goes on.
+
+Collection aliases would switch as cleanly, but need every vector sent again for one changed document.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -141,11 +143,7 @@ class Update:
         found = Difference(gone=list(held.doubled))
         for ordinal, document in enumerate(self._corpus.documents()):
             point = held.live.pop(document.doc_id, None)
-            if (
-                point is not None
-                and point[1] == content_hash(document, self._options.payload_text)
-                and point[2] >= least
-            ):
+            if point is not None and point[1] == self._hash(document) and point[2] >= least:
                 found.newest = max(found.newest, point[2])
                 continue
             found.changed.append(ordinal)
@@ -165,18 +163,33 @@ class Update:
 
         name = self._options.vector_name
         for document, vector in zip(documents, vectors.tolist(), strict=True):
-            payload = {**payload_of(document, self._options.payload_text), SINCE: generation}
+            content = self._hash(document)
             yield models.PointStruct(
-                id=_point_id(generation, document.doc_id, cast(str, payload[CONTENT_HASH])),
+                id=_point_id(generation, document.doc_id, content),
                 vector={name: vector} if name else vector,
-                payload=payload,
+                payload={
+                    **payload_of(document, self._options.payload_text),
+                    CONTENT_HASH: content,
+                    SINCE: generation,
+                },
             )
+
+    def _hash(self, document: Document) -> str:
+        return point_hash(document, self._space, self._options)
 
     def _refuse_other_count(self, generation: int) -> None:
         found = self._collection.points.count(generation)
         if found != len(self._corpus):
             problem = f"{self._collection.where} holds {found} documents after an update; expected {len(self._corpus)}"
             raise IndexStateError(f"{problem}. Does another process write into it? 'orchestrate index' mends it")
+
+
+def point_hash(document: Document, space: Space, options: Options) -> str:
+    """Changes when the point of a document does: by its content, the model, or whether the text is payload.
+
+    With the model: a forced update to another one, cut off, leaves points that no other model's may be taken for.
+    """
+    return content_hash(document, space.embedder.model_id, options.payload_text)
 
 
 def _point_id(generation: int, doc_id: str, content: str) -> str:

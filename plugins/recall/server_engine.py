@@ -13,8 +13,8 @@ from .qdrant_collection import Collection, shown
 from .qdrant_engine import Search, Space
 from .qdrant_filter import DOC_ID
 from .qdrant_options import Options, ServerOptions
-from .qdrant_payload import CONTENT_HASH, content_hash
-from .qdrant_sync import BOOKKEEPING, Update
+from .qdrant_payload import CONTENT_HASH
+from .qdrant_sync import BOOKKEEPING, Update, point_hash
 from .qdrant_wire import Wire
 from .server_search import ServerSearch, is_visible
 
@@ -79,7 +79,7 @@ class ServerEngine:
         wrong = [
             document.doc_id
             for document in corpus.documents()
-            if held.pop(document.doc_id, None) != content_hash(document, self._options.payload_text)
+            if held.pop(document.doc_id, None) != point_hash(document, space, self._options)
         ]
         if not wrong and not held:
             return None

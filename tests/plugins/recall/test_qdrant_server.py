@@ -457,8 +457,8 @@ def test_a_collection_of_other_vectors_is_refused(site: Site) -> None:
         site.open(corpus, collection="named", vector_name="b")
     message = r"collection 'foreign' \(0 points\) has no state of ours: .*Choices: `existing: true`"
     with pytest.raises(IndexStateError, match=message):
-        site.open(corpus, collection="foreign")
-    assert site.server.sent("PUT", "/points") == []
+        site.open(corpus, collection="foreign", hnsw={"m": 8}, payload_indexes={"year": "integer"})
+    assert {method for method, _, _ in site.server.requests} == {"GET"}, "nothing is written into what is not ours"
 
 
 def test_a_collection_of_another_model_or_corpus_is_replaced_only_by_force(site: Site) -> None:
@@ -473,6 +473,19 @@ def test_a_collection_of_another_model_or_corpus_is_replaced_only_by_force(site:
     stage = site.open(corpus, collection="docs", embedder=other, force=True)
     edge = site.open(corpus, engine="edge", embedder=other)
     assert same(ask(stage, "eye", 20), ask(edge, "eye", 20))
+
+
+@pytest.mark.usefixtures("impatient")
+def test_vectors_of_another_model_from_a_broken_force_are_never_served(site: Site) -> None:
+    corpus = site.corpus()
+    wanted = ask(site.open(corpus, collection="docs"), "glaucoma eye", 50)
+    site.server.faults = [fault(site, "PUT", "/points", "500", skip=1)]
+    with pytest.raises(StageError, match="upsert"):
+        site.open(corpus, collection="docs", embedder=site.hash_embed(flavour="x"), force=True)
+    site.server.faults = []
+    assert same(ask(site.open(corpus, collection="docs"), "glaucoma eye", 50), wanted)
+    again = site.open(corpus, collection="docs", verify=True, force=True)
+    assert same(ask(again, "glaucoma eye", 50), wanted)
 
 
 def test_a_server_that_keeps_no_metadata_is_too_old(site: Site, make_server: Callable[..., Any]) -> None:
