@@ -38,6 +38,8 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
     Raises:
         ConfigError: a value of need, decision or cost is wrong.
     """
+    if cfg.decision is None or cfg.cost is None:
+        raise ConfigError("need.auto", "set without the rules to decide by; write +scenario=auto")
     resolve_language(cfg)
     need = need_of(cfg)
     decision = decide(need, Rules.of(plain(cfg.decision)), CostModel.of(plain(cfg.cost)), _catalogue(cfg, words))

@@ -199,5 +199,11 @@ def test_auto_where_nothing_fits_warns_and_runs_the_fastest(orchestrate: Callabl
     assert done.out.startswith("q1 Q0 ")
 
 
+def test_auto_without_its_rules_says_what_to_write(orchestrate: Callable) -> None:
+    done = orchestrate("check", "need.auto=true")
+    assert (done.code, done.out) == (2, "")
+    assert "need.auto: set without the rules to decide by; write +scenario=auto" in done.err
+
+
 def test_plan_takes_auto_for_what_it_does_anyway(orchestrate: Callable) -> None:
     assert plan(orchestrate, AUTO, "latency_ms=25")["choice"]["name"] == "edge"
