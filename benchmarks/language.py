@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from orchestrator.detection import MIXED, UNKNOWN, detect, detect_many
+from orchestrator.detection import detect, detect_many
+from orchestrator.languages import MIXED, UNDETERMINED
 
 LANGUAGES = ["ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh"]
 
@@ -56,7 +57,7 @@ def shares(code: str, texts: Iterable[str], answer: Callable[[str], str]) -> tup
     """Right, unsure, wrong."""
     right = {"zh": {"zh", MIXED}}.get(code, {code})
     found = [answer(text) for text in texts]
-    hits, unsure = (sum(code in codes for code in found) / len(found) for codes in (right, {UNKNOWN}))
+    hits, unsure = (sum(code in codes for code in found) / len(found) for codes in (right, {UNDETERMINED}))
     return hits, unsure, abs(1 - hits - unsure)
 
 

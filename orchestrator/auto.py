@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.decide import Decision
 
 log = get_logger()
-_AUTO = ("scenario=auto", "need.auto=true")
+_AUTO = "scenario=auto"
 
 
 def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[list[str], Decision | None]:
@@ -22,8 +22,8 @@ def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[lis
 
     Words without it, of a sweep (each job decides) and of `plan` (it decides itself) come back as they are.
     """
-    asks = any(word.lstrip("+") in _AUTO for word in words)
-    if not asks or {"-m", "--multirun", "task=plan"} & set(words):
+    asks = any(word.lstrip("+") == _AUTO for word in words)
+    if not asks or {"-m", "--multirun", "hydra.mode=MULTIRUN", "task=plan"} & set(words):
         return list(words), None
     from hydra import compose, initialize_config_module
 

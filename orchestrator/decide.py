@@ -126,10 +126,12 @@ def _model_reason(best: Option, slot: Slot, need: Need, rules: Rules) -> str:
     row = rules.language(need.language)
     names = row.models(slot)
     better = names[: names.index(best.models[slot].name)]
-    return row.because + (f"; {', '.join(better)} would be better and does not fit" if better else "")
+    return row.because + (f"; {', '.join(better)} would be better, but does not fit or cannot be had" if better else "")
 
 
 def _depth_reason(best: Option, need: Need) -> Iterator[str]:
+    if best.predicted.p95_ms > need.budget_ms:
+        return
     for stage, after in itertools.pairwise(best.stack.stages):
         if stage.solved is not None and best.top_ks[stage.name] < min(stage.solved.last or 0, need.reach):
             yield f"{after.name} reads {best.top_ks[stage.name]}: the most that keep p95 within {need.latency_ms:g} ms"

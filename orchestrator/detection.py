@@ -7,12 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from orchestrator.errors import MissingExtraError
-from orchestrator.languages import ISO_639_1
-
-UNKNOWN = "und"
-"""No language, or none that can be told: BCP 47's own code. Of a corpus: several."""
-MIXED = "zh-en"
-"""Chinese with English in it: of its Chinese characters and Latin words, at least a fifth are words."""
+from orchestrator.languages import ISO_639_1, MIXED, UNDETERMINED
 
 # Scripts that one language of the world's larger ones writes in; where several do, the commonest.
 _LANGUAGE_OF_SCRIPT = {
@@ -44,7 +39,7 @@ def detect(text: str) -> str:
     text = text[:_READ_CHARS]
     counts = _words_by_script(text)
     if not counts:
-        return UNKNOWN
+        return UNDETERMINED
     if counts["Hiragana"] + counts["Katakana"] > 0 and _is_japanese(counts):
         return "ja"
     script = max(counts, key=lambda name: counts[name])
@@ -55,15 +50,15 @@ def detect(text: str) -> str:
 
 def detect_many(texts: Iterable[str]) -> str:
     """The language that four texts in five are in; `zh-en` for Chinese and English together; else `und`."""
-    found = Counter(code for code in map(detect, texts) if code != UNKNOWN)
+    found = Counter(code for code in map(detect, texts) if code != UNDETERMINED)
     total = found.total()
     if not total:
-        return UNKNOWN
+        return UNDETERMINED
     code, most = found.most_common(1)[0]
     if most / total >= _MAJORITY:
         return code
     both = found["zh"] + found["en"] + found[MIXED]
-    return MIXED if both / total >= _MAJORITY and found["zh"] + found[MIXED] > 0 else UNKNOWN
+    return MIXED if both / total >= _MAJORITY and found["zh"] + found[MIXED] > 0 else UNDETERMINED
 
 
 def _words_by_script(text: str) -> Counter[str]:
@@ -87,7 +82,7 @@ def _is_mixed(counts: Counter[str]) -> bool:
 
 def _identify(text: str) -> str:
     code, confidence = _identifier()(" ".join(text.split()))
-    return code if confidence >= _SURE and code in ISO_639_1 else UNKNOWN
+    return code if confidence >= _SURE and code in ISO_639_1 else UNDETERMINED
 
 
 @functools.cache
@@ -112,6 +107,6 @@ def _identifier() -> Callable[[str], tuple[str, float]]:
 
     def identify(text: str) -> tuple[str, float]:
         best = detector.detect(text, k=1)
-        return (str(best[0]["lang"]), float(best[0]["score"])) if best else (UNKNOWN, 0.0)
+        return (str(best[0]["lang"]), float(best[0]["score"])) if best else (UNDETERMINED, 0.0)
 
     return identify

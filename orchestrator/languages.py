@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+UNDETERMINED = "und"
+"""BCP 47's own code for a language that is not known, and for several."""
+MIXED = "zh-en"
+"""Chinese with English in it: of its Chinese characters and Latin words, at least a fifth are words."""
+
 STEMMERS: Mapping[str, str] = {
     "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
     "eo": "esperanto", "es": "spanish", "et": "estonian", "eu": "basque", "fa": "persian", "fi": "finnish",

@@ -11,8 +11,6 @@ from orchestrator.cost import ModelInfo
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.rules import Allowance, Slot
 
-SEVERAL = "und"
-"""Language of texts in several languages, or in one that is not known: BCP 47's own code."""
 USUAL_CANDIDATES = 100
 """How many candidates there are where nobody says."""
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from orchestrator.cost import NOTHING, CostModel, ModelInfo, Predicted
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.languages import MIXED
 from orchestrator.need import Catalogue, Need
-from orchestrator.rules import MIXED, RECALL_KINDS, SLOT_OF_KIND, Rules, Slot, StackRule
+from orchestrator.rules import RECALL_KINDS, SLOT_OF_KIND, Rules, Slot, StackRule
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,10 @@ from orchestrator.corpus import open_corpus
 from orchestrator.cost import CostModel, ModelInfo
 from orchestrator.decide import Decision, decide
 from orchestrator.errors import ConfigError
+from orchestrator.languages import MIXED, UNDETERMINED
 from orchestrator.models import Model, is_hub_off, is_local
-from orchestrator.need import SEVERAL, USUAL_CANDIDATES, Catalogue, Need
-from orchestrator.rules import MIXED, Rules, Slot
+from orchestrator.need import USUAL_CANDIDATES, Catalogue, Need
+from orchestrator.rules import Rules, Slot
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 _NOT_OF_THE_STACK = frozenset(
     {"scenario", "task", "need", "decision", "cost", "query", "format", "storage", "log", "hydra"}
 )
-_WORDS_FOR = {"multilingual": SEVERAL, "many": SEVERAL, "mixed": MIXED}
+_WORDS_FOR = {"multilingual": UNDETERMINED, "many": UNDETERMINED, "mixed": MIXED}
 
 
 def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
@@ -37,6 +38,8 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
     Raises:
         ConfigError: a value of need, decision or cost is wrong.
     """
+    if cfg.decision is None or cfg.cost is None:
+        raise ConfigError("need.auto", "set without the rules to decide by; write +scenario=auto")
     resolve_language(cfg)
     need = need_of(cfg)
     decision = decide(need, Rules.of(plain(cfg.decision)), CostModel.of(plain(cfg.cost)), _catalogue(cfg, words))

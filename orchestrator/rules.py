@@ -20,8 +20,6 @@ RECALL_KINDS = frozenset({"bm25", "dense"})
 """Kinds of stages that search the corpus; the others read what stands above them."""
 RERANK_KINDS = frozenset({"bi_encoder", "cross_encoder", "api", "llm"})
 """Kinds of stages that score candidates again."""
-MIXED = "zh-en"
-"""Chinese mixed with English."""
 OTHER = "other"
 """The row of languages that have none of their own."""
 

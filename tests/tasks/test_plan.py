@@ -55,7 +55,7 @@ def test_plan_prints_choice_prediction_command_file_and_the_reasons(orchestrate:
     done = orchestrate("plan", "latency_ms=150", "candidates=1000")
     assert done.code == 0, done.err
     assert "low_latency" in done.out
-    assert "p95 19.2 ms" in done.out
+    assert "p95 19.0 ms" in done.out
     command = "orchestrate +scenario=low_latency model@models.embedder=minilm pipeline.stages.bm25.top_k=1000"
     assert command in done.out
     assert "  - override /model@models.embedder: minilm\n" in done.out
@@ -119,7 +119,7 @@ def test_the_language_is_that_of_the_corpus(orchestrate: Callable, chinese: Path
 def test_rules_of_ones_own(orchestrate: Callable, own_rules: list[str]) -> None:
     found = plan(orchestrate, *own_rules, "latency_ms=100")
     assert found["choice"]["name"] == "long"
-    assert found["rejected"] == [{"name": "short", "reason": "fits (p95 0.2 ms), expected to rank lower: little time"}]
+    assert found["rejected"] == [{"name": "short", "reason": "fits (p95 0.1 ms), expected to rank lower: little time"}]
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,12 @@ def test_auto_where_nothing_fits_warns_and_runs_the_fastest(orchestrate: Callabl
     assert done.code == 0, done.err
     assert "auto.nothing_fits" in done.err
     assert done.out.startswith("q1 Q0 ")
+
+
+def test_auto_without_its_rules_says_what_to_write(orchestrate: Callable) -> None:
+    done = orchestrate("check", "need.auto=true")
+    assert (done.code, done.out) == (2, "")
+    assert "need.auto: set without the rules to decide by; write +scenario=auto" in done.err
 
 
 def test_plan_takes_auto_for_what_it_does_anyway(orchestrate: Callable) -> None:
