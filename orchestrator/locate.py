@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.log import get_logger
 from orchestrator.markdown import SUFFIXES as MARKDOWN_SUFFIXES
-
-log = get_logger()
 
 FORMATS = ("beir", "jsonl", "csv", "tsv", "parquet", "files")
 BEIR_LAYOUT = "corpus.jsonl[.gz] (_id, text), queries.jsonl[.gz] (_id, text), qrels/<split>.tsv[.gz]"
@@ -59,12 +56,14 @@ class Source:
         format: one of FORMATS.
         names: of the files, below the folder, sorted.
         pattern: what the names match, where a pattern says which files they are.
+        left_out: how many files of the folder are of no such format.
     """
 
     root: Path
     format: str
     names: Sequence[str]
     pattern: str | None = None
+    left_out: int = 0
 
     @property
     def identity(self) -> str:
@@ -159,7 +158,8 @@ def _looks_like_beir(folder: Path) -> bool:
 def _pattern(pattern: str, wanted: str) -> Source:
     full = Path(pattern).expanduser().absolute()
     anchor = Path(full.anchor)
-    found = sorted(file for file in anchor.glob(str(full.relative_to(anchor))) if file.is_file())
+    matches = anchor.glob(str(full.relative_to(anchor)))
+    found = sorted(file for file in matches if file.is_file() and not file.name.startswith("."))
     if not found:
         raise ConfigError("corpus.path", f"{pattern}: no file matches; expected {EXPECTED}")
     if wanted == "beir":
@@ -175,10 +175,7 @@ def _folder(root: Path, wanted: str, without: Collection[Path]) -> Source:
     names = [name for name in _walk(root) if (root / name).resolve() not in without]
     groups = _by_format(names)
     kind = _one_format(root, groups, wanted)
-    left_out = len(names) - len(groups[kind])
-    if left_out:
-        log.info("corpus.other_files", folder=str(root), format=kind, read=len(groups[kind]), left_out=left_out)
-    return Source(root, kind, sorted(groups[kind]))
+    return Source(root, kind, sorted(groups[kind]), left_out=len(names) - len(groups[kind]))
 
 
 def _walk(root: Path) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Outline:
 
     headings: Sequence[Heading]
 
-    def path(self, place: int) -> tuple[str, ...]:
+    def path(self, place: int) -> tuple[Heading, ...]:
         """The headings that the character at `place` stands under, outermost first; one that begins there counts."""
         open_: list[Heading] = []
         count = bisect.bisect_right([heading.start for heading in self.headings], place)
@@ -44,7 +44,7 @@ class Outline:
             while open_ and open_[-1].level >= heading.level:
                 open_.pop()
             open_.append(heading)
-        return tuple(heading.text for heading in open_)
+        return tuple(open_)
 
 
 def split_front_matter(text: str) -> tuple[dict[str, object], str]:

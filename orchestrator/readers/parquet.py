@@ -57,7 +57,9 @@ class ParquetReader:
                             continue
                         yield number, document
                     on_bytes(size * number // max(table.metadata.num_rows, 1))
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            if getattr(error, "errno", None) is not None:  # what the system says of the file, not Arrow of its bytes
+                raise
             raise DataError(
                 str(file.path), number + 1, f"the file is damaged in or after this row ({error})"
             ) from error
@@ -69,7 +71,9 @@ def _open(path: Path) -> Any:
 
     try:
         return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 16)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
         raise DataError(str(path), None, f"is no Parquet file ({str(error).splitlines()[0]})") from error
 
 
@@ -101,7 +105,7 @@ def _fits(kind: Any, *, numbers: bool) -> bool:
     from pyarrow import types
 
     kind = kind.value_type if types.is_dictionary(kind) else kind
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or types.is_null(kind)
     return bool(text or (numbers and types.is_integer(kind)))
 
 

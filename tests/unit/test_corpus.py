@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +27,6 @@ QUERIES = [{"_id": f"q{n}", "text": f"question {n}"} for n in range(4)]
 HEADER = "query-id\tcorpus-id\tscore\n"
 WriteCorpus = Callable[..., Path]
 Open = Callable[..., DiskCorpus]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    corpora: list[DiskCorpus] = []
-
-    def open_(folder: Path | str, **spec: object) -> DiskCorpus:
-        corpora.append(open_corpus(CorpusSpec("test", str(folder), **spec), tmp_path / "storage"))  # type: ignore[arg-type]
-        return corpora[-1]
-
-    yield open_
-    for corpus in corpora:
-        corpus.close()
 
 
 def generations(tmp_path: Path) -> list[str]:
