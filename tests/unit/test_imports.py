@@ -28,6 +28,9 @@ HEAVY = {
     "huggingface_hub",
     "jieba",
     "ir_measures",
+    "markdown_it",
+    "pyarrow",
+    "semantic_text_splitter",
 }
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
 
