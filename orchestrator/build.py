@@ -179,7 +179,7 @@ def build_corpus(cfg: DictConfig) -> CorpusSpec:
         on_bad_line=corpus.on_bad_line.name,
         format=corpus.format.name,
         columns=_columns(corpus.columns),
-        csv=TableOptions(corpus.csv.delimiter, corpus.csv.quote, _names(corpus.csv.header)),
+        csv=TableOptions(_typed(corpus.csv.delimiter), corpus.csv.quote, _names(corpus.csv.header)),
         chunk=Chunking(corpus.chunk.max_chars, corpus.chunk.overlap_chars),
         queries=corpus.queries,
         qrels=corpus.qrels,
@@ -192,6 +192,11 @@ def _columns(columns: DictConfig) -> Columns:
         raise ConfigError("corpus.columns.text", f"found {text!r}; expected a name, [name, name] or auto")
     texts = text if isinstance(text, str) else tuple(map(str, text))
     return Columns(columns.id, texts, columns.title, columns.parent, _names(columns.metadata))
+
+
+def _typed(delimiter: str | None) -> str | None:
+    r"""A tab, where someone typed \t in a shell or in YAML's single quotes."""
+    return "\t" if delimiter == "\\t" else delimiter
 
 
 def _names(names: ListConfig | None) -> tuple[str, ...] | None:

@@ -15,7 +15,7 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -174,14 +174,16 @@ class DocumentStore:
     def metadata_values(self, key: str) -> set[str]:
         """The different values that documents have under `key` of their metadata, as text. Reads every document."""
         chosen = "SELECT DISTINCT json_extract(metadata, ?) FROM documents WHERE metadata != ''"
-        with self._lock:
-            rows = self._connection.execute(chosen, (f"$.{json.dumps(key)}",)).fetchall()
+        rows = self._execute(chosen, (f"$.{json.dumps(key)}",))
         return {str(value) for (value,) in rows if value is not None}
 
     def _select(self, condition: str, values: Iterable[int]) -> list[_Row]:
+        return self._execute(_SELECT + condition, tuple(values))
+
+    def _execute(self, statement: str, values: tuple[int | str, ...]) -> list[Any]:
         try:
             with self._lock:
-                return self._connection.execute(_SELECT + condition, tuple(values)).fetchall()
+                return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise self._damaged(f"{_DATABASE} cannot be read ({error})") from error
 

@@ -142,9 +142,9 @@ def load_topics(files: TopicFiles, on_bad_line: OnBadLine, known: Known) -> Topi
 
 
 def _found(doc_ids: Sequence[str], known: Known) -> tuple[int, bool]:
-    """How many of the judged ids there are, and whether they are parents: whichever of the two more of them are."""
+    """How many of the judged ids there are, and whether they are parents: when few are documents, and more parents."""
     n_documents = int(known.has_documents(doc_ids).sum())
-    if n_documents == len(doc_ids):
+    if 2 * n_documents >= len(doc_ids):  # looking for parents reads the whole store
         return n_documents, False
     n_parents = int(known.has_parents(doc_ids).sum())
     return max(n_documents, n_parents), n_parents > n_documents

@@ -114,12 +114,12 @@ def resolve(path: str, key: str) -> Path | None:
     if path.startswith("pkg://"):
         return _in_package(path, key)
     found = Path(path).expanduser().absolute()
-    if found.exists():
+    if found.is_file() or (key == "corpus.path" and found.is_dir()):
         return found
     if key == "corpus.path" and glob.has_magic(path):
         return None
     expected = EXPECTED if key == "corpus.path" else "a file"
-    raise ConfigError(key, f"{found}: found nothing there; expected {expected}")
+    raise ConfigError(key, f"{found}: found {'a folder' if found.is_dir() else 'nothing there'}; expected {expected}")
 
 
 def find_file(folder: Path, stem: str) -> Path:
@@ -179,8 +179,14 @@ def _folder(root: Path, wanted: str, without: Collection[Path]) -> Source:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Names of all files below `root`, with `/`; what is hidden is left out, and so is what links to folders."""
+    """Names of all files below `root`, with `/`.
+
+    What is hidden is left out, and so is what links to folders, and the folders that our own runs leave.
+    """
     for folder, folders, files in os.walk(root, onerror=_refuse):
+        if ".hydra" in folders:
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(folder).relative_to(root)
         yield from ((below / name).as_posix() for name in files if not name.startswith("."))

@@ -68,6 +68,20 @@ def test_other_files_answer_alike(suffix: str, orchestrate: Callable, tmp_path: 
     assert done.out.split()[:3] == ["q1", "Q0", "1"], done.err
 
 
+def test_a_pattern_and_a_delimiter_are_typed_as_they_are(orchestrate: Callable, tmp_path: Path) -> None:
+    for name, text in (("a", "nerve"), ("b", "blood")):
+        (tmp_path / f"part {name}.csv").write_text(f"id;text\n{name};{text}\n")
+    for delimiter in (";", "';'"):
+        words = [f"corpus.path={tmp_path}/part *.csv", f"corpus.csv.delimiter={delimiter}", "format=trec"]
+        done = orchestrate("run", "blood", BM25, *words)
+        assert done.out.split()[:3] == ["q1", "Q0", "b"], done.err
+    (tmp_path / "tabs.csv").write_text("id\ttext\nt\tblood\n")
+    done = orchestrate(
+        "run", "blood", BM25, f"corpus.path={tmp_path}/tabs.csv", r"corpus.csv.delimiter=\t", "format=trec"
+    )
+    assert done.out.split()[:3] == ["q1", "Q0", "t"], done.err
+
+
 def test_a_folder_is_cut_into_chunks_and_only_changes_are_built(orchestrate: Callable, notes: Path) -> None:
     words = ["run", "lens", BM25, "corpus=files", f"corpus.path={notes}", "corpus.chunk.max_chars=40", "format=json"]
     (row,) = json.loads(orchestrate(*words).out)["results"]

@@ -23,6 +23,8 @@ NOTES = {
     "a b/青.markdown": "Before.\n\nSetext\n===\n\nAfter.\n",
     ".hidden.md": "# No\n",
     ".git/x.md": "# No\n",
+    "outputs/12-00-00-run/.hydra/config.yaml": "no",
+    "outputs/12-00-00-run/results.jsonl": "{}\n",
     "picture.png": "no",
 }
 EXPECTED = [

@@ -113,6 +113,8 @@ def test_documents_alone_say_how_questions_are_given(opened: Open, tmp_path: Pat
         opened(tmp_path / "docs.csv", split="dev", qrels=str(tmp_path / "docs.csv")).queries()
     with pytest.raises(ConfigError, match=r"corpus\.queries: .*nothing there; expected a file"):
         opened(tmp_path / "docs.csv", queries="nowhere.txt")
+    with pytest.raises(ConfigError, match=r"corpus\.qrels: .*found a folder; expected a file"):
+        opened(tmp_path / "docs.csv", qrels=str(tmp_path))
 
 
 def test_ids_with_spaces_are_one_column_of_a_run() -> None:
