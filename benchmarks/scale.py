@@ -25,10 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator import beir
 from orchestrator.corpus import DiskCorpus
 from orchestrator.indexes import open_index
+from orchestrator.locate import find_file
 from orchestrator.pipeline import Pipeline
+from orchestrator.queries import read_queries
+from orchestrator.readers.jsonl import json_object
+from orchestrator.readers.lines import BadLines, read_rows
 from orchestrator.stage import Embed, IndexedRecall
 from orchestrator.types import Call
 
@@ -38,15 +41,16 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 def write_corpus(source: Path, folder: Path, n_documents: int) -> None:
     """`n_documents` of two sentences each, every pair at random, and the queries of `source`."""
-    rows = beir.read_rows(beir.find_file(source, "corpus.jsonl"), beir.parse_document)
-    sentences = sorted({part.strip() for _, row in rows for part in SENTENCE.split(row.text) if 20 < len(part) < 200})
+    rows = read_rows(find_file(source, "corpus.jsonl"), json_object)
+    texts = [str(row["text"]) for _, row in rows]
+    sentences = sorted({part.strip() for text in texts for part in SENTENCE.split(text) if 20 < len(part) < 200})
     pairs = np.random.default_rng(SEED).integers(0, len(sentences), (n_documents, 2)).tolist()
     with open(folder / "corpus.jsonl", "w", encoding="utf-8") as file:
         for place, (first, second) in enumerate(pairs):
             text = f"{sentences[first]} {sentences[second]}"
             file.write(json.dumps({"_id": f"d{place}", "text": text}, ensure_ascii=False) + "\n")
-    queries = beir.read_rows(beir.find_file(source, "queries.jsonl"), beir.parse_query)
-    lines = [json.dumps({"_id": query.query_id, "text": query.text}) for _, query in queries]
+    queries = read_queries(find_file(source, "queries.jsonl"), BadLines())
+    lines = [json.dumps({"_id": query.query_id, "text": query.text}) for query in queries]
     (folder / "queries.jsonl").write_text("\n".join(lines), encoding="utf-8")
 
 

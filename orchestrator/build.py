@@ -13,11 +13,14 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from orchestrator.chunks import Chunking
 from orchestrator.corpus import CorpusSpec
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
+from orchestrator.readers.columns import Columns
+from orchestrator.readers.table import TableOptions
 from orchestrator.storage import default_root
 
 log = get_logger()
@@ -224,7 +227,7 @@ def build_corpus(cfg: DictConfig) -> CorpusSpec:
     """What `cfg.corpus` names; without a `name` the folder's own."""
     corpus = cfg.corpus
     if OmegaConf.is_missing(corpus, "path"):
-        raise ConfigError("corpus.path", "missing; set it to a folder in BEIR layout: corpus.path=DIR")
+        raise ConfigError("corpus.path", "missing; set it to a file or folder of documents: corpus.path=docs.jsonl")
     return CorpusSpec(
         name=corpus.name or Path(corpus.path.removesuffix("/")).name,
         path=corpus.path,
@@ -232,4 +235,27 @@ def build_corpus(cfg: DictConfig) -> CorpusSpec:
         split=corpus.split,
         max_queries=corpus.max_queries,
         on_bad_line=corpus.on_bad_line.name,
+        format=corpus.format.name,
+        columns=_columns(corpus.columns),
+        csv=TableOptions(_typed(corpus.csv.delimiter), corpus.csv.quote, _names(corpus.csv.header)),
+        chunk=Chunking(corpus.chunk.max_chars, corpus.chunk.overlap_chars),
+        queries=corpus.queries,
+        qrels=corpus.qrels,
     )
+
+
+def _columns(columns: DictConfig) -> Columns:
+    text = columns.text
+    if not isinstance(text, str | ListConfig):
+        raise ConfigError("corpus.columns.text", f"found {text!r}; expected a name, [name, name] or auto")
+    texts = text if isinstance(text, str) else tuple(map(str, text))
+    return Columns(columns.id, texts, columns.title, columns.parent, _names(columns.metadata))
+
+
+def _typed(delimiter: str | None) -> str | None:
+    r"""A tab, where someone typed \t in a shell or in YAML's single quotes."""
+    return "\t" if delimiter == "\\t" else delimiter
+
+
+def _names(names: ListConfig | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(map(str, names))

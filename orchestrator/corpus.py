@@ -1,22 +1,28 @@
-"""A corpus on disk: the documents, queries and judgements of one folder in BEIR layout."""
+"""A corpus on disk: documents in any of the formats that are read, queries and judgements."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator import beir, storage
+from orchestrator import storage
+from orchestrator.chunks import Chunker, Chunking
 from orchestrator.documents import DocumentStore
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.ingest import StoreState, open_documents
-from orchestrator.judgements import Topics, UnknownQrels, load_topics
-from orchestrator.stage import Embed, Progress, no_progress
+from orchestrator.ingest import Cut, Reading, StoreState, open_documents
+from orchestrator.judgements import Topics, UnknownQrels, load_topics, topic_files
+from orchestrator.locate import Source, locate, resolve
+from orchestrator.readers import Reader, reader_for
+from orchestrator.readers.columns import PARENT, Columns
+from orchestrator.readers.lines import OnBadLine
+from orchestrator.readers.table import TableOptions
+from orchestrator.stage import Embed, Json, Progress, no_progress
 from orchestrator.types import Document, Query
 
 if TYPE_CHECKING:
@@ -30,11 +36,17 @@ class CorpusSpec:
 
     Attributes:
         name: short name; part of folder names.
-        path: a folder in BEIR layout, or `pkg://package/folder`.
+        path: a file, a folder, a pattern, or `pkg://package/folder`.
         language: ISO 639-1 code; selects analyzers.
         split: which qrels/<split>.tsv; `auto` takes test, dev, validation or train, or else the only one.
         max_queries: at most so many queries, or None for all.
         on_bad_line: `fail`, or `skip` to leave bad lines out and count them.
+        format: one of locate.FORMATS, or `auto` to go by the names of the files.
+        columns: which column of a file holds what.
+        csv: how CSV and TSV files are written.
+        chunk: how long documents are cut.
+        queries: a file of questions, or None for those of a BEIR folder.
+        qrels: a file of judgements, or None for those of a BEIR folder.
     """
 
     name: str
@@ -42,7 +54,13 @@ class CorpusSpec:
     language: str = "en"
     split: str = "auto"
     max_queries: int | None = None
-    on_bad_line: beir.OnBadLine = "fail"
+    on_bad_line: OnBadLine = "fail"
+    format: str = "auto"
+    columns: Columns = field(default_factory=Columns)
+    csv: TableOptions = field(default_factory=TableOptions)
+    chunk: Chunking = field(default_factory=Chunking)
+    queries: str | None = None
+    qrels: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_queries is not None and self.max_queries < 1:
@@ -58,17 +76,34 @@ def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) 
     Args:
         spec: what to open.
         root: where state lives.
-        progress: told ("read", bytes read, bytes in all) while the corpus file is read.
+        progress: told ("read", bytes read, bytes in all) while the files are read.
 
     Raises:
-        ConfigError: the path names no folder.
-        DataError: the corpus file is missing, empty or wrong.
+        ConfigError: the path names nothing, or a column is not there.
+        DataError: a file is missing, empty or wrong.
     """
-    folder = beir.resolve_folder(spec.path)
-    source = beir.find_file(folder, "corpus.jsonl")
-    key = f"{storage.slug(spec.name)}-{storage.stable_hash(str(folder.resolve()), 12)}"
-    store, state = open_documents(source, root / "corpora" / key, spec.on_bad_line, progress)
-    return DiskCorpus(spec, folder, root, key, store, state)
+    own = [resolve(path, f"corpus.{key}") for key, path in (("queries", spec.queries), ("qrels", spec.qrels)) if path]
+    source = locate(spec.path, spec.format, [path for path in own if path is not None])
+    key = f"{storage.slug(spec.name)}-{_place_hash(spec, source)}"
+    store, state = open_documents(_reading(spec, source), root / "corpora" / key, progress)
+    return DiskCorpus(spec, source, root, key, store, state)
+
+
+def _place_hash(spec: CorpusSpec, source: Source) -> str:
+    """Of where the documents lie and how they are read: the same files read otherwise are another corpus."""
+    settings: dict[str, Json] = {"columns": asdict(spec.columns), "csv": asdict(spec.csv), "chunk": asdict(spec.chunk)}
+    return storage.stable_hash([source.identity, source.format, settings], 12)
+
+
+def _reading(spec: CorpusSpec, source: Source) -> Reading:
+    def reader() -> Reader:
+        return reader_for(source.format, spec.columns, spec.csv, several=len(source.names) > 1)
+
+    def cut() -> Cut:
+        chunker = Chunker(spec.chunk)
+        return lambda file, document: chunker(document, is_markdown=file.is_markdown)
+
+    return Reading(source, reader, cut if spec.chunk.max_chars is not None else None, spec.on_bad_line)
 
 
 class DiskCorpus:
@@ -78,15 +113,15 @@ class DiskCorpus:
 
     Attributes:
         spec: what was asked for.
-        folder: where the files lie.
+        source: the files of its documents.
         root: where state lives.
-        key: names the corpus in folder names: its name and a hash of where it lies.
+        key: names the corpus in folder names: its name and a hash of where it lies and how it is read.
     """
 
     def __init__(
-        self, spec: CorpusSpec, folder: Path, root: Path, key: str, store: DocumentStore, state: StoreState
+        self, spec: CorpusSpec, source: Source, root: Path, key: str, store: DocumentStore, state: StoreState
     ) -> None:
-        self.spec, self.folder, self.root, self.key = spec, folder, root, key
+        self.spec, self.source, self.root, self.key = spec, source, root, key
         self._store, self._skipped, self._content_hash = store, state.skipped, state.content_hash
         self._topics: Topics | None = None
         self._vectors: dict[str, CorpusVectors] = {}
@@ -169,12 +204,12 @@ class DiskCorpus:
         """Queries and judgements; read at the first use.
 
         Raises:
-            ConfigError: `corpus.split` names no qrels file.
-            DataError: queries.jsonl or the qrels file is missing or wrong.
+            ConfigError: no file of questions is named, or `corpus.split` names no qrels file.
+            DataError: the queries or the qrels file is missing or wrong.
         """
         with self._lock:
             if self._topics is None:
-                self._topics = load_topics(self.folder, self.spec.split, self.spec.on_bad_line, self._is_known)
+                self._topics = load_topics(topic_files(self.spec, self.source), self.spec.on_bad_line, self)
             return self._topics
 
     def queries(self) -> list[Query]:
@@ -199,8 +234,25 @@ class DiskCorpus:
         """How many bad lines were left out so far: of the corpus file, and of the others once they are read."""
         return self._skipped + (self._topics.skipped if self._topics else 0)
 
-    def _is_known(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+    def judged_ids(self, doc_ids: Sequence[str]) -> list[str]:
+        """`doc_ids` as the judgements name them: themselves, or the documents that they are chunks of, each once.
+
+        A document stands where its best chunk stood (MaxP of Dai and Callan, "Deeper Text Understanding for IR with
+        Contextual Neural Language Modeling", SIGIR 2019).
+        """
+        if not self.topics.by_parent:
+            return list(doc_ids)
+        parents = (document.metadata.get(PARENT, document.doc_id) for document in self.get(doc_ids))
+        return list(dict.fromkeys(map(str, parents)))
+
+    def has_documents(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Whether each id is a document's: bool [n]."""
         return self.find(doc_ids) >= 0
+
+    def has_parents(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Whether each id is that of a document which some chunk is part of: bool [n]."""
+        parents = self._store.metadata_values(PARENT)
+        return np.array([doc_id in parents for doc_id in doc_ids], dtype=np.bool_)
 
     def close(self) -> None:
         """Let go of the files."""

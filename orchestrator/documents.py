@@ -15,7 +15,7 @@ import threading
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,7 @@ class DocumentWriter:
         self._connection.executescript(f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; {_TABLE}; BEGIN")
         self._files = contextlib.ExitStack()
         self._ids, self._id_keys, self._text_keys = map(self._create, (_IDS, _ID_KEYS, _TEXT_KEYS))
-        self._offsets, self._lines = array("q", [0]), array("q")
+        self._offsets, self._lines, self._sources = array("q", [0]), array("q"), array("q")
         self._rows: list[_Row] = []
         self._content = hashlib.blake2b(digest_size=KEY_BYTES)
 
@@ -56,12 +56,13 @@ class DocumentWriter:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add(self, document: Document, line: int) -> None:
-        """Append `document`, which stands on `line` of its file."""
+    def add(self, document: Document, line: int, source: int = 0) -> None:
+        """Append `document`, which stands on `line` of file `source`; line 0 means all of the file."""
         doc_id, key = document.doc_id.encode(), text_key(document.full_text)
         metadata = json.dumps(document.metadata, ensure_ascii=False) if document.metadata else ""
         self._rows.append((len(self._lines), document.title, document.text, metadata))
         self._lines.append(line)
+        self._sources.append(source)
         self._offsets.append(self._offsets[-1] + self._ids.write(doc_id))
         self._id_keys.write(text_key(document.doc_id))
         self._text_keys.write(key)
@@ -70,18 +71,21 @@ class DocumentWriter:
         if len(self._rows) == _BATCH:
             self._write_rows()
 
-    def finish(self, source: Path) -> str:
+    def finish(self, sources: Sequence[Path]) -> str:
         """Complete the folder and return the content hash: of ids, titles, texts, metadata and their order.
 
+        Args:
+            sources: the files that `add` counts.
+
         Raises:
-            DataError: two documents have one id; names both lines of `source`.
+            DataError: two documents have one id; names both places.
         """
         self._write_rows()
         self._connection.execute("COMMIT")
         (self._directory / _OFFSETS).write_bytes(self._offsets.tobytes())
         for file in (self._ids, self._id_keys, self._text_keys):
             file.flush()
-        self._refuse_duplicates(source)
+        self._refuse_duplicates(sources)
         return self._content.hexdigest()
 
     def _create(self, name: str) -> BinaryIO:
@@ -91,7 +95,7 @@ class DocumentWriter:
         self._connection.executemany("INSERT INTO documents VALUES (?, ?, ?, ?)", self._rows)
         self._rows.clear()
 
-    def _refuse_duplicates(self, source: Path) -> None:
+    def _refuse_duplicates(self, sources: Sequence[Path]) -> None:
         keys = np.fromfile(self._directory / _ID_KEYS, dtype=np.uint8).reshape(-1, KEY_BYTES)
         first = KeyTable(keys).find(keys)
         repeated = np.flatnonzero(first != np.arange(len(keys)))
@@ -99,8 +103,15 @@ class DocumentWriter:
             again = int(repeated[0])
             start, end = self._offsets[again], self._offsets[again + 1]
             doc_id = (self._directory / _IDS).read_bytes()[start:end].decode()
-            found = f"_id '{doc_id}' stands on line {self._lines[int(first[again])]} already"
-            raise DataError(str(source), self._lines[again], f"{found}; expected each _id once")
+            raise self._duplicate(doc_id, int(first[again]), again, sources)
+
+    def _duplicate(self, doc_id: str, before: int, again: int, sources: Sequence[Path]) -> DataError:
+        line, source = self._lines[before], sources[self._sources[before]]
+        same_file = self._sources[before] == self._sources[again]
+        place = f"on line {line}" if same_file else f"in {source}:{line}" if line else f"in {source}"
+        found = f"id '{doc_id}' stands {place} already"
+        here = sources[self._sources[again]]
+        return DataError(str(here), self._lines[again] or None, f"{found}; expected each id once")
 
 
 class DocumentStore:
@@ -160,10 +171,19 @@ class DocumentStore:
             rows = self._select(" >= ? AND ordinal < ? ORDER BY ordinal", (start, end))
             yield from map(_document, self.doc_ids(np.arange(start, end)), rows)
 
+    def metadata_values(self, key: str) -> set[str]:
+        """The different values that documents have under `key` of their metadata, as text. Reads every document."""
+        chosen = "SELECT DISTINCT json_extract(metadata, ?) FROM documents WHERE metadata != ''"
+        rows = self._execute(chosen, (f"$.{json.dumps(key)}",))
+        return {str(value) for (value,) in rows if value is not None}
+
     def _select(self, condition: str, values: Iterable[int]) -> list[_Row]:
+        return self._execute(_SELECT + condition, tuple(values))
+
+    def _execute(self, statement: str, values: tuple[int | str, ...]) -> list[Any]:
         try:
             with self._lock:
-                return self._connection.execute(_SELECT + condition, tuple(values)).fetchall()
+                return self._connection.execute(statement, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise self._damaged(f"{_DATABASE} cannot be read ({error})") from error
 

@@ -19,6 +19,7 @@ from orchestrator.types import Query
 Qrels = Mapping[str, Mapping[str, int]]
 Rankings = dict[str, tuple[str, ...]]
 Answer = Callable[[Sequence[Query]], list[Result]]
+JudgedIds = Callable[[Sequence[str]], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,7 @@ def measure_quality(
     depth: int = 100,
     batch_queries: int = 32,
     progress: Progress = no_progress,
+    judged_ids: JudgedIds | None = None,
 ) -> Quality:
     """Quality over the judged queries.
 
@@ -117,6 +119,8 @@ def measure_quality(
         depth: of the uncut ranking.
         batch_queries: queries answered together.
         progress: told ("evaluate", queries done, queries in all).
+        judged_ids: ids of a ranking as the judgements name them, each once: those of the documents that the ranked
+            chunks are part of, for example. None when the judgements name what is ranked.
 
     Raises:
         ConfigError: no query is judged.
@@ -131,9 +135,10 @@ def measure_quality(
     for done, batch in _batches(judged, batch_queries):
         for result in answer(batch):
             final = result.graph.result.name
-            served[result.query.query_id] = result.doc_ids
+            query_id = result.query.query_id
+            served[query_id] = tuple(judged_ids(result.doc_ids)) if judged_ids else result.doc_ids
             for node in result.graph.nodes:
-                uncut.setdefault(node.name, {})[result.query.query_id] = result.uncut(depth, node.name)
+                uncut.setdefault(node.name, {})[query_id] = _ranking(result, node.name, depth, judged_ids)
         progress("evaluate", done, len(judged))
     per_query = measures.per_query(kept, uncut[final])
     baselines = {
@@ -147,6 +152,13 @@ def measure_quality(
         uncut[final],
         len(judged),
     )
+
+
+def _ranking(result: Result, stage: str, depth: int, judged_ids: JudgedIds | None) -> tuple[str, ...]:
+    if judged_ids is None:
+        return result.uncut(depth, stage)
+    n_ranked = sum(len(ranked) for ranked in result.outputs.values())
+    return tuple(judged_ids(result.uncut(n_ranked, stage))[:depth])
 
 
 def measure_latency(

@@ -1,24 +1,52 @@
-"""From corpus.jsonl to the document store: read once, kept until the file changes."""
+"""From the files of a corpus to the document store: read once, kept until a file changes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from orchestrator import beir, storage
+from orchestrator import storage
 from orchestrator.documents import DocumentStore, DocumentWriter
 from orchestrator.errors import DataError, IndexStateError
+from orchestrator.locate import EXPECTED, Source, SourceFile
 from orchestrator.log import get_logger
+from orchestrator.readers import Reader
+from orchestrator.readers.lines import BadLines, OnBadLine
 from orchestrator.stage import Progress
+from orchestrator.types import Document
 
 log = get_logger()
 
-_FORMAT = 1
+_FORMAT = 2
 _STATE = "state.json"
+
+Cut = Callable[[SourceFile, Document], Iterable[Document]]
+"""`cut(file, document)`: the documents to keep of one that was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What can be told of files without reading them: their sizes in all, and a hash of names, sizes and times."""
+
+    size: int
+    digest: str
+
+    @classmethod
+    def of(cls, source: Source) -> Listing:
+        """Of the files as they lie there now."""
+        digest, size = hashlib.blake2b(digest_size=16), 0
+        for file in source.files():
+            stat = file.path.stat()
+            size += stat.st_size
+            digest.update(f"{file.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+        return cls(size, digest.hexdigest())
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +54,10 @@ class StoreState:
     """What a document store was made from and what it holds; lies beside it as JSON.
 
     Attributes:
-        source: the corpus file, with `size` in bytes, `mtime_ns`, and `digest` of its bytes, as it was read.
+        source: the file or folder.
+        size: of all files, in bytes.
+        listing: hash of the files' names, sizes and times.
+        digest: of the files' names and bytes, as they were read.
         n_documents: how many it held.
         skipped: how many bad lines were left out.
         content_hash: of ids, titles, texts, metadata and their order.
@@ -35,7 +66,7 @@ class StoreState:
 
     source: str
     size: int
-    mtime_ns: int
+    listing: str
     digest: str
     n_documents: int
     skipped: int
@@ -43,31 +74,48 @@ class StoreState:
     format: int = _FORMAT
 
 
-def open_documents(
-    source: Path, parent: Path, on_bad_line: beir.OnBadLine, progress: Progress
-) -> tuple[DocumentStore, StoreState]:
-    """The documents of `source`, read into a new generation under `parent` unless one of this file is there.
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the files of a corpus become documents.
+
+    Attributes:
+        source: the files.
+        reader: makes the reader of their format; called only when they are read.
+        cut: what becomes of each document, or None to keep it as it is.
+        on_bad_line: `fail` or `skip`.
+    """
+
+    source: Source
+    reader: Callable[[], Reader]
+    cut: Callable[[], Cut] | None
+    on_bad_line: OnBadLine
+
+
+def open_documents(reading: Reading, parent: Path, progress: Progress) -> tuple[DocumentStore, StoreState]:
+    """The documents of a corpus, read into a new generation under `parent` unless one of these files is there.
 
     Raises:
-        DataError: the file is empty or wrong, or changes while it is read.
+        DataError: a file is empty or wrong, or changes while it is read.
     """
-    opened = _open_current(parent, source, on_bad_line)
+    opened = _open_current(parent, reading)
     if opened is not None:
         return opened
     with storage.locked(parent / storage.LOCK):
-        opened = _open_current(parent, source, on_bad_line)
+        opened = _open_current(parent, reading)
         if opened is None:
-            _ingest(source, parent, on_bad_line, progress)
-            opened = _open_current(parent, source, on_bad_line)
+            _ingest(reading, parent, progress)
+            opened = _open_current(parent, reading)
     if opened is None:
-        raise _changed(source)
+        raise _changed(reading.source)
     return opened
 
 
-def _open_current(parent: Path, source: Path, on_bad_line: beir.OnBadLine) -> tuple[DocumentStore, StoreState] | None:
+def _open_current(parent: Path, reading: Reading) -> tuple[DocumentStore, StoreState] | None:
     def use(directory: Path) -> tuple[DocumentStore, StoreState] | None:
         state = _read_state(directory)
-        if state is None or (state.skipped and on_bad_line == "fail") or not _is_of(state, source, directory):
+        if state is None or (state.skipped and reading.on_bad_line == "fail"):
+            return None
+        if not _is_of(state, reading.source, directory):
             return None
         return DocumentStore(directory, state.n_documents), state
 
@@ -86,50 +134,97 @@ def _read_state(directory: Path) -> StoreState | None:
     return state if state.format == _FORMAT else None
 
 
-def _is_of(state: StoreState, source: Path, directory: Path) -> bool:
-    """True when `source` did not change since, going by size and time, or else by content."""
-    stat = source.stat()
-    if (state.source, state.size) != (str(source), stat.st_size):
-        return False
-    if state.mtime_ns == stat.st_mtime_ns:
-        return True
-    if state.digest != storage.file_digest(source):
-        return False
-    with contextlib.suppress(OSError):  # only saves the next start from reading the file again
-        _write_state(directory, dataclasses.replace(state, mtime_ns=stat.st_mtime_ns))
+def _is_of(state: StoreState, source: Source, directory: Path) -> bool:
+    """True when no file of `source` changed since, going by names, sizes and times, or else by content."""
+    with _readable(source):
+        now = Listing.of(source)
+        if (state.source, state.size) != (str(source.root), now.size):
+            return False
+        if state.listing == now.digest:
+            return True
+        if state.digest != _digest(source):
+            return False
+    with contextlib.suppress(OSError):  # only saves the next start from reading the files again
+        _write_state(directory, dataclasses.replace(state, listing=now.digest))
     return True
+
+
+def _digest(source: Source) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for file in source.files():
+        digest.update(f"{file.name}\0{storage.file_digest(file.path)}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _write_state(directory: Path, state: StoreState) -> None:
     storage.write_atomic(directory / _STATE, json.dumps(dataclasses.asdict(state)))
 
 
-def _ingest(source: Path, parent: Path, on_bad_line: beir.OnBadLine, progress: Progress) -> None:
-    before, skipped = source.stat(), beir.Skipped(source)
-    with storage.new_generation(parent) as directory:
+def _ingest(reading: Reading, parent: Path, progress: Progress) -> None:
+    source = reading.source
+    if source.left_out:
+        log.info("corpus.other_files", folder=str(source.root), read=len(source.names), left_out=source.left_out)
+    with _readable(source), storage.new_generation(parent) as directory:
+        before, bad = Listing.of(source), BadLines(reading.on_bad_line)
         with DocumentWriter(directory) as writer:
-            report = partial(_report, progress, before.st_size)
-            for line, document in beir.read_rows(source, beir.parse_document, on_bad_line, skipped, report):
-                writer.add(document, line)
-            n_documents, content_hash = len(writer), writer.finish(source)
-        _refuse_empty(source, n_documents, skipped.count)
-        digest, after = storage.file_digest(source), source.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            for place, number, document in _documents(reading, bad, partial(progress, "read"), before.size):
+                writer.add(document, number, place)
+            n_documents = len(writer)
+            content_hash = writer.finish([file.path for file in source.files()])
+        _refuse_empty(source, n_documents, bad.count)
+        digest = _digest(source)
+        if Listing.of(source) != before:
             raise _changed(source)
-        made_from = (str(source), after.st_size, after.st_mtime_ns, digest)
-        _write_state(directory, StoreState(*made_from, n_documents, skipped.count, content_hash))
-    progress("read", before.st_size, before.st_size)
+        made_from = (str(source.root), before.size, before.digest, digest)
+        _write_state(directory, StoreState(*made_from, n_documents, bad.count, content_hash))
+    progress("read", before.size, before.size)
 
 
-def _report(progress: Progress, total_bytes: int, done_bytes: int) -> None:
-    progress("read", done_bytes, total_bytes)
+def _documents(
+    reading: Reading, bad: BadLines, report: Callable[[int, int], None], total_bytes: int
+) -> Iterator[tuple[int, int, Document]]:
+    """(place of the file, line, document) of everything that is kept."""
+    reader, cut, done = reading.reader(), reading.cut() if reading.cut else None, 0
+
+    def on_bytes(read: int) -> None:
+        report(done + read, total_bytes)
+
+    for place, file in enumerate(reading.source.files()):
+        _refuse_odd_name(file)
+        for number, document in reader.read(file, bad, on_bytes):
+            for kept in cut(file, document) if cut else (document,):
+                yield place, number, kept
+        done += file.path.stat().st_size
+        on_bytes(0)
 
 
-def _refuse_empty(source: Path, n_documents: int, n_skipped: int) -> None:
+def _refuse_odd_name(file: SourceFile) -> None:
+    try:
+        file.name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(file.path).decode(errors="backslashreplace")
+        raise DataError(shown, None, "the name of the file is no UTF-8; expected one that can be an id") from error
+
+
+def _refuse_empty(source: Source, n_documents: int, n_skipped: int) -> None:
     if not n_documents:
         left_out = f" ({n_skipped} bad lines left out)" if n_skipped else ""
-        raise DataError(str(source), None, f"holds no documents{left_out}; expected {beir.LAYOUT}")
+        raise DataError(str(source.root), None, f"holds no documents{left_out}; expected {EXPECTED}")
 
 
-def _changed(source: Path) -> DataError:
-    return DataError(str(source), None, "changed while it was read; try again once it is written")
+@contextlib.contextmanager
+def _readable(source: Source) -> Iterator[None]:
+    """Turns what the system says of a file of `source` into an error of the user's data."""
+    try:
+        yield
+    except OSError as error:
+        folder = str(source.folder.absolute())
+        if error.filename is None or not str(error.filename).startswith(folder):
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise _changed(source) from error
+        raise DataError(str(error.filename), None, f"cannot be read ({error.strerror})") from error
+
+
+def _changed(source: Source) -> DataError:
+    return DataError(str(source.root), None, "changed while it was read; try again once it is written")

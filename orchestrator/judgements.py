@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.beir import BadLineError, OnBadLine, Skipped, find_file, parse_query, read_rows
 from orchestrator.errors import ConfigError, DataError, did_you_mean
+from orchestrator.locate import find_file, resolve
 from orchestrator.log import get_logger
+from orchestrator.queries import read_queries
+from orchestrator.readers.lines import BadLineError, BadLines, OnBadLine, read_rows
 from orchestrator.types import Query
+
+if TYPE_CHECKING:
+    from orchestrator.corpus import CorpusSpec
+    from orchestrator.locate import Source
 
 log = get_logger()
 
@@ -35,7 +41,7 @@ class Judgement(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class UnknownQrels:
-    """How many query ids and document ids of the judgements stand in no line of the corpus."""
+    """How many query ids and document ids of the judgements the corpus does not have."""
 
     query_ids: int
     doc_ids: int
@@ -50,67 +56,98 @@ class Topics:
         qrels: query_id -> doc_id -> relevance, as the file has it.
         unknown: ids of `qrels` that the corpus lacks.
         skipped: how many bad lines were left out.
+        by_parent: the ids of `qrels` are those of the documents that the corpus's chunks are part of.
     """
 
     queries: tuple[Query, ...]
     qrels: Qrels
     unknown: UnknownQrels
     skipped: int
+    by_parent: bool = False
 
 
-def load_topics(
-    folder: Path,
-    split: str,
-    on_bad_line: OnBadLine,
-    is_known: Callable[[Sequence[str]], npt.NDArray[np.bool_]],
-) -> Topics:
-    """Queries and judgements of `folder`. Judged ids that nothing has are counted, and warned of once.
+@dataclass(frozen=True, slots=True)
+class TopicFiles:
+    """Where the queries and judgements of a corpus stand.
 
-    Args:
-        folder: in BEIR layout.
-        split: name of a qrels file, or `auto`.
-        on_bad_line: `fail` or `skip`.
-        is_known: bool [n_doc_ids], whether the corpus holds each id.
+    Attributes:
+        queries: JSON lines, CSV, TSV or text.
+        qrels: three columns or TREC's four; None when nothing is judged.
+        is_beir: the queries are those of a BEIR folder, where each has an id.
+    """
+
+    queries: Path
+    qrels: Path | None
+    is_beir: bool = False
+
+
+class Known(Protocol):
+    """Says which ids a corpus has."""
+
+    def has_documents(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Whether each id is a document's: bool [n]."""
+        ...
+
+    def has_parents(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Whether each id is that of a document which some chunk is part of: bool [n]."""
+        ...
+
+
+def topic_files(spec: CorpusSpec, source: Source) -> TopicFiles:
+    """Where queries and judgements stand: where the configuration says, or else in the BEIR folder.
 
     Raises:
-        ConfigError: `corpus.split` names no file.
+        ConfigError: no file of questions is named, or `corpus.split` names no qrels file.
+        DataError: the BEIR folder has no queries.jsonl.
+    """
+    queries, qrels, is_beir = spec.queries, spec.qrels, source.format == "beir"
+    if qrels is not None and spec.split != "auto":
+        raise ConfigError("corpus.split", f"found '{spec.split}' beside corpus.qrels={qrels}; choose one of the two")
+    if spec.split != "auto" and not is_beir:
+        found = f"found '{spec.split}', but {spec.path} is no BEIR folder with qrels/{spec.split}.tsv"
+        raise ConfigError("corpus.split", f"{found}; name the file of judgements: corpus.qrels=FILE")
+    if queries is None and not is_beir:
+        choices = 'name a file of questions: corpus.queries=FILE, or ask one yourself: orchestrate run "..."'
+        raise ConfigError("corpus.queries", f"missing, and {spec.path} holds documents alone; {choices}")
+    judged_in = resolve(qrels, "corpus.qrels") if qrels is not None else None
+    if qrels is None and is_beir:
+        judged_in = find_qrels(source.folder, spec.split)
+    asked_in = resolve(queries, "corpus.queries") if queries is not None else None
+    return TopicFiles(asked_in or find_file(source.folder, "queries.jsonl"), judged_in, is_beir and queries is None)
+
+
+def load_topics(files: TopicFiles, on_bad_line: OnBadLine, known: Known) -> Topics:
+    """Queries and judgements. Judged ids that nothing has are counted, and warned of once.
+
+    Raises:
         DataError: a file is missing or wrong, or no query is judged.
     """
-    source, judged_in = find_file(folder, "queries.jsonl"), find_qrels(folder, split)
-    skipped = Skipped(source)
-    queries = _read_queries(source, on_bad_line, skipped)
-    if judged_in is None:
-        return Topics(tuple(queries.values()), {}, UnknownQrels(0, 0), skipped.count)
-    skipped_qrels = Skipped(judged_in)
-    qrels = read_qrels(judged_in, on_bad_line, skipped_qrels)
-    judged = tuple(query for query_id, query in queries.items() if query_id in qrels)
+    bad = BadLines(on_bad_line)
+    queries = tuple(read_queries(files.queries, bad, needs_id=files.is_beir))
+    if files.qrels is None:
+        return Topics(queries, {}, UnknownQrels(0, 0), bad.count)
+    qrels = read_qrels(files.qrels, bad)
+    judged = tuple(query for query in queries if query.query_id in qrels)
     if not judged:
-        raise DataError(str(judged_in), None, f"none of its {len(qrels)} query ids stands in {source}")
-    unknown = _unknown(judged_in, queries, qrels, is_known)
-    return Topics(judged, qrels, unknown, skipped.count + skipped_qrels.count)
-
-
-def _read_queries(source: Path, on_bad_line: OnBadLine, skipped: Skipped) -> dict[str, Query]:
-    queries: dict[str, Query] = {}
-    for number, query in read_rows(source, parse_query, on_bad_line, skipped):
-        if queries.setdefault(query.query_id, query) is not query:
-            raise DataError(str(source), number, f"_id '{query.query_id}' stands above already; expected it once")
-    if not queries:
-        raise DataError(str(source), None, "holds no queries; expected lines with _id and text")
-    return queries
-
-
-def _unknown(
-    source: Path,
-    queries: dict[str, Query],
-    qrels: Qrels,
-    is_known: Callable[[Sequence[str]], npt.NDArray[np.bool_]],
-) -> UnknownQrels:
-    doc_ids = list({doc_id for judged in qrels.values() for doc_id in judged})
-    unknown = UnknownQrels(len(qrels.keys() - queries.keys()), int((~is_known(doc_ids)).sum()))
+        raise DataError(str(files.qrels), None, f"none of its {len(qrels)} query ids stands in {files.queries}")
+    doc_ids = list({doc_id for judgements in qrels.values() for doc_id in judgements})
+    found, by_parent = _found(doc_ids, known)
+    if by_parent:
+        log.info("corpus.judged_by_parent", qrels=str(files.qrels), counts="a document where its best chunk stands")
+    unknown = UnknownQrels(len(qrels.keys() - {query.query_id for query in queries}), len(doc_ids) - found)
     if unknown.query_ids or unknown.doc_ids:
-        log.warning("corpus.unknown_qrels", qrels=str(source), query_ids=unknown.query_ids, doc_ids=unknown.doc_ids)
-    return unknown
+        counts = {"query_ids": unknown.query_ids, "doc_ids": unknown.doc_ids}
+        log.warning("corpus.unknown_qrels", qrels=str(files.qrels), **counts)
+    return Topics(judged, qrels, unknown, bad.count, by_parent)
+
+
+def _found(doc_ids: Sequence[str], known: Known) -> tuple[int, bool]:
+    """How many of the judged ids there are, and whether they are parents: when few are documents, and more parents."""
+    n_documents = int(known.has_documents(doc_ids).sum())
+    if 2 * n_documents >= len(doc_ids):  # looking for parents reads the whole store
+        return n_documents, False
+    n_parents = int(known.has_parents(doc_ids).sum())
+    return max(n_documents, n_parents), n_parents > n_documents
 
 
 def find_qrels(folder: Path, split: str) -> Path | None:
@@ -142,7 +179,7 @@ def _stem(name: str) -> str:
     return name.removesuffix(".gz").removesuffix(".tsv")
 
 
-def read_qrels(path: Path, on_bad_line: OnBadLine = "fail", skipped: Skipped | None = None) -> Qrels:
+def read_qrels(path: Path, bad: BadLines | None = None) -> Qrels:
     """Judgements as query_id -> doc_id -> relevance, in file order.
 
     Three columns (query-id, corpus-id, score) or TREC's four (query, iteration, document, score); a header
@@ -159,7 +196,7 @@ def read_qrels(path: Path, on_bad_line: OnBadLine = "fail", skipped: Skipped | N
         first, seen_any = not seen_any, True
         return _parse(line, first)
 
-    for number, row in read_rows(path, parse, on_bad_line, skipped):
+    for number, row in read_rows(path, parse, bad):
         if row is not None:
             known = qrels.setdefault(row.query_id, {}).setdefault(row.doc_id, row.relevance)
             if known != row.relevance:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from orchestrator.ranking import surrogate_scores
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from orchestrator.graph import StageGraph
     from orchestrator.need import Need
     from orchestrator.trace import Result, Trace
+
+
+_SPACE = re.compile(r"\s+")
 
 
 def result_json(result: Result) -> str:
@@ -62,10 +67,17 @@ def _trace_json(trace: Trace) -> dict[str, object]:
 
 
 def trec_lines(query_id: str, doc_ids: Sequence[str], tag: str = "orchestrate") -> str:
-    """`query-id Q0 doc-id rank score tag` a line. Scores fall strictly: trec_eval sorts by score, not by rank."""
-    scores = surrogate_scores(len(doc_ids))
-    rows = zip(doc_ids, scores, strict=True)
-    return "".join(f"{query_id} Q0 {doc_id} {rank} {score:g} {tag}\n" for rank, (doc_id, score) in enumerate(rows, 1))
+    """`query-id Q0 doc-id rank score tag` a line. Scores fall strictly: trec_eval sorts by score, not by rank.
+
+    Columns end at white space, so that in an id becomes %20 and the like, as in a URL.
+    """
+    scores, query_id = surrogate_scores(len(doc_ids)), _one_word(query_id)
+    rows = enumerate(zip(map(_one_word, doc_ids), scores, strict=True), start=1)
+    return "".join(f"{query_id} Q0 {doc_id} {rank} {score:g} {tag}\n" for rank, (doc_id, score) in rows)
+
+
+def _one_word(identifier: str) -> str:
+    return _SPACE.sub(lambda found: quote(found[0]), identifier)
 
 
 def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, object]:

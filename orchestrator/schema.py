@@ -49,12 +49,58 @@ class PipelineSchema:
     stages: dict[str, StageSchema] = field(default_factory=dict)
 
 
+class CorpusFormat(Enum):
+    """What the files of a corpus are; auto goes by their names."""
+
+    auto = "auto"
+    beir = "beir"
+    jsonl = "jsonl"
+    csv = "csv"
+    tsv = "tsv"
+    parquet = "parquet"
+    files = "files"
+
+
+@dataclass
+class ColumnsSchema:
+    """`corpus.columns`: which column or key holds what."""
+
+    id: str | None = "auto"
+    title: str | None = "auto"
+    text: Any = "auto"
+    parent: str | None = "auto"
+    metadata: list[str] | None = None
+
+
+@dataclass
+class CsvSchema:
+    """`corpus.csv`: how CSV and TSV files are written."""
+
+    delimiter: str | None = None
+    quote: str | None = '"'
+    header: list[str] | None = None
+
+
+@dataclass
+class ChunkSchema:
+    """`corpus.chunk`: how long documents are cut."""
+
+    max_chars: int | None = None
+    overlap_chars: int = 0
+
+
 @dataclass
 class CorpusSchema:
     """`corpus`: documents, queries, judgements, and the language they are in."""
 
     name: str | None = None
     path: str = MISSING
+    format: CorpusFormat = CorpusFormat.auto
+    columns: ColumnsSchema = field(default_factory=ColumnsSchema)
+    csv: CsvSchema = field(default_factory=CsvSchema)
+    chunk: ChunkSchema = field(default_factory=ChunkSchema)
+    queries: str | None = None
+    qrels: str | None = None
     language: str = "en"
     split: str = "auto"
     max_queries: int | None = None

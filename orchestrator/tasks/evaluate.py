@@ -37,6 +37,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
             depth=cfg.task.depth,
             batch_queries=cfg.task.batch_queries,
             progress=progress,
+            judged_ids=corpus.judged_ids if corpus.topics.by_parent else None,
         )
         latency = None
         if cfg.task.latency_queries > 0:

@@ -1,8 +1,9 @@
-"""`orchestrate run "a question"`: answer it, or the corpus's own queries."""
+"""`orchestrate run "a question"`: answer it, a file or stream of questions, or the corpus's own queries."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,10 @@ from orchestrator import report
 from orchestrator.errors import ConfigError
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
+from orchestrator.queries import read_queries, read_stream
+from orchestrator.readers.lines import BadLines
 from orchestrator.tasks.progress import ProgressBars, say_building
+from orchestrator.tasks.waiting import as_they_come
 from orchestrator.types import Query
 
 if TYPE_CHECKING:
@@ -19,19 +23,57 @@ if TYPE_CHECKING:
     from orchestrator.trace import Result
 
 log = get_logger()
+STDIN = "-"
 _BATCH = 32
 
 
 def run(cfg: DictConfig, output: Path | None) -> None:
-    """Print the answers to stdout, and keep them in `output` as results.jsonl and run.trec."""
+    """Print the answers to stdout as they come, and keep them in `output` as results.jsonl and run.trec."""
+    _refuse_two_questions(cfg)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
-        queries = _queries(cfg, pipeline, progress)
+        if cfg.task.queries is None:
+            batches = _in_batches(_queries(cfg, pipeline, progress), progress)
+        elif cfg.task.queries == STDIN:
+            batches = _from_stdin(cfg)
+        else:
+            asked = list(read_queries(_file(cfg.task.queries), BadLines(cfg.corpus.on_bad_line.name)))
+            batches = _in_batches(asked, progress)
         pipeline.load(progress, say_building)
         writer = _Writer(cfg, pipeline, output)
-        for start in range(0, len(queries), _BATCH):
-            for result in pipeline.search_many(queries[start : start + _BATCH]):
+        for batch in batches:
+            for result in pipeline.search_many(batch):
                 writer.write(result)
-            progress("run", min(start + _BATCH, len(queries)), len(queries))
+            sys.stdout.flush()
+
+
+def _refuse_two_questions(cfg: DictConfig) -> None:
+    if cfg.query is not None and cfg.task.queries is not None:
+        raise ConfigError(
+            "queries", f"found '{cfg.task.queries}' beside the question '{cfg.query}'; choose one of the two"
+        )
+
+
+def _file(path: str) -> Path:
+    found = Path(path).expanduser()
+    if not found.is_file():
+        what = "a folder" if found.is_dir() else "nothing there"
+        raise ConfigError("queries", f"{found}: found {what}; expected a file of questions, or - for standard input")
+    return found
+
+
+def _in_batches(queries: Sequence[Query], progress: ProgressBars) -> Iterator[Sequence[Query]]:
+    for start in range(0, len(queries), _BATCH):
+        yield queries[start : start + _BATCH]
+        progress("run", min(start + _BATCH, len(queries)), len(queries))
+
+
+def _from_stdin(cfg: DictConfig) -> Iterator[Sequence[Query]]:
+    """Batches of the questions that are there: one that comes alone is answered at once."""
+    if sys.stdin.isatty():
+        log.info("run.queries", reading="standard input, a question a line", end="Ctrl-D")
+    # A reader of its own: the interpreter could not shut down while a thread waits in sys.stdin's.
+    stream = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+    return as_they_come(read_stream("<stdin>", stream, BadLines(cfg.corpus.on_bad_line.name)), _BATCH)
 
 
 def _queries(cfg: DictConfig, pipeline: Pipeline, progress: ProgressBars) -> list[Query]:
@@ -39,10 +81,7 @@ def _queries(cfg: DictConfig, pipeline: Pipeline, progress: ProgressBars) -> lis
         if not cfg.query.strip():
             raise ConfigError("query", 'is empty; expected a question: orchestrate run "what causes glaucoma?"')
         return [Query("q1", cfg.query)]
-    corpus = pipeline.open_corpus(progress)
-    queries = corpus.queries()
-    if not queries:
-        raise ConfigError("query", 'missing, and the corpus has no queries; orchestrate run "a question"')
+    queries = pipeline.open_corpus(progress).queries()
     if cfg.corpus.max_queries is None:
         log.info("run.query", query=queries[0].text, of=len(queries), more='corpus.max_queries=N, or run "a question"')
         return queries[:1]
@@ -55,7 +94,9 @@ class _Writer:
     def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None) -> None:
         self._format = cfg.format.name
         self._text_chars = int(cfg.task.text_chars)
-        self._qrels: Mapping[str, Mapping[str, int]] = {} if cfg.query is not None else pipeline.corpus.qrels()
+        own = cfg.query is None and cfg.task.queries is None
+        self._qrels: Mapping[str, Mapping[str, int]] = pipeline.corpus.qrels() if own else {}
+        self._judged_ids = pipeline.corpus.judged_ids
         self._output = output
 
     def write(self, result: Result) -> None:
@@ -75,9 +116,15 @@ class _Writer:
         console.print(f"\n{result.query.query_id}: {result.query.text}", style="bold", markup=False)
         if not len(result.ranked):
             console.print("no document found", style="yellow")
-        relevant = self._qrels.get(result.query.query_id)
-        console.print(report.result_table(result, relevant, self._text_chars))
+        console.print(report.result_table(result, self._relevant(result), self._text_chars))
         console.print(report.trace_table(result.trace))
+
+    def _relevant(self, result: Result) -> Mapping[str, int] | None:
+        """Document id -> grade, where the query is judged; a chunk has the grade of its document."""
+        judged = self._qrels.get(result.query.query_id)
+        if judged is None:
+            return None
+        return {doc_id: judged.get(self._judged_ids([doc_id])[0], 0) for doc_id in result.doc_ids}
 
 
 def _append(path: Path, text: str) -> None:
@@ -86,6 +133,4 @@ def _append(path: Path, text: str) -> None:
 
 
 def _print(text: str) -> None:
-    import sys
-
     sys.stdout.write(text)

@@ -48,7 +48,8 @@ ALL = [
 
 @pytest.mark.parametrize("override", ALL)
 def test_every_choice_composes_and_builds(override: str) -> None:
-    pipeline = Pipeline.from_config(composed(override))
+    path = ["corpus.path=docs"] if override == "corpus=files" else []
+    pipeline = Pipeline.from_config(composed(override, *path))
     assert pipeline.graph.result.top_k >= 1
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
 from orchestrator.types import Call, TextKind, Vectors
 
 
@@ -75,3 +76,17 @@ def write_corpus(tmp_path: Path) -> WriteCorpus:
 def _write_lines(path: Path, rows: Lines) -> None:
     lines = [row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows]
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Callable[..., DiskCorpus]]:
+    """Opens corpora with their state under one folder of the test, and closes them at its end."""
+    corpora: list[DiskCorpus] = []
+
+    def open_(folder: Path | str, **spec: object) -> DiskCorpus:
+        corpora.append(open_corpus(CorpusSpec("test", str(folder), **spec), tmp_path / "storage"))  # type: ignore[arg-type]
+        return corpora[-1]
+
+    yield open_
+    for corpus in corpora:
+        corpus.close()

