@@ -29,7 +29,7 @@ from orchestrator import beir
 from orchestrator.corpus import DiskCorpus
 from orchestrator.indexes import open_index
 from orchestrator.pipeline import Pipeline
-from orchestrator.stage import Embed, IndexedRecall
+from orchestrator.stage import Embed, Indexed
 from orchestrator.types import Call
 
 SEED = 11
@@ -80,7 +80,7 @@ def export_models(overrides: list[str]) -> None:
 def build_indexes(pipeline: Pipeline, corpus: DiskCorpus) -> None:
     """Build what `Pipeline.load` would build, one stage at a time."""
     for node in pipeline.graph.nodes:
-        if isinstance(node.stage, IndexedRecall):
+        if isinstance(node.stage, Indexed):
             with phase(f"index {node.name}"):
                 node.stage.load() if hasattr(node.stage, "load") else None
                 open_index(node.stage, corpus, pipeline.storage_root, node.name)

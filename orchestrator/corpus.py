@@ -15,7 +15,7 @@ from orchestrator import beir, storage
 from orchestrator.documents import DocumentStore
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.ingest import StoreState, open_documents
-from orchestrator.judgements import Topics, UnknownQrels, load_topics
+from orchestrator.judgements import Topics, UnknownQrels, load_topics, qrels_splits
 from orchestrator.stage import Embed, Progress, no_progress
 from orchestrator.types import Document, Query
 
@@ -66,9 +66,18 @@ def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) 
     """
     folder = beir.resolve_folder(spec.path)
     source = beir.find_file(folder, "corpus.jsonl")
-    key = f"{storage.slug(spec.name)}-{storage.stable_hash(str(folder.resolve()), 12)}"
+    key = corpus_key(spec)
     store, state = open_documents(source, root / "corpora" / key, spec.on_bad_line, progress)
     return DiskCorpus(spec, folder, root, key, store, state)
+
+
+def corpus_key(spec: CorpusSpec) -> str:
+    """What names the corpus in folder names: its name, and a hash of where it lies.
+
+    Raises:
+        ConfigError: the path names no folder.
+    """
+    return f"{storage.slug(spec.name)}-{storage.stable_hash(str(beir.resolve_folder(spec.path).resolve()), 12)}"
 
 
 class DiskCorpus:
@@ -184,6 +193,20 @@ class DiskCorpus:
         """
         judged = self.topics.qrels
         return {query.query_id: judged[query.query_id] for query in self.queries() if query.query_id in judged}
+
+    def judged(self, split: str) -> Topics:
+        """Queries and judgements of another split.
+
+        Raises:
+            ConfigError: there is no such split.
+            DataError: a file is wrong.
+        """
+        return load_topics(self.folder, split, self.spec.on_bad_line, self._is_known)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the qrels files, sorted."""
+        return qrels_splits(self.folder)
 
     @property
     def unknown_qrels(self) -> UnknownQrels:

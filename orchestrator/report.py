@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.evaluate import Latency, Quality
     from orchestrator.graph import StageGraph
     from orchestrator.trace import Result, Trace
+    from orchestrator.verdict import Verdict
 
 
 def result_json(result: Result) -> str:
@@ -152,6 +153,30 @@ def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> R
     table.add_section()
     total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
     table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
+    return table
+
+
+def comparison_table(verdict: Verdict) -> RenderableType:
+    """One row a system: its means, and how the learned stage, which stands first, does beside it."""
+    names = list(next(iter(verdict.means.values()), {}))
+    tests = ("difference", "won/tied/lost", "p t-test", "p random.", "p corrected")
+    table = _table("system", *names, *tests, right=[*names, *tests])
+    compared = {other.other: other for other in verdict.comparisons}
+    for system, means in verdict.means.items():
+        row = [system, *(f"{means[name]:.4f}" for name in names)]
+        other = compared.get(system)
+        if other is not None:
+            row += [f"{other.difference:+.4f}", f"{other.wins}/{other.ties}/{other.losses}"]
+            row += [f"{p:.2g}" for p in (other.p_t, other.p_randomization, other.p_holm)]
+        table.add_row(*row)
+    return table
+
+
+def importances_table(importances: Mapping[str, float], rows: int = 15) -> RenderableType:
+    """The features that brought most of a model's gain."""
+    table = _table("feature", "share of gain", right=["share of gain"])
+    for name, share in list(importances.items())[:rows]:
+        table.add_row(name, f"{share:.3f}")
     return table
 
 

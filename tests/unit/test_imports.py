@@ -27,6 +27,8 @@ HEAVY = {
     "bm25s",
     "huggingface_hub",
     "jieba",
+    "matplotlib",
+    "scipy",
     "ir_measures",
 }
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
