@@ -178,8 +178,8 @@ def given_words() -> list[str]:
     if not HydraConfig.initialized():
         return []
     hydra = HydraConfig.get()
-    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    flags = [word for folder in folders for word in ("--config-dir", folder)]
+    sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for source in sources for word in ("--config-dir", source.path.removeprefix("file://"))]
     return [*flags, *stack_words(hydra.overrides.task)]
 
 

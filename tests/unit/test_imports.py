@@ -28,7 +28,6 @@ HEAVY = {
     "huggingface_hub",
     "jieba",
     "matplotlib",
-    "scipy",
     "ir_measures",
 }
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline"}
