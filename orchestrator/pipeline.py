@@ -190,7 +190,7 @@ class Pipeline:
         return frozenset(self._loaded)
 
     def _open_model(self, node: Node, content_hash: str | None) -> None:
-        place = self.place_of_model(node.name)
+        place = self.place_of_model(node.name) if node.name not in self._learned_from else None
         if place is not None:
             place.open(self.loaded, content_hash)
             self._learned_from[node.name] = place.learned_from
@@ -243,10 +243,8 @@ class Pipeline:
         Args:
             query: the question.
             documents: texts (their ids are "0", "1", ... in the order given), Document objects, or mappings with
-                `doc_id` (or `_id`), `text` and perhaps `title`.
-
-        A stage that needs the corpus's statistics gets them where an index of the corpus has been built already; none
-        is built here, and the corpus need not exist.
+                `doc_id` (or `_id`), `text` and perhaps `title`. A stage that reads the corpus's statistics has them
+                where an index of the corpus has been built already; none is built here.
 
         Raises:
             PipelineError: the pipeline has no rerank stage.
@@ -276,6 +274,7 @@ class Pipeline:
             self._corpus.close()
         self._loaded.clear()
         self._opened.clear()
+        self._learned_from.clear()
         self._corpus = self._runner = None
 
     def __enter__(self) -> Self:

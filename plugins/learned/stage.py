@@ -171,6 +171,8 @@ class LearnedStage:
     def _from_texts(
         self, doc_ids: Sequence[str], terms: Sequence[str], call: Call
     ) -> tuple[np.ndarray, Tokens, Tokens, Statistics]:
+        if self._inputs:
+            call.note(f"documents given have no scores of {', '.join(self._inputs)}; the model was trained with them")
         texts = GivenTexts([call.documents[doc_id] for doc_id in doc_ids], self.analyzer)
         ids = texts.ids(terms)
         if self._index is not None:
