@@ -14,7 +14,7 @@ _ROWS = 20
 
 
 def bars(values: Mapping[str, float], label: str, path: Path) -> bool:
-    """Draw the first 20 of `values` above 0 as horizontal bars into `path`; False where matplotlib is not installed.
+    """Draw the first 20 of `values` above 0 as horizontal bars into `path`; False where there is nothing to draw or to draw with.
 
     Args:
         values: name -> length, in the order to draw.
@@ -24,9 +24,11 @@ def bars(values: Mapping[str, float], label: str, path: Path) -> bool:
     if find_spec("matplotlib") is None:
         log.info("chart.skipped", file=path.name, install="pip install 'rerank-orchestrator[plots]'")
         return False
+    shown = {name: value for name, value in list(values.items())[:_ROWS] if value > 0}
+    if not shown:
+        return False
     from matplotlib.figure import Figure
 
-    shown = {name: value for name, value in list(values.items())[:_ROWS] if value > 0}
     figure = Figure(figsize=(8, 1 + 0.28 * len(shown)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(list(shown), list(shown.values()), color="#4878a8")

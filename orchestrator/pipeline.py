@@ -142,6 +142,7 @@ class Pipeline:
         corpus = self.open_corpus(progress)
         for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
             self._load_stage(node)
+        self._learned_from.clear()
         for node in self.graph.nodes:
             self._open_model(node, corpus.content_hash)
         documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)

@@ -212,14 +212,17 @@ class Trainable(Protocol):
     ) -> tuple[Sequence[str], Vectors]:
         """Ids of the candidates and their features, float32 [n_candidates, n_features]; as in `fuse` or `rescore`."""
 
-    def fit(
-        self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
-    ) -> Fitted:
-        """Learn from `train`, stop by `validation`; the model serves this stage from then on.
+    def check_options(self, options: Mapping[str, Json]) -> None:
+        """Refuse options of `fit` that are wrong, before anything is collected for it.
 
         Raises:
             ConfigError: an option is wrong; its path is below `task.learner`.
         """
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
+    ) -> Fitted:
+        """Learn from `train`, stop by `validation`; the model serves this stage from then on."""
 
     def predict(self, features: Vectors) -> npt.NDArray[np.floating]:
         """Float [n], higher better."""

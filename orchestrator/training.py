@@ -167,10 +167,7 @@ def fit(
         if not examples:
             found = f"none of the {len(asked)} queries to {what} has a relevant candidate"
             raise ConfigError("corpus", f"{found}; expected more judged queries, or stages that find more")
-    try:
-        return stage.fit(train, validation, options, progress)
-    except ConfigError as error:
-        raise ConfigError(f"task.learner.{error.path}", error.detail) from error
+    return stage.fit(train, validation, options, progress)
 
 
 def ordered(stage: Trainable, pool: Pool, query_ids: Iterable[str], depth: int) -> Rankings:

@@ -47,6 +47,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
     measures = Measures(cfg.task.measures)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         place = _place(pipeline, cfg.task.stage)
+        _check_options(cfg, place)
         corpus = pipeline.open_corpus(progress)
         topics = training_queries(corpus, cfg.task.held_out, cfg.task.max_queries, cfg.task.seed)
         collector = training.Collector(place.stage, topics.qrels)
@@ -86,6 +87,13 @@ def _share(path: str, value: object, least: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1:
         more = ", or the name of a split" if path.endswith("held_out") else " and above 0"
         raise ConfigError(path, f"found {value!r}; expected a share below 1{more}")
+
+
+def _check_options(cfg: DictConfig, place: ModelPlace) -> None:
+    try:
+        place.stage.check_options(_options(cfg))
+    except ConfigError as error:
+        raise ConfigError(f"task.learner.{error.path}", error.detail) from error
 
 
 def _place(pipeline: Pipeline, name: str | None) -> ModelPlace:
@@ -191,5 +199,7 @@ def _told(topics: TrainingQueries, outcome: Outcome) -> list[str]:
         f"{kept} Candidates that nobody judged count as not relevant.",
     ]
     if outcome.useless:
-        lines.insert(1, f"{outcome.useless} queries taught nothing: no stage found a relevant document for them.")
+        lines.insert(
+            1, f"Queries that taught nothing, since no stage found a relevant document for them: {outcome.useless}."
+        )
     return lines

@@ -105,14 +105,18 @@ class LearnedStage:
             "embedder": self.embedder.model_id if self.embedder is not None else None,
         }
 
-    def fit(
-        self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
-    ) -> Fitted:
-        """Learn from `train`, stop by nDCG@10 on `validation`, and serve with the model from then on.
+    def check_options(self, options: Mapping[str, Json]) -> None:
+        """Refuse options of `fit` that are wrong.
 
         Raises:
             ConfigError: an option has no such name or a wrong value.
         """
+        Parameters.of(options)
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
+    ) -> Fitted:
+        """Learn from `train`, stop by nDCG@10 on `validation`, and serve with the model from then on."""
         parameters = Parameters.of(options)
         self._model, fitted = LambdaMart.fit(train, validation, self.feature_names(), parameters, progress)
         return fitted
