@@ -32,7 +32,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.queries import read_queries
 from orchestrator.readers.jsonl import json_object
 from orchestrator.readers.lines import BadLines, read_rows
-from orchestrator.stage import Embed, IndexedRecall
+from orchestrator.stage import Embed, Indexed
 from orchestrator.types import Call
 
 SEED = 11
@@ -84,7 +84,7 @@ def export_models(overrides: list[str]) -> None:
 def build_indexes(pipeline: Pipeline, corpus: DiskCorpus) -> None:
     """Build what `Pipeline.load` would build, one stage at a time."""
     for node in pipeline.graph.nodes:
-        if isinstance(node.stage, IndexedRecall):
+        if isinstance(node.stage, Indexed):
             with phase(f"index {node.name}"):
                 node.stage.load() if hasattr(node.stage, "load") else None
                 open_index(node.stage, corpus, pipeline.storage_root, node.name)

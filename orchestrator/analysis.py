@@ -21,7 +21,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.languages import ISO_639_1, STEMMERS, STOP_WORDS_EN
@@ -114,20 +114,23 @@ class Analyzer:
         return found
 
 
-def analyzer(language: str) -> Analyzer:
+def analyzer(language: str, segmenter: Segmenter | None = None) -> Analyzer:
     """The analyzer for `language`; the same object each time, so that its stems are shared.
 
     Args:
         language: an ISO 639-1 code, with or without a region or script (`pt-BR`, `zh-Hant`); `und` for texts of an
             unknown language or of several. Codes without rules of their own get the Unicode analyzer.
+        segmenter: how scripts without spaces are cut: `pairs` of characters, or `jieba`; None for the language's own.
 
     Raises:
-        ConfigError: no such code.
+        ConfigError: no such code, or no such segmenter.
     """
+    if segmenter not in (None, *get_args(Segmenter)):
+        raise ConfigError("segmenter", f"found {segmenter!r}; choices: {', '.join(get_args(Segmenter))}")
     code = language.replace("_", "-").lower().split("-")[0]
     if code not in ISO_639_1 and code != _UNDETERMINED:
         raise ConfigError("language", _unknown(language))
-    return _analyzer(code)
+    return _analyzer(code, segmenter or _segmenter(code))
 
 
 def languages() -> tuple[str, ...]:
@@ -136,10 +139,13 @@ def languages() -> tuple[str, ...]:
 
 
 @functools.cache
-def _analyzer(code: str) -> Analyzer:
+def _analyzer(code: str, segmenter: Segmenter) -> Analyzer:
     stop_words = STOP_WORDS_EN if code == "en" else frozenset[str]()
-    segmenter: Segmenter = "jieba" if code == "zh" else "pairs"
     return Analyzer(code, STEMMERS.get(code), stop_words, segmenter, dotless_i=code in ("tr", "az"))
+
+
+def _segmenter(code: str) -> Segmenter:
+    return "jieba" if code == "zh" else "pairs"
 
 
 def _unknown(language: str) -> str:

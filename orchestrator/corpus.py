@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from orchestrator.chunks import Chunker, Chunking
 from orchestrator.documents import DocumentStore
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.ingest import Cut, Reading, StoreState, open_documents
-from orchestrator.judgements import Topics, UnknownQrels, load_topics, topic_files
+from orchestrator.judgements import Topics, UnknownQrels, load_topics, qrels_splits, topic_files
 from orchestrator.locate import Source, locate, resolve
 from orchestrator.readers import Reader, reader_for
 from orchestrator.readers.columns import PARENT, Columns
@@ -82,17 +82,31 @@ def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) 
         ConfigError: the path names nothing, or a column is not there.
         DataError: a file is missing, empty or wrong.
     """
-    own = [resolve(path, f"corpus.{key}") for key, path in (("queries", spec.queries), ("qrels", spec.qrels)) if path]
-    source = locate(spec.path, spec.format, [path for path in own if path is not None])
-    key = f"{storage.slug(spec.name)}-{_place_hash(spec, source)}"
+    source = _locate(spec)
+    key = _key(spec, source)
     store, state = open_documents(_reading(spec, source), root / "corpora" / key, progress)
     return DiskCorpus(spec, source, root, key, store, state)
 
 
-def _place_hash(spec: CorpusSpec, source: Source) -> str:
-    """Of where the documents lie and how they are read: the same files read otherwise are another corpus."""
+def corpus_key(spec: CorpusSpec) -> str:
+    """What names the corpus in folder names: its name, and a hash of where it lies and how it is read.
+
+    Raises:
+        ConfigError: the path names nothing.
+        DataError: the folder holds no documents.
+    """
+    return _key(spec, _locate(spec))
+
+
+def _locate(spec: CorpusSpec) -> Source:
+    own = [resolve(path, f"corpus.{key}") for key, path in (("queries", spec.queries), ("qrels", spec.qrels)) if path]
+    return locate(spec.path, spec.format, [path for path in own if path is not None])
+
+
+def _key(spec: CorpusSpec, source: Source) -> str:
+    """The same files read otherwise are another corpus."""
     settings: dict[str, Json] = {"columns": asdict(spec.columns), "csv": asdict(spec.csv), "chunk": asdict(spec.chunk)}
-    return storage.stable_hash([source.identity, source.format, settings], 12)
+    return f"{storage.slug(spec.name)}-{storage.stable_hash([source.identity, source.format, settings], 12)}"
 
 
 def _reading(spec: CorpusSpec, source: Source) -> Reading:
@@ -223,6 +237,22 @@ class DiskCorpus:
         """
         judged = self.topics.qrels
         return {query.query_id: judged[query.query_id] for query in self.queries() if query.query_id in judged}
+
+    def judged(self, split: str) -> Topics:
+        """Queries and judgements of another split.
+
+        Raises:
+            ConfigError: there is no such split.
+            DataError: a file is wrong.
+        """
+        return load_topics(topic_files(replace(self.spec, split=split), self.source), self.spec.on_bad_line, self)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the qrels files of a BEIR folder, sorted; empty where there are none to choose from."""
+        if self.spec.qrels is not None or self.source.format != "beir":
+            return ()
+        return qrels_splits(self.source.folder)
 
     @property
     def unknown_qrels(self) -> UnknownQrels:

@@ -122,6 +122,16 @@ class StageGraph:
                 waiting += self[nearest].inputs
         return tuple(found)
 
+    def upto(self, name: str) -> StageGraph:
+        """The graph of a pipeline that ended at stage `name`."""
+        before = self.ancestors(name)
+        return StageGraph((*(node for node in self.nodes if node.name in before), self[name]))
+
+    def sources(self, name: str) -> tuple[str, ...]:
+        """The stages whose scores `name` sees: the inputs of a fusion, every stage before a rerank; in graph order."""
+        node = self[name]
+        return node.inputs if node.kind == "fusion" else tuple(other.name for other in self.upto(name).nodes[:-1])
+
     def without_recall(self) -> tuple[tuple[str, ...], StageGraph]:
         """What is left for candidates that the caller brings: the reranks, fed by `replaced` stages.
 

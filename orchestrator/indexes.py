@@ -12,7 +12,7 @@ from orchestrator import storage
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import IndexStateError
 from orchestrator.manifest import Manifest, read_manifest
-from orchestrator.stage import IndexedRecall, Json, Progress, no_progress
+from orchestrator.stage import Indexed, Json, Progress, no_progress
 
 OnBuild = Callable[[str], None]
 
@@ -35,7 +35,7 @@ class OpenedIndex:
 
 
 def open_index(
-    recall: IndexedRecall,
+    stage: Indexed,
     corpus: DiskCorpus,
     root: Path,
     stage_name: str,
@@ -46,10 +46,10 @@ def open_index(
     force: bool = False,
     verify: bool = False,
 ) -> OpenedIndex:
-    """Make `recall`, which is loaded, ready to serve `corpus`; its index is built first where it has to be.
+    """Make `stage`, which is loaded, ready to serve `corpus`; its index is built first where it has to be.
 
     Args:
-        recall: the stage. An attribute `rewritten_files`, where it has one, gives patterns of relative paths
+        stage: of any kind. An attribute `rewritten_files`, where it has one, gives patterns of relative paths
             that its engine changes by itself; of these only the presence is checked.
         corpus: what to search.
         root: where state lives.
@@ -63,7 +63,7 @@ def open_index(
     Raises:
         IndexStateError: `path` holds an index of other settings or something else, or a new index cannot open.
     """
-    index = _Index(recall, corpus, root, stage_name, path)
+    index = _Index(stage, corpus, root, stage_name, path)
     reason = "forced" if force else index.why_build(verify)
     if reason is None:
         try:
@@ -73,16 +73,23 @@ def open_index(
     return index.build_and_open(reason, verify, progress, on_build)
 
 
+def default_folder(stage: Indexed, corpus_key: str, root: Path) -> Path:
+    """Where the index of `stage`, which is loaded, lies for a corpus unless the user names a place."""
+    return root / "indexes" / corpus_key / storage.stable_hash(_settings(stage))
+
+
+def _settings(stage: Indexed) -> dict[str, Json]:
+    # Through JSON, so that a tuple compares equal with the list that the manifest gives back.
+    return cast(dict[str, Json], json.loads(json.dumps(dict(stage.index_settings()))))
+
+
 class _Index:
     """One index of one corpus: the folder of its generations, and what it should be built from."""
 
-    def __init__(
-        self, recall: IndexedRecall, corpus: DiskCorpus, root: Path, stage_name: str, path: Path | None
-    ) -> None:
-        # Through JSON, so that a tuple compares equal with the list that the manifest gives back.
-        settings = cast(dict[str, Json], json.loads(json.dumps(dict(recall.index_settings()))))
-        default = root / "indexes" / corpus.key / storage.stable_hash(settings)
-        self._recall, self._corpus = recall, corpus
+    def __init__(self, stage: Indexed, corpus: DiskCorpus, root: Path, stage_name: str, path: Path | None) -> None:
+        settings = _settings(stage)
+        default = default_folder(stage, corpus.key, root)
+        self._stage, self._corpus = stage, corpus
         self._parent, self._is_users = path or default, path is not None
         self._where = f"pipeline.stages.{stage_name}.use" + (".path" if path else "")
         self._expected = Manifest(settings, corpus.name, corpus.content_hash, len(corpus))
@@ -100,7 +107,7 @@ class _Index:
         """
 
         def use(directory: Path) -> OpenedIndex:
-            self._recall.open(self._corpus, directory)
+            self._stage.open(self._corpus, directory)
             return OpenedIndex(directory, built)
 
         opened = storage.use_current(self._parent, use)
@@ -126,11 +133,11 @@ class _Index:
             return self.open(built=reason)
 
     def _builder(self, anew: bool) -> Callable[[DiskCorpus, Path, Progress], None]:
-        name = "index_anew" if anew and hasattr(self._recall, "index_anew") else "index"
-        return cast(Callable[[DiskCorpus, Path, Progress], None], getattr(self._recall, name))
+        name = "index_anew" if anew and hasattr(self._stage, "index_anew") else "index"
+        return cast(Callable[[DiskCorpus, Path, Progress], None], getattr(self._stage, name))
 
     def _rewritten_files(self) -> Iterable[str]:
-        return cast(Iterable[str], getattr(self._recall, "rewritten_files", ()))
+        return cast(Iterable[str], getattr(self._stage, "rewritten_files", ()))
 
     def _fault(self, directory: Path, verify: bool) -> str | None:
         found = read_manifest(directory)
@@ -147,7 +154,7 @@ class _Index:
         return damage and f"damaged: {damage}"
 
     def _fault_elsewhere(self, directory: Path) -> str | None:
-        check = getattr(self._recall, "verify_index", None)
+        check = getattr(self._stage, "verify_index", None)
         try:
             return None if check is None else cast(str | None, check(self._corpus, directory))
         except IndexStateError as error:

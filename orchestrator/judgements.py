@@ -169,6 +169,11 @@ def find_qrels(folder: Path, split: str) -> Path | None:
     return known[0] if known else next(iter(files.values()), None)
 
 
+def qrels_splits(folder: Path) -> tuple[str, ...]:
+    """Names of the qrels files under `folder/qrels`, sorted; empty without that folder."""
+    return tuple(_qrels_files(folder / "qrels"))
+
+
 def _qrels_files(folder: Path) -> dict[str, Path]:
     entries = sorted(folder.iterdir(), reverse=True) if folder.is_dir() else []
     found = {_stem(path.name): path for path in entries if path.name.endswith(_SUFFIXES) and path.is_file()}

@@ -1,4 +1,4 @@
-"""What an index was built from and which files it has: written beside the index, compared when it is opened."""
+"""What an index or a model was made from and which files it has: written beside it, compared when it is opened."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Says what an index is.
+    """Says what an index, or a model that a stage learned, is.
 
     Attributes:
-        settings: the stage's `index_settings`.
+        settings: the stage's `index_settings`, or what its model depends on.
         corpus: name of the corpus.
-        content_hash: of the corpus when the index was built.
+        content_hash: of the corpus when the index was built or the model trained.
         n_documents: how many documents it held.
         files: relative path, with `/`, of each file.
         format: of this file.
+        about: how it came to be, for people; never compared.
     """
 
     settings: Mapping[str, Json]
@@ -43,13 +44,14 @@ class Manifest:
     n_documents: int
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format: int = _FORMAT
+    about: Mapping[str, Json] = field(default_factory=dict)
 
     def differences(self, other: Manifest) -> list[str]:
         """One line for each setting that `other` has otherwise, and for the corpus; empty when all are equal."""
         found, expected = (flatten({**m.settings, "corpus": m.corpus}) for m in (self, other))
         names = dict.fromkeys([*found, *expected])
         return [
-            f"  {name}: found {_shown(found, name)}, expected {_shown(expected, name)}"
+            f"  {name}: {_difference(found, expected, name)}"
             for name in names
             if found.get(name) != expected.get(name) or (name in found) != (name in expected)
         ]
@@ -97,6 +99,15 @@ def flatten(value: Mapping[str, Json], prefix: str = "") -> dict[str, Json]:
         nested = flatten(item, f"{prefix}{key}.") if isinstance(item, Mapping) else {f"{prefix}{key}": item}
         flat.update(nested)
     return flat
+
+
+def _difference(found: Mapping[str, Json], expected: Mapping[str, Json], name: str) -> str:
+    here, there = found.get(name), expected.get(name)
+    if isinstance(here, list) and isinstance(there, list):
+        lacks, has = ([str(item) for item in a if item not in b] for a, b in ((there, here), (here, there)))
+        parts = [f"{word} {', '.join(items)}" for word, items in (("lacks", lacks), ("has besides", has)) if items]
+        return "; ".join(parts) or "the same in another order"
+    return f"found {_shown(found, name)}, expected {_shown(expected, name)}"
 
 
 def _shown(settings: Mapping[str, Json], name: str) -> str:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
-from orchestrator.errors import PipelineError
+from orchestrator.corpus import CorpusSpec, DiskCorpus, corpus_key, open_corpus
+from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.graph import Node, StageGraph
-from orchestrator.indexes import open_index
+from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Finding, lint
 from orchestrator.ranking import ranked_from_pairs
 from orchestrator.runner import Runner
 from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
-from orchestrator.stage import Embed, IndexedRecall, Progress, no_progress
+from orchestrator.stage import Embed, Indexed, Progress, Stage, Trainable, no_progress
+from orchestrator.storage import current_generation
 from orchestrator.trace import Result
+from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.types import Document, Query
 
 if TYPE_CHECKING:
@@ -47,18 +50,27 @@ class Pipeline:
         corpus: the documents to search.
         storage_root: where indexes, vectors and models live.
         budget_ms: latency budget, reported in the trace.
+        words: of the command line that chose this stack, for messages that name a command.
     """
 
     def __init__(
-        self, graph: StageGraph, corpus: CorpusSpec, storage_root: Path, budget_ms: float | None = None
+        self,
+        graph: StageGraph,
+        corpus: CorpusSpec,
+        storage_root: Path,
+        budget_ms: float | None = None,
+        words: Sequence[str] = (),
     ) -> None:
         self.graph = graph
         self.corpus_spec = corpus
         self.storage_root = storage_root
         self.budget_ms = budget_ms
+        self.words = tuple(words)
         self._corpus: DiskCorpus | None = None
         self._runner: Runner | None = None
         self._loaded: set[str] = set()
+        self._opened: set[str] = set()
+        self._learned_from: dict[str, frozenset[str]] = {}
 
     @classmethod
     def compose(cls, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Self:
@@ -74,26 +86,30 @@ class Pipeline:
         from hydra import compose, initialize_config_module
 
         from orchestrator import schema, searchpath
+        from orchestrator.words import stack_words
 
         schema.register()
         searchpath.register()
         extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        flags = ["--config-dir", str(config_dir)] if config_dir else []
         with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
-            cfg = compose("config", overrides=[*extra, *overrides])
+            cfg, chosen = compose("config", overrides=[*extra, *overrides]), list(overrides)
             if cfg.need.auto:
                 from orchestrator.planning import decide_for, decided
 
-                words = decided(overrides, decide_for(cfg, overrides))
-                cfg = compose("config", overrides=[*extra, *words])
-            return cls.from_config(cfg)
+                chosen = decided(overrides, decide_for(cfg, overrides))
+                cfg = compose("config", overrides=[*extra, *chosen])
+            return cls.from_config(cfg, [*flags, *stack_words(chosen)])
 
     @classmethod
-    def from_config(cls, cfg: DictConfig) -> Self:
-        """The pipeline of a composed configuration, with nothing loaded."""
+    def from_config(cls, cfg: DictConfig, words: Sequence[str] | None = None) -> Self:
+        """The pipeline of a composed configuration, with nothing loaded; `words` default to this command's."""
         from orchestrator.build import build_corpus, build_graph, resolve_language, storage_root
+        from orchestrator.words import given_words
 
         resolve_language(cfg)
-        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms)
+        chosen = given_words() if words is None else words
+        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen)
 
     def lint(self) -> list[Finding]:
         """Remarks on what may not be meant, found without loading anything."""
@@ -132,16 +148,74 @@ class Pipeline:
         if self._runner is not None and not force:
             return self
         corpus = self.open_corpus(progress)
-        documents = CorpusDocuments(corpus)
         for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
             self._load_stage(node)
+        self._learned_from.clear()
         for node in self.graph.nodes:
-            if "vectors" in node.needs and node.kind == "rerank":
+            self._open_model(node, corpus.content_hash)
+        documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)
+        if verify:
+            self._verify_vectors()
+        self._runner = Runner(self.graph, documents, self.budget_ms)
+        return self
+
+    def place_of_model(self, name: str) -> ModelPlace | None:
+        """Where the model of stage `name` lies; None for a stage that learns nothing. Binds the stage to its inputs."""
+        node = self.graph[name]
+        if not isinstance(node.stage, Trainable):
+            return None
+        return ModelPlace(node, self.graph, self.corpus_spec, self.storage_root, self.words)
+
+    def upstream(
+        self, name: str, stand_in: Stage, progress: Progress = no_progress, on_build: OnBuild = _silent
+    ) -> Runner:
+        """A runner that ends at stage `name` with another object in its place: what sees all that the stage would.
+
+        Stages after it are not loaded, and the stage itself needs no model.
+
+        Args:
+            name: the stage.
+            stand_in: has the one method of a stage of its kind.
+            progress: told about long work.
+            on_build: told before an index is built.
+        """
+        graph = self.graph.upto(name)
+        corpus = self.open_corpus(progress)
+        for node in graph.nodes:
+            self._load_stage(node)
+        for node in graph.nodes[:-1]:
+            self._open_model(node, corpus.content_hash)
+        documents = self._open_indexes(graph, progress, on_build)
+        return Runner(StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in))), documents)
+
+    def learned_from(self, queries: Sequence[Query]) -> dict[str, int]:
+        """Stage that learned -> how many of `queries` its model learned from; figures on those flatter it."""
+        asked = [query_hashes([query])[0] for query in queries] if self._learned_from else []
+        return {name: sum(key in known for key in asked) for name, known in self._learned_from.items()}
+
+    @property
+    def loaded(self) -> frozenset[str]:
+        """Names of the stages that are loaded, so that their score kinds are known."""
+        return frozenset(self._loaded)
+
+    def _open_model(self, node: Node, content_hash: str | None) -> None:
+        place = self.place_of_model(node.name) if node.name not in self._learned_from else None
+        if place is not None:
+            place.open(self.loaded, content_hash)
+            self._learned_from[node.name] = place.learned_from
+
+    def _open_indexes(
+        self, graph: StageGraph, progress: Progress, on_build: OnBuild, *, force: bool = False, verify: bool = False
+    ) -> CorpusDocuments:
+        """Vectors and indexes that the stages of `graph` need, built where they are missing."""
+        documents = CorpusDocuments(self.corpus)
+        for node in graph.nodes:
+            if "vectors" in node.needs and node.kind != "recall":
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
-            if isinstance(node.stage, IndexedRecall):
+            if isinstance(node.stage, Indexed):
                 open_index(
                     node.stage,
-                    corpus,
+                    self.corpus,
                     self.storage_root,
                     node.name,
                     path=_user_path(node.stage),
@@ -150,10 +224,7 @@ class Pipeline:
                     force=force,
                     verify=verify,
                 )
-        if verify:
-            self._verify_vectors()
-        self._runner = Runner(self.graph, documents, self.budget_ms)
-        return self
+        return documents
 
     def search(self, query: str | Query) -> Result:
         """The corpus's best documents for one query.
@@ -181,7 +252,8 @@ class Pipeline:
         Args:
             query: the question.
             documents: texts (their ids are "0", "1", ... in the order given), Document objects, or mappings with
-                `doc_id` (or `_id`), `text` and perhaps `title`.
+                `doc_id` (or `_id`), `text` and perhaps `title`. A stage that reads the corpus's statistics has them
+                where an index of the corpus has been built already; none is built here.
 
         Raises:
             PipelineError: the pipeline has no rerank stage.
@@ -192,6 +264,9 @@ class Pipeline:
             if node.kind == "recall":
                 raise PipelineError(node.path, "searches a corpus beside a rerank; such a pipeline takes no documents")
             self._load_stage(node)
+        for node in graph.nodes:
+            self._open_model(node, None)
+            self._open_statistics(node)
         held = as_documents(documents)
         incoming = ranked_from_pairs(
             "supplied", [(document.doc_id, 1.0 / rank) for rank, document in enumerate(held, start=1)], "rank"
@@ -209,6 +284,8 @@ class Pipeline:
         if self._corpus is not None:
             self._corpus.close()
         self._loaded.clear()
+        self._opened.clear()
+        self._learned_from.clear()
         self._corpus = self._runner = None
 
     def __enter__(self) -> Self:
@@ -218,6 +295,20 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _open_statistics(self, node: Node) -> None:
+        """For documents that the caller brings: the index of a rerank, when there is one."""
+        if self._runner is None and node.name not in self._opened and isinstance(node.stage, Indexed):
+            self._opened.add(node.name)
+            if self._is_built(node.stage):
+                open_index(node.stage, self.corpus, self.storage_root, node.name, path=_user_path(node.stage))
+
+    def _is_built(self, stage: Indexed) -> bool:
+        try:
+            folder = _user_path(stage) or default_folder(stage, corpus_key(self.corpus_spec), self.storage_root)
+        except ConfigError:  # no such corpus: the documents of the caller are all there is
+            return False
+        return current_generation(folder) is not None
 
     def _verify_vectors(self) -> None:
         from orchestrator.vectors import open_vectors

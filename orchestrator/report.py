@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from orchestrator.graph import StageGraph
     from orchestrator.need import Need
     from orchestrator.trace import Result, Trace
+    from orchestrator.verdict import Verdict
 
 
 _SPACE = re.compile(r"\s+")
@@ -215,6 +216,30 @@ def rejected_table(decision: Decision) -> RenderableType:
     table = _table("not", "because")
     for other in decision.rejected:
         table.add_row(other.name, Text(other.reason))
+    return table
+
+
+def comparison_table(verdict: Verdict) -> RenderableType:
+    """One row a system: its means, and how the learned stage, which stands first, does beside it."""
+    names = list(next(iter(verdict.means.values()), {}))
+    tests = ("difference", "won/tied/lost", "p t-test", "p random.", "p corrected")
+    table = _table("system", *names, *tests, right=[*names, *tests])
+    compared = {other.other: other for other in verdict.comparisons}
+    for system, means in verdict.means.items():
+        row = [system, *(f"{means[name]:.4f}" for name in names)]
+        other = compared.get(system)
+        if other is not None:
+            row += [f"{other.difference:+.4f}", f"{other.wins}/{other.ties}/{other.losses}"]
+            row += [f"{p:.2g}" for p in (other.p_t, other.p_randomization, other.p_holm)]
+        table.add_row(*row)
+    return table
+
+
+def importances_table(importances: Mapping[str, float], rows: int = 15) -> RenderableType:
+    """The features that brought most of a model's gain."""
+    table = _table("feature", "share of gain", right=["share of gain"])
+    for name, share in list(importances.items())[:rows]:
+        table.add_row(name, f"{share:.3f}")
     return table
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, cast
@@ -26,6 +26,10 @@ _QUERIES_AT_ONCE = 8
 
 class Documents(Protocol):
     """Where the runner gets what a stage needs of its candidates: a corpus, or what the caller brought."""
+
+    @property
+    def in_corpus(self) -> bool:
+        """Whether these are documents of the corpus, so that an index of it knows them."""
 
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         """Documents with text, in the order of `doc_ids`."""
@@ -139,6 +143,7 @@ class Runner:
 
     def _fuse(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(Fusion, node.stage)
+        self._hand_over(node, runs, call)
         outputs = []
         for run, query in zip(runs, queries, strict=True):
             lists = {name: run.passed[name] for name in node.inputs}
@@ -148,6 +153,7 @@ class Runner:
 
     def _rescore(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(ListRerank, node.stage)
+        self._hand_over(node, runs, call)
         outputs = []
         for run, query in zip(runs, queries, strict=True):
             incoming = run.passed[node.inputs[0]]
@@ -158,7 +164,7 @@ class Runner:
     def _order(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(WindowRerank, node.stage)
         lists = [run.passed[node.inputs[0]] for run in runs]
-        documents = self._read(node, dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
+        documents = self._read(node, _distinct(lists), text="text" in node.needs)
         window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
 
         def ordered(query: Query, incoming: RankedList) -> RankedList:
@@ -179,7 +185,7 @@ class Runner:
     def _score(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
         stage = cast(PointwiseRerank, node.stage)
         lists = [run.passed[node.inputs[0]] for run in runs]
-        documents = self._read(node, dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
+        documents = self._read(node, _distinct(lists), text="text" in node.needs)
         pairs = [
             (query, documents[doc_id])
             for query, ranked in zip(queries, lists, strict=True)
@@ -194,10 +200,17 @@ class Runner:
             for ranked, part in zip(lists, parts, strict=True)
         ]
 
-    def _read(self, node: Node, doc_ids: Mapping[str, None]) -> dict[str, Document]:
-        """As much of the documents as the stage needs, each read once for all queries."""
-        ids = list(doc_ids)
-        documents = self._documents.read(ids) if "text" in node.needs else [Document(doc_id, "") for doc_id in ids]
+    def _hand_over(self, node: Node, runs: list[_Run], call: Call) -> None:
+        """Give a stage that sees whole lists what it needs of their documents, read once for all queries."""
+        if node.needs & {"text", "vectors", "statistics"}:
+            call.in_corpus = self._documents.in_corpus
+            text = "text" in node.needs or ("statistics" in node.needs and not call.in_corpus)
+            ids = _distinct(run.passed[name] for run in runs for name in node.inputs)
+            call.documents = self._read(node, ids, text=text) if text or "vectors" in node.needs else {}
+
+    def _read(self, node: Node, ids: list[str], *, text: bool) -> dict[str, Document]:
+        """As much of the documents as the stage needs."""
+        documents = self._documents.read(ids) if text else [Document(doc_id, "") for doc_id in ids]
         if "vectors" in node.needs and ids:
             rows = self._documents.vectors(_embedder(node), ids)
             documents = [
@@ -220,6 +233,11 @@ class Runner:
 
 def _only_query_id(runs: Sequence[_Run]) -> str | None:
     return runs[0].query.query_id if len(runs) == 1 else None
+
+
+def _distinct(lists: Iterable[RankedList]) -> list[str]:
+    """Ids of all lists, each once."""
+    return list(dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
 
 
 def _embedder(node: Node) -> Embed:

@@ -13,6 +13,8 @@ from orchestrator.types import Document, Vectors
 class CorpusDocuments:
     """Documents and vectors of a corpus on disk."""
 
+    in_corpus = True
+
     def __init__(self, corpus: DiskCorpus) -> None:
         self._corpus = corpus
         self._vectors: dict[int, DocumentVectors] = {}
@@ -34,6 +36,8 @@ class CorpusDocuments:
 
 class GivenDocuments:
     """Documents that the caller brought. Their vectors are looked up by text, embedded and kept when new."""
+
+    in_corpus = False
 
     def __init__(self, documents: Sequence[Document], storage_root: Path) -> None:
         self._documents = {document.doc_id: document for document in documents}

@@ -7,19 +7,23 @@ Common to all kinds:
   `text` for a pointwise or window rerank and nothing for the others), and `embedder` for a stage that needs `vectors`.
 - `check_inputs(names)` (optional) raises a ConfigError when the stage cannot work on these inputs;
   `check_score_kinds({name: score_kind})` (optional) when it cannot mix their scores.
+- A fusion or a list rerank that needs `text` or `vectors` finds its candidates in `call.documents`; needing
+  `statistics` gives it the text of candidates that its index does not hold.
+- `index_settings`, `index` and `open` (optional, see `Indexed`) give a stage of any kind an index of the corpus.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.types import Call, Document, Query, RankedList, Scored, ScoreKind, TextKind, Vectors
+from orchestrator.types import Call, Document, Example, Query, RankedList, Scored, ScoreKind, TextKind, Vectors
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -104,6 +108,13 @@ class Corpus(Protocol):
     def find(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
         """int64 [n]: the place of each id in the corpus, -1 for an id that it does not hold."""
 
+    def ordinals(self, doc_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """int64 [n]: the place of each id in the corpus.
+
+        Raises:
+            DataError: an id is not in the corpus.
+        """
+
     def vectors(self, embedder: Embed, progress: Progress = no_progress) -> DocumentVectors:
         """The corpus's vectors under `embedder`; missing ones are embedded and kept first."""
 
@@ -119,10 +130,11 @@ class Recall(Protocol):
 
 
 @runtime_checkable
-class IndexedRecall(Recall, Protocol):
-    """A recall source that keeps an index of the corpus on disk, or a note there of where it keeps it.
+class Indexed(Protocol):
+    """A stage of any kind that keeps an index of the corpus on disk, or a note there of where it keeps it.
 
-    Two more methods, both optional, are for an index that lies elsewhere:
+    An attribute `path`, where it has one that is not None, is a folder of the user's for this index. Two more methods,
+    both optional, are for an index that lies elsewhere:
     - `verify_index(corpus, directory) -> str | None`: what is wrong with it; called by `orchestrate index verify=true`.
     - `index_anew(corpus, directory, progress)`: as `index`, trusting nothing that is there already; called in its place
       by `orchestrate index force=true`.
@@ -139,7 +151,7 @@ class IndexedRecall(Recall, Protocol):
         """Build the whole index inside `directory`, which exists and is empty. The core makes it visible atomically."""
 
     def open(self, corpus: Corpus, directory: Path) -> None:
-        """Make the index in `directory` ready to serve `retrieve`.
+        """Make the index in `directory` ready to serve queries.
 
         Raises:
             IndexStateError: files are missing or damaged.
@@ -188,6 +200,71 @@ class WindowRerank(Protocol):
 
     def order(self, query: Query, documents: Sequence[Document], call: Call) -> Sequence[int]:
         """Places in `documents`, best first, each of 0 to n - 1 once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came out of one training.
+
+    Attributes:
+        rounds: how many rounds the model kept.
+        validation: the measure that decided when to stop, at the last round kept.
+        importances: feature -> how much of the model's gain it brought; they sum to 1.
+        versions: library -> version, for the manifest.
+    """
+
+    rounds: int
+    validation: float
+    importances: Mapping[str, float]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """A fusion or a list rerank that learns from judged queries, and serves with the model it learned.
+
+    The core names the folder of the model, writes and checks its manifest, and replaces it as a whole. An attribute
+    `model_path`, where it is not None, is a folder of the user's for it.
+    """
+
+    def bind(self, inputs: Sequence[str]) -> None:
+        """Told before everything below: the stages whose scores it sees, in the order of the graph."""
+
+    def model_settings(self) -> Mapping[str, Json]:
+        """What a model must have been trained with to serve here; called after `load()` and `bind()`.
+
+        The core adds the kinds of the inputs' scores.
+        """
+
+    def features(
+        self, query: Query, candidates: RankedList | Mapping[str, RankedList], call: Call
+    ) -> tuple[Sequence[str], Vectors]:
+        """Ids of the candidates and their features, float32 [n_candidates, n_features]; as in `fuse` or `rescore`."""
+
+    def check_options(self, options: Mapping[str, Json]) -> None:
+        """Refuse options of `fit` that are wrong, before anything is collected for it.
+
+        Raises:
+            ConfigError: an option is wrong; its path is below `task.learner`.
+        """
+
+    def fit(
+        self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
+    ) -> Fitted:
+        """Learn from `train`, stop by `validation`; the model serves this stage from then on."""
+
+    def predict(self, features: Vectors) -> npt.NDArray[np.floating]:
+        """Float [n], higher better."""
+
+    def write_model(self, directory: Path) -> None:
+        """Write the model into `directory`, which exists and is empty."""
+
+    def open_model(self, directory: Path) -> None:
+        """Serve with the model in `directory` from now on.
+
+        Raises:
+            IndexStateError: files are missing or damaged.
+        """
 
 
 Rerank: TypeAlias = PointwiseRerank | ListRerank | WindowRerank

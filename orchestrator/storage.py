@@ -4,7 +4,8 @@ Layout under the root:
     models/<key>/                                     exported models
     vectors/<key>/                                    document vectors by text hash
     corpora/<corpus>/<generation>/                    documents by id
-    indexes/<corpus>/<settings>/<generation>/         one recall index
+    indexes/<corpus>/<settings>/<generation>/         one index
+    trained/<corpus>/<stage>-<stack>/<generation>/    one model that a stage learned
 Every folder with generations holds a text file `current` that names the one in use.
 """
 

@@ -120,6 +120,23 @@ class RankedList:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Example:
+    """The candidates of one query as a learner sees them.
+
+    Attributes:
+        query_id: the query.
+        doc_ids: its candidates.
+        features: float32 [n_candidates, n_features], NaN where a value is not known.
+        grades: float32 [n_candidates], 0 for documents that nobody judged.
+    """
+
+    query_id: str
+    doc_ids: tuple[str, ...]
+    features: Vectors
+    grades: Vectors
+
+
 class Call:
     """What one call of a stage may use, and where it tells what it spent.
 
@@ -127,10 +144,20 @@ class Call:
 
     Args:
         remaining_s: seconds this call may still take, or None without a budget.
+        documents: for a fusion or a list rerank, its candidates by id: with text, vector or both, as its `needs` say.
+        in_corpus: whether candidates are documents of the corpus, by their id. When the caller brought them, a stage
+            that needs `statistics` finds their text in `documents`, and must not look their ids up in its index.
     """
 
-    def __init__(self, remaining_s: float | None = None) -> None:
+    def __init__(
+        self,
+        remaining_s: float | None = None,
+        documents: Mapping[str, Document] | None = None,
+        in_corpus: bool = True,
+    ) -> None:
         self.remaining_s = remaining_s
+        self.documents: Mapping[str, Document] = documents or {}
+        self.in_corpus = in_corpus
         self.tokens = 0
         self.cost_usd = 0.0
         self.repairs = 0

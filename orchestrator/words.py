@@ -9,8 +9,10 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError, did_you_mean
 
-ARGUMENTS: Mapping[str, str] = {"run": "query"}
+ARGUMENTS: Mapping[str, str] = {"run": "query", "train": "task.what"}
 """Verbs that take one bare argument, and the key it becomes."""
+FREE_TEXT = frozenset({"run"})
+"""Verbs whose argument may be any text, even one that looks like an override."""
 NO_FOLDER = frozenset({"check", "plan"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
@@ -121,7 +123,7 @@ def _sort(words: Sequence[str], verbs: Verbs) -> tuple[list[str], list[str], lis
 def _is_override(word: str, bare: Sequence[str], verbs: Verbs) -> bool:
     """Where a question may stand, `x=1` and `~tilde` are one: a plain key that nobody knows, nor one like it."""
     found = _OVERRIDE.match(word) or re.match(r"^(?P<prefix>~)(?P<key>[\w@./:-]+)$", word)
-    if found is None or not (len(bare) == 1 and bare[0] in ARGUMENTS):
+    if found is None or not (len(bare) == 1 and bare[0] in FREE_TEXT):
         return found is not None
     key = found["key"]
     known = {*verbs.root_keys, *verbs.need, *(option for options in verbs.options.values() for option in options)}
@@ -142,9 +144,13 @@ def _verb(bare: Sequence[str], verbs: Verbs) -> str:
         raise ConfigError("", f"unknown verb '{verb}'; verbs: {choices}.{hint}")
     if len(arguments) > (1 if verb in ARGUMENTS else 0):
         extra = arguments[1:] if verb in ARGUMENTS else arguments
-        takes = f"one argument, the {ARGUMENTS[verb]}; quote it as one word" if verb in ARGUMENTS else "no argument"
+        takes = f"one argument, {_argument(verb)}" if verb in ARGUMENTS else "no argument"
         raise ConfigError("", f"unexpected word '{extra[0]}': {verb} takes {takes}")
     return verb
+
+
+def _argument(verb: str) -> str:
+    return f"the {ARGUMENTS[verb]}; quote it as one word" if verb in FREE_TEXT else "what to " + verb
 
 
 def _override(word: str, verb: str, verbs: Verbs) -> str:
@@ -182,6 +188,26 @@ def _parses(override: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+_NOT_OF_THE_STACK = re.compile(r"^[+~]*(task|query|format|budget_ms|corpus\.(split|max_queries)|hydra|log)\b")
+
+
+def stack_words(overrides: Sequence[str]) -> list[str]:
+    """Those of `overrides` that choose stack, corpus and storage: what another verb needs to mean the same."""
+    return [word for word in overrides if not _NOT_OF_THE_STACK.match(word)]
+
+
+def given_words() -> list[str]:
+    """The words of this process's command line that choose the stack; empty outside a command."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return []
+    hydra = HydraConfig.get()
+    sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    flags = [word for source in sources for word in ("--config-dir", source.path.removeprefix("file://"))]
+    return [*flags, *stack_words(hydra.overrides.task)]
 
 
 def find_verbs(config_dirs: Sequence[Path]) -> Verbs:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import random
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +75,46 @@ def server() -> Iterator[LocalServer]:
     """An HTTP server on a free local port; a test says what it answers."""
     with LocalServer() as running:
         yield running
+
+
+WriteJudged = Callable[..., Path]
+
+
+@pytest.fixture
+def write_judged(tmp_path: Path) -> WriteJudged:
+    """Writes a corpus of which it is known what can be learned from it."""
+
+    def write(signal: bool = True, n_queries: int = 60, name: str = "judged") -> Path:
+        folder = tmp_path / name
+        (folder / "qrels").mkdir(parents=True)
+        documents, qrels = _judged(signal, n_queries)
+        queries = [{"_id": f"q{place}", "text": f"tell me about zeta{place}x"} for place in range(n_queries)]
+        for file, rows in (("corpus", documents), ("queries", queries)):
+            (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        cut = n_queries * 2 // 3
+        for split, part in (("train", qrels[:cut]), ("test", qrels[cut:])):
+            lines = [f"{query}\t{doc}\t1\n" for query, doc in part]
+            (folder / "qrels" / f"{split}.tsv").write_text("query-id\tcorpus-id\tscore\n" + "".join(lines))
+        return folder
+
+    return write
+
+
+def _judged(signal: bool, n_queries: int) -> tuple[list[dict[str, str]], list[tuple[str, str]]]:
+    """Six documents a query hold its one rare word once, in texts of one length: BM25 cannot tell them apart.
+
+    With `signal` the relevant one has the word in its title, without it any of the six.
+    """
+    drawn = random.Random(5)
+    documents, qrels = [], []
+    for query in range(n_queries):
+        chosen = drawn.randrange(6)
+        for place in range(6):
+            in_title = place == (chosen if signal else drawn.randrange(6))
+            word, other = (f"zeta{query}x", "plain") if in_title else ("plain", f"zeta{query}x")
+            doc_id = f"d{drawn.randrange(10**6)}-{query}-{place}"
+            documents.append({"_id": doc_id, "title": f"{word} guide", "text": f"something {other} note"})
+            if place == chosen:
+                qrels.append((f"q{query}", doc_id))
+    drawn.shuffle(documents)
+    return documents, qrels

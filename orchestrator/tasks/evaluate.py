@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from orchestrator import report
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
 from orchestrator.jobs import METRICS_FILE, current_job
+from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.storage import write_atomic
 from orchestrator.tasks.progress import ProgressBars, say_building
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+log = get_logger()
 
 
 def run(cfg: DictConfig, output: Path | None) -> float:
@@ -29,6 +32,9 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         corpus = pipeline.open_corpus(progress)
         queries, qrels = corpus.queries(), corpus.qrels()
         pipeline.load(progress, say_building)
+        for stage, n in pipeline.learned_from(queries).items():
+            if n:
+                log.warning("evaluate.learned_from", stage=stage, queries=n, of=len(queries), figures="flatter it")
         quality = measure_quality(
             lambda batch: pipeline.search_many(batch, read_documents=False),
             queries,

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.analysis import Analyzer, analyzer
+from orchestrator.analysis import Analyzer, Segmenter, analyzer
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, did_you_mean
 from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind
@@ -41,6 +41,7 @@ class BM25Recall:
         b: 0 to 1; how much a document longer than average is held back.
         variant: `lucene`, `robertson`, `atire`, `bm25l` or `bm25+`.
         delta: at least 0; only `bm25l` and `bm25+` have it. None: the papers' 0.5 and 1.0.
+        segmenter: how scripts without spaces are cut, `pairs` of characters or `jieba`; None for the language's own.
         backend: `numpy`, or `numba`, whose queries are a fifth faster after a second or more of compilation on opening.
 
     Raises:
@@ -58,8 +59,9 @@ class BM25Recall:
         variant: Variant = "lucene",
         delta: float | None = None,
         backend: Backend = "numpy",
+        segmenter: Segmenter | None = None,
     ) -> None:
-        self._analyzer = analyzer(language)
+        self._analyzer = analyzer(language, segmenter)
         self._k1, self._b = _in_range("k1", k1), _in_range("b", b, upper=1.0)
         _check_choice("variant", variant, get_args(Variant))
         _check_choice("backend", backend, get_args(Backend))

@@ -203,7 +203,10 @@ def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["evalute"], "unknown verb 'evalute'; verbs: check, evaluate, index, plan, run. Did you mean 'evaluate'?"),
+        (
+            ["evalute"],
+            "unknown verb 'evalute'; verbs: check, evaluate, index, plan, run, train. Did you mean 'evaluate'?",
+        ),
         (["+scenario=low_latensy"], "low_latency"),
         (["pipeline=nope"], "Available options in 'pipeline'"),
         (["pipeline.stages.fused.topk=3"], "pipeline.stages.fused.topk"),

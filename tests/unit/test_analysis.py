@@ -127,6 +127,14 @@ def test_unknown_language_names_the_choices(wrong: str, hint: str) -> None:
     assert caught.value.path == "language"
 
 
+def test_chinese_can_be_cut_to_pairs_of_characters() -> None:
+    assert analyzer("zh", "pairs")("青光眼 MRI") == ["青光", "光眼", "mri"]
+    assert analyzer("zh", "pairs").settings()["segmenter"] == "pairs"
+    assert analyzer("zh", "jieba") is analyzer("zh")
+    with pytest.raises(ConfigError, match="segmenter: found 'words'; choices: pairs, jieba"):
+        analyzer("zh", "words")  # type: ignore[arg-type]
+
+
 def test_settings_tell_analyzers_apart_and_are_json() -> None:
     distinct = {json.dumps(analyzer(code).settings(), sort_keys=True) for code in languages()}
     # nb, nn and no share one stemmer; ja, km, lo, my and th share the character pairs.

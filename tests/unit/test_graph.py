@@ -112,6 +112,14 @@ def test_without_recall_needs_a_rerank() -> None:
         graph(*HYBRID).without_recall()
 
 
+def test_a_graph_can_end_at_any_stage_and_says_whose_scores_it_sees() -> None:
+    whole = graph(*HYBRID, ("short", Pointwise(), 20), ("precise", Pointwise(), 5))
+    assert [node.name for node in whole.upto("fused").nodes] == ["bm25", "dense", "fused"]
+    assert whole.upto("bm25").result.name == "bm25"
+    assert whole.sources("fused") == ("bm25", "dense")
+    assert whole.sources("precise") == ("bm25", "dense", "fused", "short")
+
+
 def findings(*stages: tuple[object, ...], language: str = "en") -> list[str]:
     return [str(finding) for finding in lint(graph(*stages), language)]
 

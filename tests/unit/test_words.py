@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from orchestrator.errors import ConfigError
-from orchestrator.words import Verbs, find_verbs, for_jobs_only, quote, rewrite, rewrite_completion
+from orchestrator.words import Verbs, find_verbs, for_jobs_only, quote, rewrite, rewrite_completion, stack_words
 
 VERBS = Verbs(
     {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},
@@ -36,6 +36,20 @@ def test_a_quoted_text_comes_out_as_it_went_in(text: str) -> None:
 @pytest.mark.parametrize("verb", ["run", "index", "evaluate", "check"])
 def test_a_bare_verb_becomes_the_task(verb: str) -> None:
     assert f"task={verb}" in rewrite([verb], VERBS)
+
+
+def test_what_to_train_is_an_argument_and_never_an_override() -> None:
+    verbs = Verbs({**VERBS.options, "train": ["verb", "what", "seed"]}, VERBS.root_keys)
+    assert rewrite(["train", "fusion", "seed=3"], verbs) == ["task=train", "task.what='fusion'", "task.seed=3"]
+    assert rewrite(["train", "fusion", "sead=3"], verbs)[-1] == "sead=3", "left to Hydra, which names the key"
+    with pytest.raises(ConfigError, match="train takes one argument, what to train"):
+        rewrite(["train", "fusion", "now"], verbs)
+
+
+def test_the_words_of_the_stack_are_those_that_another_verb_needs() -> None:
+    words = ["task=run", "query='x'", "+scenario=learned", "corpus.path=a", "corpus.split=test", "format=json"]
+    words += ["task.depth=3", "hydra.run.dir=x", "~pipeline.stages.shortlist", "corpus.max_queries=3"]
+    assert stack_words(words) == ["+scenario=learned", "corpus.path=a", "~pipeline.stages.shortlist"]
 
 
 def test_no_word_at_all_is_left_to_the_default() -> None:

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.analysis import analyzer
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError
 from orchestrator.plugins.recall.bm25 import BM25Recall
-from orchestrator.stage import DocumentVectors, Embed, IndexedRecall, Progress, no_progress
+from orchestrator.stage import DocumentVectors, Embed, Indexed, Progress, no_progress
 from orchestrator.types import Call, Document, Query
 
 ANIMALS = ["red fox", "brown bear and red fox", "fox fox fox", "a bear", "whale in the blue sea", "", "sea"]
@@ -77,7 +77,7 @@ def by_id(texts: Sequence[str], scores: dict[int, float]) -> dict[str, float]:
 def test_is_an_indexed_recall() -> None:
     stage = BM25Recall("en")
     assert (stage.score_kind, stage.needs) == ("bm25", frozenset())
-    assert isinstance(stage, IndexedRecall)
+    assert isinstance(stage, Indexed)
 
 
 @pytest.mark.parametrize("query", ["fox", "red bear", "fox fox", "sea whale unicorn"])

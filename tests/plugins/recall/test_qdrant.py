@@ -19,7 +19,7 @@ from orchestrator.corpus import CorpusSpec, open_corpus
 from orchestrator.errors import ConfigError, IndexStateError, StageError
 from orchestrator.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
-from orchestrator.stage import IndexedRecall
+from orchestrator.stage import Indexed
 from orchestrator.testing import RecallContract
 from orchestrator.types import Call, Query, TextKind, Vectors
 
@@ -151,7 +151,7 @@ QUESTIONS = ["glaucoma eye pressure", "optic nerve 12", "vitamin", "x"]
 
 def test_it_is_an_indexed_recall() -> None:
     stage = QdrantRecall(TrigramEmbed())
-    assert isinstance(stage, IndexedRecall)
+    assert isinstance(stage, Indexed)
     assert (stage.score_kind, stage.needs) == ("cosine", {"vectors"})
 
 

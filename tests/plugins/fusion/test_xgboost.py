@@ -1,0 +1,149 @@
+"""Learned fusion: the contract over a trained model, vectors, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError
+from orchestrator.plugins.fusion.xgboost import XGBoostFusion
+from orchestrator.plugins.learned.boosting import LambdaMart, Parameters
+from orchestrator.plugins.rerank.ltr import LTRRerank
+from orchestrator.stage import Indexed, Trainable, no_progress
+from orchestrator.testing import FusionContract, ListRerankContract, ranked
+from orchestrator.types import Call, Document, Example, Query, TextKind, Vectors
+
+OPTIONS = {"rounds": 20, "early_stopping_rounds": 20, "learning_rate": 0.5, "max_depth": 3, "min_child_weight": 0.0}
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> DiskCorpus:
+    """A document for every letter of the alphabet."""
+    folder = tmp_path_factory.mktemp("letters")
+    rows = [{"_id": letter, "title": "", "text": f"the letter {letter} stands here"} for letter in "abcdwxyz"]
+    (folder / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return open_corpus(CorpusSpec("letters", str(folder)), folder / "root")
+
+
+def trained(stage: XGBoostFusion | LTRRerank, corpus: DiskCorpus, folder: Path) -> XGBoostFusion | LTRRerank:
+    """The stage with a model that learned to like what the list `a` puts first."""
+    stage.load()
+    if not folder.exists():
+        folder.mkdir()
+        stage.index(corpus, folder, no_progress)
+    stage.open(corpus, folder)
+    stage.bind(["a", "b"])
+    examples = []
+    for place in range(40):
+        n = 3 + place % 4
+        columns = ranked([*"abcdxyz"][:n], np.linspace(3, 1, n).tolist())
+        lists = columns if isinstance(stage, LTRRerank) else {"a": columns, "b": columns.head(2)}
+        ids, features = stage.features(Query("q", "letter"), lists, Call())
+        grades = np.array([1.0, *[0.0] * (len(ids) - 1)], dtype=np.float32)
+        examples.append(Example(str(place), tuple(ids), features, grades))
+    stage.fit(examples[:30], examples[30:], OPTIONS, no_progress)
+    return stage
+
+
+class TestFusionContract(FusionContract):
+    @pytest.fixture(autouse=True)
+    def _corpus(self, letters: DiskCorpus) -> None:
+        self.corpus = letters
+
+    def make(self) -> XGBoostFusion:
+        return trained(XGBoostFusion("en"), self.corpus, self.corpus.folder / "index")  # type: ignore[return-value]
+
+
+class TestListRerankContract(ListRerankContract):
+    @pytest.fixture(autouse=True)
+    def _corpus(self, letters: DiskCorpus) -> None:
+        self.corpus = letters
+
+    def make(self) -> LTRRerank:
+        return trained(LTRRerank("en"), self.corpus, self.corpus.folder / "index")  # type: ignore[return-value]
+
+
+class Axis:
+    """Texts with an x point one way, the others another."""
+
+    dim, model_id, similarity, languages = 2, "axis", "cosine", ("en",)
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def embed(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> Vectors:
+        return np.array([[3.0, 0.0] if "x" in text else [1.0, 1.0] for text in texts], dtype=np.float32)
+
+
+def test_is_what_the_core_asks_for() -> None:
+    assert isinstance(XGBoostFusion("en"), Trainable)
+    assert isinstance(XGBoostFusion("en"), Indexed)
+    assert XGBoostFusion("en").needs == {"scores", "statistics"}
+    assert XGBoostFusion("en", Axis()).needs == {"scores", "statistics", "vectors"}
+
+
+def test_with_an_embedder_the_cosine_of_every_candidate_is_a_feature(letters: DiskCorpus) -> None:
+    stage = XGBoostFusion("en", Axis())
+    stage.load()
+    trained(XGBoostFusion("en"), letters, letters.folder / "index")
+    stage.open(letters, letters.folder / "index")
+    documents = {
+        "x": Document("x", "", vector=np.array([3, 0], np.float32)),
+        "y": Document("y", "", vector=np.array([1, 1], np.float32)),
+    }
+    query = Query("q", "letter x", vector=np.array([2, 0], np.float32))
+    stage.bind(["a"])
+    _, features = stage.features(query, {"a": ranked(["x", "y"], [2, 1])}, Call(documents=documents))
+    assert features[:, -2].tolist() == pytest.approx([1.0, 1 / np.sqrt(2)])
+    assert stage.feature_names()[-2:] == ["vectors.cosine", "vectors.cosine_normalised"]
+
+
+def test_a_candidate_without_its_vector_is_named(letters: DiskCorpus) -> None:
+    stage = XGBoostFusion("en", Axis())
+    query = Query("q", "letter x", vector=np.array([2, 0], np.float32))
+    with pytest.raises(ValueError, match="'x' came without its vector"):
+        stage.features(query, {"a": ranked(["x"], [2])}, Call(documents={"x": Document("x", "")}))
+
+
+def test_scores_before_a_model_say_what_is_missing() -> None:
+    with pytest.raises(IndexStateError, match="no model is open"):
+        XGBoostFusion("en").predict(np.zeros((1, 3), dtype=np.float32))
+
+
+def test_a_model_read_again_gives_the_same_scores(letters: DiskCorpus, tmp_path: Path) -> None:
+    stage = trained(XGBoostFusion("en"), letters, letters.folder / "index")
+    stage.write_model(tmp_path)
+    again = LambdaMart.read(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(50, len(stage.feature_names()))).astype(np.float32)
+    np.testing.assert_array_equal(again.predict(rows), stage.predict(rows))
+
+
+def test_a_damaged_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model.ubj").write_bytes(b"not a model")
+    with pytest.raises(IndexStateError, match=r"model\.ubj: .*Train again"):
+        LambdaMart.read(tmp_path)
+
+
+def test_without_xgboost_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.plugins.learned.boosting.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"rerank-orchestrator\[ltr\]"):
+        XGBoostFusion("en").load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"learning_rate": 0}, "learning_rate: found 0; expected a number from 1e-06 to 1"),
+        ({"max_depth": 2.5}, "max_depth: found 2.5; expected a whole number from 1"),
+        ({"subsample": True}, "subsample: found True"),
+        ({"rouns": 3}, r"rouns: LambdaMART has no such option; .*Did you mean 'rounds'"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Parameters.of(options)

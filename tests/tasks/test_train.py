@@ -1,0 +1,209 @@
+"""`orchestrate train fusion`, as a person types it, on corpora of which it is known what can be learned."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+FAST = ["learner.rounds=40", "learner.early_stopping_rounds=15", "learner.learning_rate=0.3", "learner.max_depth=3"]
+STACK = ["pipeline=lexical", "corpus.language=en"]
+
+
+def words_for(corpus: Path) -> list[str]:
+    return [*STACK, f"corpus.path={corpus}"]
+
+
+def model_files(root: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (root / "trained").rglob("*.ubj")}
+
+
+def figures(done: object) -> dict:
+    return json.loads(done.out)  # type: ignore[attr-defined]
+
+
+def test_a_signal_is_learned_and_wins_on_queries_held_out(orchestrate: Callable, write_judged: Callable) -> None:
+    words = words_for(write_judged())
+    done = orchestrate("train", "fusion", *words, *FAST, "held_out=test")
+    assert done.code == 0, done.err
+    text = " ".join(done.out.split())
+    assert "40 of 40 judged queries of split 'train', 20 of split 'test' for the verdict" in text
+    assert "32 to learn from, 8 to stop by, 20 held out" in text
+    assert "Candidates that nobody judged count as not relevant." in text
+    assert "wins on 20 queries that it did not learn from: nDCG@10 1.0000" in text
+    (folder,) = Path("outputs").glob("*/*-train-*")
+    importances = json.loads((folder / "importances.json").read_text())
+    assert sum(importances.values()) == pytest.approx(1)
+    assert next(iter(importances)).startswith(("title.", "body.", "text."))
+    assert (folder / "importances.svg").read_text().startswith("<?xml")
+    comparison = json.loads((folder / "comparison.json").read_text())
+    assert [row["system"] for row in comparison["systems"]] == ["fused", "bm25", "dense", "rrf of inputs"]
+    assert (folder / "comparison.csv").read_text().startswith("system,nDCG@10,RR@10,R@100,AP,difference,wins")
+    served = orchestrate("run", "tell me about zeta41x", *words, "format=json")
+    assert served.code == 0, served.err
+    first = json.loads(served.out)["results"][0]
+    assert first["title"] == "zeta41x guide"
+    assert first["score_kind"] == "ltr"
+
+
+def test_without_a_signal_it_says_that_it_does_not_win(orchestrate: Callable, write_judged: Callable) -> None:
+    done = orchestrate("train", "fusion", *words_for(write_judged(signal=False)), *FAST, "held_out=test")
+    assert done.code == 0, done.err
+    assert "does not win" in done.out
+    assert "Not beaten beyond chance" in " ".join(done.out.split())
+
+
+def test_same_seed_same_model(orchestrate: Callable, write_judged: Callable, storage_root: Path) -> None:
+    words = ["train", "fusion", *words_for(write_judged()), *FAST, "format=json"]
+    first = figures(orchestrate(*words))
+    kept = model_files(storage_root)
+    assert figures(orchestrate(*words)) == first
+    assert model_files(storage_root) == kept
+    assert len(kept) == 1
+    figures(orchestrate(*words, "seed=8"))
+    assert model_files(storage_root) != kept
+
+
+def test_folds_hold_out_every_query_once(orchestrate: Callable, write_judged: Callable) -> None:
+    done = orchestrate("train", "fusion", *words_for(write_judged()), *FAST, "folds=3", "corpus.split=train")
+    assert done.code == 0, done.err
+    text = " ".join(done.out.split())
+    assert "verdict on all of them, each held out once in 3 trainings" in text
+    assert "wins on 40 queries" in text
+
+
+def test_an_ltr_rerank_learns_from_every_stage_before_it(orchestrate: Callable, write_judged: Callable) -> None:
+    words = [
+        *words_for(write_judged()),
+        "fusion@pipeline.stages.fused.use=rrf",
+        "pipeline.stages.fused.top_k=50",
+        "+rerank@pipeline.stages.shortlist.use=ltr",
+        "+pipeline.stages.shortlist.top_k=5",
+        "+pipeline.stages.shortlist.inputs=[fused]",
+    ]
+    done = orchestrate("train", "fusion", *words, *FAST, "held_out=test", "format=json")
+    assert done.code == 0, done.err
+    assert [row["system"] for row in figures(done)["systems"]] == ["shortlist", "bm25", "dense", "fused"]
+    assert figures(done)["wins"]
+    served = orchestrate("run", "tell me about zeta41x", *words, "format=json")
+    assert json.loads(served.out)["results"][0]["title"] == "zeta41x guide", served.err
+
+
+def test_a_model_trained_elsewhere_serves_by_its_path(
+    orchestrate: Callable, write_judged: Callable, tmp_path: Path
+) -> None:
+    model = f"pipeline.stages.fused.use.path={tmp_path / 'model'}"
+    trained = orchestrate("train", "fusion", *words_for(write_judged(name="a")), *FAST, model, "format=json")
+    assert trained.code == 0, trained.err
+    other = write_judged(n_queries=54, name="b")
+    served = orchestrate("run", "tell me about zeta4x", *words_for(other), model, "format=json")
+    assert served.code == 0, served.err
+    assert "model.other_corpus" in served.err
+    assert json.loads(served.out)["results"][0]["title"] == "zeta4x guide"
+
+
+def test_figures_on_queries_that_the_model_learned_from_are_warned_of(
+    orchestrate: Callable, write_judged: Callable
+) -> None:
+    words = words_for(write_judged())
+    assert orchestrate("train", "fusion", *words, *FAST).code == 0
+    warned = orchestrate("evaluate", *words, "corpus.split=train", "latency_queries=0")
+    assert "evaluate.learned_from" in warned.err
+    assert "queries=32" in re.sub(r"\x1b\[\d*m", "", warned.err)
+    assert "evaluate.learned_from" not in orchestrate("evaluate", *words, "latency_queries=0").err
+
+
+def test_a_missing_model_names_the_command_that_trains_it(orchestrate: Callable, write_judged: Callable) -> None:
+    words = words_for(write_judged())
+    done = orchestrate("run", "tell me about zeta1x", *words, "format=json")
+    assert done.code == 1
+    assert "model 'pipeline.stages.fused (XGBoostFusion)' was not found" in done.err
+    command = re.search(r"train it: (.*)", done.err)
+    assert command is not None
+    program, *rest = shlex.split(command[1])
+    assert program == "orchestrate"
+    assert rest == ["train", "fusion", *words]
+    assert orchestrate(*rest, *FAST).code == 0
+    assert orchestrate("run", "tell me about zeta1x", *words, "format=json").code == 0
+
+
+def test_the_command_keeps_a_folder_of_ones_own_configs(orchestrate: Callable, write_judged: Callable) -> None:
+    Path("mine").mkdir()
+    done = orchestrate("run", "x", "--config-dir", "mine", *words_for(write_judged()))
+    assert f"train it: orchestrate train fusion --config-dir {Path('mine').resolve()}" in done.err.replace(
+        "file://", ""
+    )
+
+
+def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, write_judged: Callable) -> None:
+    corpus = write_judged()
+    queries = [json.loads(line) for line in (corpus / "queries.jsonl").read_text().splitlines()]
+    for query in queries[:6]:
+        query["text"] = "xylophone"
+    (corpus / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in queries))
+    done = orchestrate("train", "fusion", *words_for(corpus), *FAST, "held_out=test")
+    assert "no stage found a relevant document for them: 6." in " ".join(done.out.split()), done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "reranker"], "task.what: 'reranker' is nothing that can be trained; choices: fusion."),
+        (["train", "fusion", "pipeline=bm25"], "pipeline.stages: no stage learns; for example: +scenario=learned"),
+        (["train", "fusion", *STACK, "task.stage=fusd"], "stages that do: fused. Did you mean 'fused'?"),
+        (["train", "fusion", *STACK, "held_out=1.5"], "task.held_out: found 1.5; expected a share below 1"),
+        (["train", "fusion", *STACK, "held_out=tset"], "corpus.split: no 'tset'; splits: test"),
+        (["train", "fusion", *STACK, "folds=1"], "task.folds: found 1; expected 2 or more, or null"),
+        (
+            ["train", "fusion", *STACK, "learner.rounds=0"],
+            "task.learner.rounds: found 0; expected a whole number from 1",
+        ),
+        (["train", "fusion", *STACK, "+learner.depth=3"], "task.learner.depth: LambdaMART has no such option"),
+        (["train", "fusion", "again"], "unexpected word 'again': train takes one argument, what to train"),
+    ],
+)
+def test_mistakes_get_one_clean_message(words: list[str], message: str, orchestrate: Callable) -> None:
+    done = orchestrate(*words)
+    assert done.code == 2, done.err
+    assert message in done.err
+    assert done.out == ""
+
+
+_KILLED = """
+import sys, time
+from orchestrator.plugins.learned.stage import LearnedStage
+write = LearnedStage.write_model
+def slow(self, directory):
+    write(self, directory)
+    print("written", flush=True)
+    time.sleep(60)
+LearnedStage.write_model = slow
+from orchestrator.cli import run
+run(sys.argv[1:])
+"""
+
+
+def test_a_kill_while_the_model_is_written_leaves_the_old_one(
+    orchestrate: Callable, write_judged: Callable, storage_root: Path
+) -> None:
+    words = ["train", "fusion", *words_for(write_judged()), *FAST, "format=json"]
+    assert orchestrate(*words).code == 0
+    before = model_files(storage_root)
+    command = [sys.executable, "-c", _KILLED, *words, "seed=9"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ}) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(signal.SIGKILL)
+    assert len(list((storage_root / "trained").rglob(".partial-*"))) == 1
+    assert orchestrate("run", "tell me about zeta1x", *words_for(Path(words[4].partition("=")[2]))).code == 0
+    assert orchestrate(*words).code == 0
+    assert model_files(storage_root) == before
+    assert list((storage_root / "trained").rglob(".partial-*")) == []
