@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog
 
 from orchestrator.cli import run
 
@@ -46,7 +47,7 @@ class Done:
 @pytest.fixture
 def orchestrate(
     storage_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., Done]:
+) -> Iterator[Callable[..., Done]]:
     """`orchestrate(*words)` in an empty folder, with a storage root of its own."""
     work = tmp_path / "work"
     work.mkdir()
@@ -60,4 +61,5 @@ def orchestrate(
         captured = capfd.readouterr()
         return Done(code, captured.out, captured.err)
 
-    return call
+    yield call
+    structlog.reset_defaults()  # else later tests log to this test's stderr, which is closed
