@@ -279,9 +279,9 @@ def test_a_parquet_column_of_a_wrong_type_is_named(
     assert str(error.value).startswith(f"corpus.columns.{key}: {tmp_path}/docs.parquet: {found}")
 
 
-def test_a_null_text_is_a_bad_row(file: Path, opened: Open) -> None:
-    if file.suffix in (".csv", ".tsv"):
-        pytest.skip("CSV knows no null")
+@pytest.mark.parametrize("name", ["docs.jsonl", "docs.parquet"])
+def test_a_null_text_is_a_bad_row(name: str, opened: Open, tmp_path: Path) -> None:
+    file = tmp_path / name
     write(file, [{"id": "1", "text": "a"}, {"id": "2", "text": None}])
     with pytest.raises(DataError, match=rf"{file.name}:2: found null as text; expected text, a string"):
         opened(file)
