@@ -14,12 +14,12 @@ _ROWS = 20
 
 
 def bars(values: Mapping[str, float], label: str, path: Path) -> bool:
-    """Draw the first 20 of `values` above 0 as horizontal bars into `path`; False where nothing can be drawn.
+    """Draw the first 20 of `values` above 0 as horizontal bars; False with nothing to draw, or without matplotlib.
 
     Args:
         values: name -> length, in the order to draw.
         label: of the axis.
-        path: its suffix says the format, `.svg` or `.png`.
+        path: the file; its suffix says the format, `.svg` or `.png`.
     """
     if find_spec("matplotlib") is None:
         log.info("chart.skipped", file=path.name, install="pip install 'rerank-orchestrator[plots]'")

@@ -75,7 +75,12 @@ def test_an_interrupted_index_leaves_old_or_new(sent: signal.Signals, kind: str,
     assert search(corpus, root, "old number7", tmp_path)["results"][0]["doc_id"] == "d7"  # type: ignore[index]
     write_corpus(corpus, 10_000, "new")
     process = subprocess.Popen(
-        command("index", corpus), cwd=tmp_path, env=environment(root), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command("index", corpus),
+        cwd=tmp_path,
+        env=environment(root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite started with & ignores it
     )
     wait_for_building(root, kind)
     process.send_signal(sent)

@@ -103,7 +103,9 @@ def test_a_model_trained_elsewhere_serves_by_its_path(
     model = f"pipeline.stages.fused.use.path={tmp_path / 'model'}"
     trained = orchestrate("train", "fusion", *words_for(write_judged(name="a")), *FAST, model, "format=json")
     assert trained.code == 0, trained.err
-    other = write_judged(n_queries=54, name="b")
+    other = write_judged(name="b")
+    with (other / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "new", "title": "", "text": "A document that the model never saw."}) + "\n")
     served = orchestrate("run", "tell me about zeta4x", *words_for(other), model, "format=json")
     assert served.code == 0, served.err
     assert "model.other_corpus" in served.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import structlog
 
 from orchestrator.chart import bars
 
@@ -23,4 +24,6 @@ def test_nothing_above_zero_is_no_chart(tmp_path: Path) -> None:
 
 def test_without_matplotlib_there_is_no_chart_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.chart.find_spec", lambda name: None)
-    assert not bars({"a": 1.0}, "share", tmp_path / "chart.svg")
+    with structlog.testing.capture_logs() as told:
+        assert not bars({"a": 1.0}, "share", tmp_path / "chart.svg")
+    assert [event["event"] for event in told] in ([], ["chart.skipped"]), "told where the program logs"

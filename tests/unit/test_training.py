@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from orchestrator.corpus import CorpusSpec, open_corpus
 from orchestrator.errors import ConfigError
@@ -38,7 +39,8 @@ def test_the_split_train_is_learned_from_where_there_is_one(write_judged: Callab
     with_test = (folder / "qrels" / "test.tsv").read_text() + "q0\td\t1\n"
     (folder / "qrels" / "test.tsv").write_text(with_test)
     corpus = open_corpus(CorpusSpec("c", str(folder)), tmp_path / "root")
-    found = training_queries(corpus, "test", None, seed=7)
+    with structlog.testing.capture_logs():
+        found = training_queries(corpus, "test", None, seed=7)
     assert found.learn == tuple(f"q{n}" for n in range(1, 20))
     assert set(found.test) == {"q0", *(f"q{n}" for n in range(20, 30))}
     assert "(1 stand in both and were left out of the learning)" in found.told

@@ -184,7 +184,7 @@ def test_without_an_index_the_documents_given_are_the_collection_and_the_trace_s
     theirs = matrix_of(alone, "en", "optic nerve damage", call)
     for name, values in matrix_of(stage, "en", "optic nerve damage").items():
         np.testing.assert_allclose(theirs[name], values, rtol=1e-6, err_msg=name)
-    assert "the corpus has no index of them" in call.notes[0]
+    assert "the corpus has no index of them" in call.notes[1]
 
 
 def test_candidates_of_a_corpus_need_an_open_index() -> None:
