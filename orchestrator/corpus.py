@@ -270,10 +270,11 @@ class DiskCorpus:
         A document stands where its best chunk stood (MaxP of Dai and Callan, "Deeper Text Understanding for IR with
         Contextual Neural Language Modeling", SIGIR 2019).
         """
-        if not self.topics.by_parent:
-            return list(doc_ids)
-        parents = (document.metadata.get(PARENT, document.doc_id) for document in self.get(doc_ids))
-        return list(dict.fromkeys(map(str, parents)))
+        return list(dict.fromkeys(self.parents(doc_ids) if self.topics.by_parent else doc_ids))
+
+    def parents(self, doc_ids: Sequence[str]) -> list[str]:
+        """The document that each id is a chunk of, or the id itself, in the order of `doc_ids`."""
+        return [str(document.metadata.get(PARENT, document.doc_id)) for document in self.get(doc_ids)]
 
     def has_documents(self, doc_ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Whether each id is a document's: bool [n]."""

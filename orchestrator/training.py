@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,6 +13,9 @@ from orchestrator.evaluate import Qrels, Rankings
 from orchestrator.runner import Runner
 from orchestrator.stage import Fitted, Json, Progress, Trainable, no_progress
 from orchestrator.types import Call, Example, Query, RankedList, Scored, ScoreKind, Scores
+
+Parents = Callable[[Sequence[str]], Sequence[str]]
+"""Ids of chunks to those of the documents they are part of, one each: what the judgements name."""
 
 RRF = "rrf of inputs"
 _RRF_K = 60.0
@@ -57,12 +60,13 @@ class Collector:
     Args:
         stage: the stage that learns, loaded.
         qrels: query id -> document id -> grade; what is not there counts as 0, as does a grade below 0.
+        parents: where documents are judged and chunks are ranked; every chunk then has its document's grade.
     """
 
     score_kind: ScoreKind = "rank"
 
-    def __init__(self, stage: Trainable, qrels: Qrels) -> None:
-        self._stage, self._qrels = stage, qrels
+    def __init__(self, stage: Trainable, qrels: Qrels, parents: Parents | None = None) -> None:
+        self._stage, self._qrels, self.parents = stage, qrels, parents
         self.embedder = getattr(stage, "embedder", None)
         self.examples: dict[str, Example] = {}
 
@@ -78,7 +82,8 @@ class Collector:
     def _keep(self, query: Query, candidates: RankedList | Mapping[str, RankedList], call: Call) -> Sequence[str]:
         doc_ids, features = self._stage.features(query, candidates, call)
         judged = self._qrels.get(query.query_id, {})
-        grades = np.array([max(judged.get(doc_id, 0), 0) for doc_id in doc_ids], dtype=np.float32)
+        names = self.parents(doc_ids) if self.parents else doc_ids
+        grades = np.array([max(judged.get(name, 0), 0) for name in names], dtype=np.float32)
         self.examples[query.query_id] = Example(query.query_id, tuple(doc_ids), features, grades)
         return doc_ids
 
@@ -108,22 +113,28 @@ def collect(
         for result in runner.run(batch, read_documents=False):
             *before, last = result.graph.nodes
             for node in before:
-                ranked = result.outputs[node.name].doc_ids[:depth]
+                ranked = _as_judged(result.outputs[node.name].doc_ids, depth, collector.parents)
                 pool.rankings.setdefault(node.name, {})[result.query.query_id] = ranked
             if len(last.inputs) > 1:
                 lists = [result.outputs[name].head(result.graph[name].top_k) for name in last.inputs]
-                pool.rankings.setdefault(RRF, {})[result.query.query_id] = _reciprocal_ranks(lists, depth)
+                merged = _as_judged(_reciprocal_ranks(lists), depth, collector.parents)
+                pool.rankings.setdefault(RRF, {})[result.query.query_id] = merged
         progress("candidates", start + len(batch), len(queries))
     return pool
 
 
-def _reciprocal_ranks(lists: Sequence[RankedList], depth: int) -> tuple[str, ...]:
+def _as_judged(doc_ids: Sequence[str], depth: int, parents: Parents | None) -> tuple[str, ...]:
+    """The first `depth` ids as judgements name them; a document stands where its best chunk stood."""
+    return tuple(dict.fromkeys(parents(doc_ids)) if parents else doc_ids)[:depth]
+
+
+def _reciprocal_ranks(lists: Sequence[RankedList]) -> tuple[str, ...]:
     """Reciprocal rank fusion with k = 60 (Cormack et al., SIGIR 2009): the control that learning has to beat."""
     totals: dict[str, float] = {}
     for ranked in lists:
         for rank, doc_id in enumerate(ranked.doc_ids, start=1):
             totals[doc_id] = totals.get(doc_id, 0.0) + 1.0 / (_RRF_K + rank)
-    return ranking.ranked_from_pairs(RRF, list(totals.items()), "rrf").doc_ids[:depth]
+    return ranking.ranked_from_pairs(RRF, list(totals.items()), "rrf").doc_ids
 
 
 def split_queries(
@@ -170,7 +181,9 @@ def fit(
     return stage.fit(train, validation, options, progress)
 
 
-def ordered(stage: Trainable, pool: Pool, query_ids: Iterable[str], depth: int) -> Rankings:
+def ordered(
+    stage: Trainable, pool: Pool, query_ids: Iterable[str], depth: int, parents: Parents | None = None
+) -> Rankings:
     """Query id -> the candidates in the order of the model that `stage` serves with, best first."""
     is_fusion = callable(getattr(stage, "fuse", None))
     rankings: Rankings = {}
@@ -178,7 +191,7 @@ def ordered(stage: Trainable, pool: Pool, query_ids: Iterable[str], depth: int) 
         example = pool.examples.get(query_id)
         if example is not None:
             scores = np.asarray(stage.predict(example.features), dtype=np.float64)
-            rankings[query_id] = _order(example.doc_ids, scores, is_fusion)[:depth]
+            rankings[query_id] = _as_judged(_order(example.doc_ids, scores, is_fusion), depth, parents)
     return rankings
 
 

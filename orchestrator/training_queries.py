@@ -24,6 +24,7 @@ class TrainingQueries:
         learn: ids to learn from.
         test: ids of the queries of another split that serve for the verdict; empty where a share is held out.
         told: in words, which queries these are.
+        by_parent: the judgements name the documents that the corpus's chunks are part of.
     """
 
     queries: tuple[Query, ...]
@@ -31,6 +32,7 @@ class TrainingQueries:
     learn: tuple[str, ...]
     test: tuple[str, ...]
     told: str
+    by_parent: bool = False
 
 
 def training_queries(corpus: DiskCorpus, held_out: float | str, max_queries: int | None, seed: int) -> TrainingQueries:
@@ -64,6 +66,7 @@ def training_queries(corpus: DiskCorpus, held_out: float | str, max_queries: int
         tuple(query.query_id for query in drawn),
         tuple(query.query_id for query in other.queries),
         told,
+        own.by_parent or other.by_parent,
     )
 
 

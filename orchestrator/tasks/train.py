@@ -50,7 +50,8 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         _check_options(cfg, place)
         corpus = pipeline.open_corpus(progress)
         topics = training_queries(corpus, cfg.task.held_out, cfg.task.max_queries, cfg.task.seed)
-        collector = training.Collector(place.stage, topics.qrels)
+        parents = corpus.parents if topics.by_parent else None
+        collector = training.Collector(place.stage, topics.qrels, parents)
         runner = pipeline.upstream(place.node.name, collector, progress, say_building)
         pool = training.collect(
             runner,
@@ -60,7 +61,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
             batch_queries=cfg.task.batch_queries,
             progress=progress,
         )
-        outcome = _train(cfg, place, pool, topics, measures, progress)
+        outcome = _train(cfg, place, pool, topics, measures, parents, progress)
         folder = place.write(_manifest(cfg, place, pipeline, topics, outcome))
     if output is not None:
         _keep(output, outcome)
@@ -120,6 +121,7 @@ def _train(
     pool: training.Pool,
     topics: TrainingQueries,
     measures: Measures,
+    parents: training.Parents | None,
     progress: ProgressBars,
 ) -> Outcome:
     task, learned = cfg.task, Rankings()
@@ -131,7 +133,7 @@ def _train(
     options = _options(cfg)
     for split in splits:
         fitted = training.fit(place.stage, pool, split, options, progress)
-        learned |= training.ordered(place.stage, pool, split.held_out, task.depth)
+        learned |= training.ordered(place.stage, pool, split.held_out, task.depth, parents)
         held_out += split.held_out
     verdict = judge(place.node.name, learned, pool.rankings, topics.qrels, held_out, measures, task.seed)
     last = splits[-1]

@@ -83,7 +83,7 @@ def test_every_scenario_says_its_stack_and_when_to_use_it(name: str) -> None:
 @pytest.mark.parametrize("name", options("pipeline"))
 def test_stage_names_come_from_one_vocabulary(name: str) -> None:
     stages = composed(f"pipeline={name}").pipeline.stages
-    assert set(stages) <= {"bm25", "dense", "fused", "shortlist", "precise"}
+    assert set(stages) <= {"bm25", "pairs", "dense", "fused", "shortlist", "precise"}
 
 
 @pytest.mark.parametrize("role", ["embedder", "reranker"])

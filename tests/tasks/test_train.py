@@ -45,7 +45,7 @@ def test_a_signal_is_learned_and_wins_on_queries_held_out(orchestrate: Callable,
     assert next(iter(importances)).startswith(("title.", "body.", "text."))
     assert (folder / "importances.svg").read_text().startswith("<?xml")
     comparison = json.loads((folder / "comparison.json").read_text())
-    assert [row["system"] for row in comparison["systems"]] == ["fused", "bm25", "dense", "rrf of inputs"]
+    assert [row["system"] for row in comparison["systems"]] == ["fused", "bm25", "pairs", "rrf of inputs"]
     assert (folder / "comparison.csv").read_text().startswith("system,nDCG@10,RR@10,R@100,AP,difference,wins")
     served = orchestrate("run", "tell me about zeta41x", *words, "format=json")
     assert served.code == 0, served.err
@@ -59,6 +59,17 @@ def test_without_a_signal_it_says_that_it_does_not_win(orchestrate: Callable, wr
     assert done.code == 0, done.err
     assert "does not win" in done.out
     assert "Not beaten beyond chance" in " ".join(done.out.split())
+
+
+def test_chunks_learn_from_judgements_of_their_documents(orchestrate: Callable, write_judged: Callable) -> None:
+    corpus = write_judged()
+    rows = [json.loads(line) for line in (corpus / "corpus.jsonl").read_text().splitlines()]
+    chunks = [row | {"_id": f"{row['_id']}#{number}", "parent_id": row["_id"]} for row in rows for number in (1, 2)]
+    (corpus / "corpus.jsonl").write_text("".join(json.dumps(chunk) + "\n" for chunk in chunks))
+    done = orchestrate("train", "fusion", *words_for(corpus), *FAST, "held_out=test", "format=json")
+    assert done.code == 0, done.err
+    assert figures(done)["wins"]
+    assert figures(done)["systems"][0]["nDCG@10"] == 1.0
 
 
 def test_same_seed_same_model(orchestrate: Callable, write_judged: Callable, storage_root: Path) -> None:
@@ -91,7 +102,7 @@ def test_an_ltr_rerank_learns_from_every_stage_before_it(orchestrate: Callable, 
     ]
     done = orchestrate("train", "fusion", *words, *FAST, "held_out=test", "format=json")
     assert done.code == 0, done.err
-    assert [row["system"] for row in figures(done)["systems"]] == ["shortlist", "bm25", "dense", "fused"]
+    assert [row["system"] for row in figures(done)["systems"]] == ["shortlist", "bm25", "pairs", "fused"]
     assert figures(done)["wins"]
     served = orchestrate("run", "tell me about zeta41x", *words, "format=json")
     assert json.loads(served.out)["results"][0]["title"] == "zeta41x guide", served.err
