@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
 from orchestrator.corpus import CorpusSpec, DiskCorpus, corpus_key, open_corpus
-from orchestrator.errors import ConfigError, PipelineError
+from orchestrator.errors import ConfigError, DataError, PipelineError
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Finding, lint
@@ -306,7 +306,7 @@ class Pipeline:
     def _is_built(self, stage: Indexed) -> bool:
         try:
             folder = _user_path(stage) or default_folder(stage, corpus_key(self.corpus_spec), self.storage_root)
-        except ConfigError:  # no such corpus: the documents of the caller are all there is
+        except (ConfigError, DataError):  # no such corpus: the documents of the caller are all there is
             return False
         return current_generation(folder) is not None
 

@@ -14,7 +14,7 @@ import pytest
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
 SAYS = {
-    "own_plugin_package": "rerank: bi_encoder, cross_encoder, keyword_boost, null",
+    "own_plugin_package": "keyword_boost",
     "swap_reranker": "before",
     "sweep_top_k": '"overrides": ["task=evaluate", "format=json"',
 }

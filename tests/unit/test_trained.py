@@ -72,6 +72,7 @@ class Learner:
 @pytest.fixture
 def corpus(tmp_path: Path) -> CorpusSpec:
     (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "corpus.jsonl").write_text('{"_id": "d1", "text": "one"}\n')
     return CorpusSpec("docs", str(tmp_path / "docs"))
 
 

@@ -56,7 +56,7 @@ class TestFusionContract(FusionContract):
         self.corpus = letters
 
     def make(self) -> XGBoostFusion:
-        return trained(XGBoostFusion("en"), self.corpus, self.corpus.folder / "index")  # type: ignore[return-value]
+        return trained(XGBoostFusion("en"), self.corpus, self.corpus.source.folder / "index")  # type: ignore[return-value]
 
 
 class TestListRerankContract(ListRerankContract):
@@ -65,7 +65,7 @@ class TestListRerankContract(ListRerankContract):
         self.corpus = letters
 
     def make(self) -> LTRRerank:
-        return trained(LTRRerank("en"), self.corpus, self.corpus.folder / "index")  # type: ignore[return-value]
+        return trained(LTRRerank("en"), self.corpus, self.corpus.source.folder / "index")  # type: ignore[return-value]
 
 
 class Axis:

@@ -221,7 +221,7 @@ def test_columns_of_a_list_come_from_the_scores_it_carries(opened: Callable) -> 
     _, corpus = opened("en")
     stage = LTRRerank("en")
     stage.load()
-    stage.open(corpus, Path(corpus.folder).parent / "index")
+    stage.open(corpus, Path(corpus.source.folder).parent / "index")
     stage.bind(["bm25", "dense", "fused"])
     columns = {"bm25": np.array([1.0, np.nan, 7.0]), "fused": np.array([0.3, 0.2, 0.1])}
     _, matrix = stage.features(
