@@ -90,8 +90,8 @@ def test_is_what_the_core_asks_for() -> None:
 def test_with_an_embedder_the_cosine_of_every_candidate_is_a_feature(letters: DiskCorpus) -> None:
     stage = XGBoostFusion("en", Axis())
     stage.load()
-    trained(XGBoostFusion("en"), letters, letters.folder / "index")
-    stage.open(letters, letters.folder / "index")
+    trained(XGBoostFusion("en"), letters, letters.source.folder / "index")
+    stage.open(letters, letters.source.folder / "index")
     documents = {
         "x": Document("x", "", vector=np.array([3, 0], np.float32)),
         "y": Document("y", "", vector=np.array([1, 1], np.float32)),
@@ -116,7 +116,7 @@ def test_scores_before_a_model_say_what_is_missing() -> None:
 
 
 def test_a_model_read_again_gives_the_same_scores(letters: DiskCorpus, tmp_path: Path) -> None:
-    stage = trained(XGBoostFusion("en"), letters, letters.folder / "index")
+    stage = trained(XGBoostFusion("en"), letters, letters.source.folder / "index")
     stage.write_model(tmp_path)
     again = LambdaMart.read(tmp_path)
     rows = np.random.default_rng(0).normal(size=(50, len(stage.feature_names()))).astype(np.float32)
