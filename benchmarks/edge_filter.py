@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.plugins.recall.edge_shard import ShardBuilder, open_shard
-from orchestrator.plugins.recall.qdrant_options import checked_options
+from orchestrator.plugins.qdrant.edge_shard import ShardBuilder, open_shard
+from orchestrator.plugins.qdrant.options import checked_options
 from orchestrator.types import Call, Document, Vectors
 
 ONLY = {"must": [{"key": "year", "range": {"gte": 25}}]}

@@ -17,13 +17,13 @@ from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError,
 from orchestrator.stage import Corpus, Embed, Json, Progress
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind
 
-from .edge_engine import EdgeEngine
-from .exact_scan import Similarity
-from .existing_engine import ExistingEngine
-from .local_engine import LocalEngine
-from .qdrant_engine import Engine, Search, Space
-from .qdrant_options import ExistingOptions, checked_options, checked_server, refuse_mixture
-from .server_engine import ServerEngine
+from ..qdrant.edge_engine import EdgeEngine
+from ..qdrant.engine import Engine, Search, Space
+from ..qdrant.exact_scan import Similarity
+from ..qdrant.existing_engine import ExistingEngine
+from ..qdrant.local_engine import LocalEngine
+from ..qdrant.options import ExistingOptions, checked_options, checked_server, refuse_mixture
+from ..qdrant.server_engine import ServerEngine
 
 
 class QdrantRecall:

@@ -195,7 +195,7 @@ def test_a_query_without_direction_gets_documents_in_corpus_order(site: Site) ->
 _HOLDER = """
 import sys
 from pathlib import Path
-from orchestrator.plugins.recall.edge_shard import open_shard
+from orchestrator.plugins.qdrant.edge_shard import open_shard
 search = open_shard(Path(sys.argv[1]), int(sys.argv[2]))
 print(search is not None, flush=True)
 sys.stdin.read()

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
 from orchestrator.errors import ConfigError
 from orchestrator.indexes import open_index
+from orchestrator.plugins.qdrant.filter import checked_filter
 from orchestrator.plugins.recall.qdrant import QdrantRecall
-from orchestrator.plugins.recall.qdrant_filter import checked_filter
 from orchestrator.types import Call, Query
 
 N = 44

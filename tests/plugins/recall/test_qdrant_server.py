@@ -19,7 +19,7 @@ from qdrant_client import models
 from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, StageError
 from orchestrator.indexes import open_index
-from orchestrator.plugins.recall import qdrant_wire
+from orchestrator.plugins.qdrant import wire
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 from orchestrator.testing import RecallContract
 from orchestrator.types import Call, Query
@@ -85,7 +85,7 @@ def site(tmp_path: Path, server: Any, hash_embed: Any) -> Iterator[Site]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow one another at once."""
-    monkeypatch.setattr(qdrant_wire, "_WAIT_S", 0.0)
+    monkeypatch.setattr(wire, "_WAIT_S", 0.0)
 
 
 def ask(stage: QdrantRecall, text: str, top_k: int = 10, call: Call | None = None) -> list[tuple[str, float]]:
@@ -509,7 +509,7 @@ def test_metadata_under_a_name_of_ours_is_told(site: Site, capfd: pytest.Capture
 _HOLDER = """
 import sys
 from pathlib import Path
-from orchestrator.plugins.recall.one_process import open_once
+from orchestrator.plugins.qdrant.one_process import open_once
 
 class Nothing:
     def close(self): pass

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from orchestrator.log import get_logger
 from orchestrator.types import Document
 
-from .qdrant_filter import DOC_ID
+from .filter import DOC_ID
 
 log = get_logger()
 

@@ -16,7 +16,7 @@ from typing import TypeAlias, cast
 from orchestrator.errors import ConfigError
 from orchestrator.stage import Json
 
-from .qdrant_checks import Check, boolean, checked, fields, listed, moment, number, one_of, text, whole
+from .checks import Check, boolean, checked, fields, listed, moment, number, one_of, text, whole
 
 Filter: TypeAlias = dict[str, Json]
 """A filter that `checked_filter` let through: JSON as Qdrant's REST interface takes it."""

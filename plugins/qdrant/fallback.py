@@ -8,9 +8,9 @@ from orchestrator.errors import StageError
 from orchestrator.stage import Corpus
 from orchestrator.types import Call, Vectors
 
+from .engine import Space
 from .exact_scan import ExactScan, Hits
-from .qdrant_engine import Space
-from .qdrant_filter import Filter
+from .filter import Filter
 
 
 def scan_instead(space: Space, corpus: Corpus, directory: Path, only: Filter | None) -> DeclaredScan:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.stage import Json
 
-from .qdrant_payload import SINCE, UNTIL
-from .qdrant_wire import Wire
+from .payload import SINCE, UNTIL
+from .wire import Wire
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models

@@ -11,13 +11,13 @@ from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus, DocumentVectors, Json, Progress
 from orchestrator.types import Call, Document, Vectors
 
+from .engine import Search, Space, best, widened
 from .exact_scan import MARGIN, Hits, precise_scores
+from .fallback import scan_instead
+from .filter import ids_as_payload
 from .one_process import Lease, open_once
-from .qdrant_engine import Search, Space, best, widened
-from .qdrant_fallback import scan_instead
-from .qdrant_filter import ids_as_payload
-from .qdrant_options import Options
-from .qdrant_payload import payload_of, warn_of_hidden
+from .options import Options
+from .payload import payload_of, warn_of_hidden
 
 if TYPE_CHECKING:
     from qdrant_client import models

@@ -12,12 +12,12 @@ from orchestrator.stage import Corpus, DocumentVectors, Progress
 from orchestrator.types import Call, Vectors
 
 from .edge_filter import edge_filter
+from .engine import best, widened
 from .exact_scan import Hits, Similarity
+from .filter import Filter, ids_as_payload
 from .one_process import Lease, open_once
-from .qdrant_engine import best, widened
-from .qdrant_filter import Filter, ids_as_payload
-from .qdrant_options import Options
-from .qdrant_payload import payload_of, warn_of_hidden
+from .options import Options
+from .payload import payload_of, warn_of_hidden
 
 if TYPE_CHECKING:
     import qdrant_edge as edge

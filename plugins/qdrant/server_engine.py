@@ -9,14 +9,14 @@ from orchestrator import storage
 from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus, Json, Progress
 
-from .qdrant_collection import Collection, shown
-from .qdrant_engine import Search, Space
-from .qdrant_filter import DOC_ID
-from .qdrant_options import Options, ServerOptions
-from .qdrant_payload import CONTENT_HASH
-from .qdrant_sync import BOOKKEEPING, Update, point_hash
-from .qdrant_wire import Wire
+from .collection import Collection, shown
+from .engine import Search, Space
+from .filter import DOC_ID
+from .options import Options, ServerOptions
+from .payload import CONTENT_HASH
 from .server_search import ServerSearch, is_visible
+from .sync import BOOKKEEPING, Update, point_hash
+from .wire import Wire
 
 _FORMAT = 1
 _STATE = "collection.json"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus
 
-from .qdrant_engine import Space
-from .qdrant_filter import DOC_ID
-from .qdrant_options import Options
-from .qdrant_payload import SINCE, UNTIL
-from .qdrant_points import Points
-from .qdrant_wire import Wire
+from .engine import Space
+from .filter import DOC_ID
+from .options import Options
+from .payload import SINCE, UNTIL
+from .points import Points
+from .wire import Wire
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models

@@ -7,9 +7,9 @@ from pathlib import Path
 from orchestrator.stage import Corpus, Json, Progress
 
 from .edge_shard import EDGE_CONFIG, ShardBuilder, open_shard
-from .qdrant_engine import Search, Space
-from .qdrant_fallback import scan_instead
-from .qdrant_options import Options
+from .engine import Search, Space
+from .fallback import scan_instead
+from .options import Options
 
 _FORMAT = 1
 

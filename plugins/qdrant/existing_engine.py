@@ -15,11 +15,11 @@ from orchestrator.errors import IndexStateError, StageError
 from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Document
 
-from .qdrant_collection import Collection, shown
-from .qdrant_engine import Search, Space
-from .qdrant_options import ExistingOptions, Options, ServerOptions
-from .qdrant_wire import Wire
+from .collection import Collection, shown
+from .engine import Search, Space
+from .options import ExistingOptions, Options, ServerOptions
 from .server_search import ExistingSearch, doc_id_of, payload_value, unknown_ids
+from .wire import Wire
 
 if TYPE_CHECKING:
     from qdrant_client import models

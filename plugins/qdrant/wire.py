@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orchestrator.errors import StageError
 from orchestrator.log import get_logger
 
-from .qdrant_options import ServerOptions
+from .options import ServerOptions
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

@@ -11,13 +11,13 @@ from orchestrator.errors import StageError
 from orchestrator.stage import Corpus
 from orchestrator.types import Call, Vectors
 
+from .collection import Collection, shown
+from .engine import best, widened
 from .exact_scan import Hits
-from .qdrant_collection import Collection, shown
-from .qdrant_engine import best, widened
-from .qdrant_filter import DOC_ID, Filter, ids_as_payload
-from .qdrant_options import ExistingOptions, Options
-from .qdrant_payload import SINCE, UNTIL
-from .qdrant_points import visible
+from .filter import DOC_ID, Filter, ids_as_payload
+from .options import ExistingOptions, Options
+from .payload import SINCE, UNTIL
+from .points import visible
 
 if TYPE_CHECKING:
     from qdrant_client import models

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from orchestrator.errors import ConfigError
 from orchestrator.stage import Json
 
-from .qdrant_checks import Check, boolean, checked, choice, fields, number, one_of, text, whole
-from .qdrant_filter import Filter, checked_filter
+from .checks import Check, boolean, checked, choice, fields, number, one_of, text, whole
+from .filter import Filter, checked_filter
 
 INDEX_TYPES = ("keyword", "integer", "float", "bool", "datetime", "text", "geo", "uuid")
 

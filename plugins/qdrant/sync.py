@@ -23,11 +23,11 @@ from orchestrator.log import get_logger
 from orchestrator.stage import Corpus, DocumentVectors, Progress
 from orchestrator.types import Document, Vectors
 
-from .qdrant_collection import Collection, State
-from .qdrant_engine import Space
-from .qdrant_filter import DOC_ID
-from .qdrant_options import Options
-from .qdrant_payload import CONTENT_HASH, SINCE, UNTIL, content_hash, payload_of, warn_of_hidden
+from .collection import Collection, State
+from .engine import Space
+from .filter import DOC_ID
+from .options import Options
+from .payload import CONTENT_HASH, SINCE, UNTIL, content_hash, payload_of, warn_of_hidden
 
 if TYPE_CHECKING:
     from qdrant_client import models
