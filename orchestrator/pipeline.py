@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -321,13 +322,24 @@ class Pipeline:
     def _load_stage(self, node: Node) -> None:
         if node.name in self._loaded:
             return
-        load = getattr(node.stage, "load", None)
-        if load is not None:
-            load()
         embedder = getattr(node.stage, "embedder", None)
         if "vectors" in node.needs and embedder is not None:
-            embedder.load()
+            _load(embedder, f"{node.path}.use.embedder")
+        _load(node.stage, f"{node.path}.use")
         self._loaded.add(node.name)
+
+
+def _load(built: object, path: str) -> None:
+    """Load what stands at `path`; where one of its own arguments is wrong, the message begins with the whole path."""
+    load = getattr(built, "load", None)
+    if load is None:
+        return
+    try:
+        load()
+    except ConfigError as error:
+        if error.path.partition(".")[0] not in inspect.signature(type(built)).parameters:
+            raise
+        raise ConfigError(f"{path}.{error.path}", error.detail) from error
 
 
 def as_query(query: str | Query, place: int) -> Query:

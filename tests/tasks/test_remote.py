@@ -10,6 +10,7 @@ import pytest
 from servers import LocalServer, Reply, Seen, chat, cohere, embeddings
 
 SECRET = "sk-very-secret"
+NO_DENSE = ["~pipeline.stages.dense", "pipeline.stages.fused.inputs=[bm25]"]
 
 
 def everything_written(folder: Path) -> str:
@@ -96,3 +97,20 @@ def test_the_dearest_request_of_a_run_is_known_before_it_is_sent(
     assert "stage 'precise', query 'q1': gpt-5.6-luna at" in done.err
     assert "not asked: the request can cost $0.0" in done.err
     assert all(seen.path != "/v1/chat/completions" for seen in server.seen)
+
+
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (["model@models.embedder=openai_3_small"], "pipeline.stages.dense.use.embedder.api_key: missing; "),
+        ([*NO_DENSE, "rerank@pipeline.stages.precise.use=jina"], "pipeline.stages.precise.use.api_key: missing; "),
+    ],
+)
+def test_a_missing_key_is_named_by_its_yaml_path(
+    words: list[str], path: str, orchestrate: Callable, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "JINA_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    done = orchestrate("run", "x", "+scenario=hosted_api", f"corpus.path={corpus}", *words)
+    assert done.code == 2
+    assert done.err.startswith(f"orchestrate: {path}"), done.err
