@@ -26,7 +26,8 @@ from typing import TypeVar
 import numpy as np
 
 from orchestrator.chunks import Chunking
-from orchestrator.corpus import CorpusSpec, open_corpus
+from orchestrator.corpus import open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 
 SEED = 5
 VOCABULARY = 20_000

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.chunks import Chunking
-from orchestrator.corpus import CorpusSpec
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.log import get_logger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,62 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import storage
-from orchestrator.chunks import Chunker, Chunking
+from orchestrator.chunks import Chunker
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.documents import DocumentStore
-from orchestrator.errors import ConfigError, DataError
+from orchestrator.errors import DataError
 from orchestrator.ingest import Cut, Reading, StoreState, open_documents
 from orchestrator.judgements import Topics, UnknownQrels, load_topics, qrels_splits, topic_files
 from orchestrator.locate import Source, locate, resolve
 from orchestrator.readers import Reader, reader_for
-from orchestrator.readers.columns import PARENT, Columns
-from orchestrator.readers.lines import OnBadLine
-from orchestrator.readers.table import TableOptions
+from orchestrator.readers.columns import PARENT
 from orchestrator.stage import Embed, Json, Progress, no_progress
 from orchestrator.types import Document, Query
 
 if TYPE_CHECKING:
     from orchestrator.keys import Keys
     from orchestrator.vectors import CorpusVectors
-
-
-@dataclass(frozen=True, slots=True)
-class CorpusSpec:
-    """What a corpus is, as the configuration says.
-
-    Attributes:
-        name: short name; part of folder names.
-        path: a file, a folder, a pattern, or `pkg://package/folder`.
-        language: ISO 639-1 code; selects analyzers.
-        split: which qrels/<split>.tsv; `auto` takes test, dev, validation or train, or else the only one.
-        max_queries: at most so many queries, or None for all.
-        on_bad_line: `fail`, or `skip` to leave bad lines out and count them.
-        format: one of locate.FORMATS, or `auto` to go by the names of the files.
-        columns: which column of a file holds what.
-        csv: how CSV and TSV files are written.
-        chunk: how long documents are cut.
-        queries: a file of questions, or None for those of a BEIR folder.
-        qrels: a file of judgements, or None for those of a BEIR folder.
-    """
-
-    name: str
-    path: str
-    language: str = "en"
-    split: str = "auto"
-    max_queries: int | None = None
-    on_bad_line: OnBadLine = "fail"
-    format: str = "auto"
-    columns: Columns = field(default_factory=Columns)
-    csv: TableOptions = field(default_factory=TableOptions)
-    chunk: Chunking = field(default_factory=Chunking)
-    queries: str | None = None
-    qrels: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_queries is not None and self.max_queries < 1:
-            expected = "expected 1 or more, or null for all"
-            raise ConfigError("corpus.max_queries", f"found {self.max_queries}; {expected}")
-        if self.on_bad_line not in ("fail", "skip"):
-            raise ConfigError("corpus.on_bad_line", f"found '{self.on_bad_line}'; choices: fail, skip")
 
 
 def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) -> DiskCorpus:

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, did_you_mean
-from orchestrator.locate import find_file, resolve
+from orchestrator.locate import Source, find_file, resolve
 from orchestrator.log import get_logger
 from orchestrator.queries import read_queries
 from orchestrator.readers.lines import BadLineError, BadLines, OnBadLine, read_rows
 from orchestrator.types import Query
-
-if TYPE_CHECKING:
-    from orchestrator.corpus import CorpusSpec
-    from orchestrator.locate import Source
 
 log = get_logger()
 

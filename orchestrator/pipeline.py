@@ -10,7 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, cast
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, corpus_key, open_corpus
+from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, PipelineError
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index

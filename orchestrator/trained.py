@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import cast
 
 from orchestrator import storage
-from orchestrator.corpus import CorpusSpec, corpus_key
+from orchestrator.corpus import corpus_key
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError
 from orchestrator.graph import Node, StageGraph
 from orchestrator.log import get_logger

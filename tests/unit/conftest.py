@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.types import Call, TextKind, Vectors
 
 

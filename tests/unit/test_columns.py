@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import structlog
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus
+from orchestrator.corpus import DiskCorpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, MissingExtraError
 from orchestrator.readers.columns import Columns, as_json
 from orchestrator.readers.table import MAX_FIELD_CHARS, TableOptions

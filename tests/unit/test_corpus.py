@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import structlog
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, OrchestratorError
 
 DOCUMENTS = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.corpus import CorpusSpec
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.manifest import Manifest

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from orchestrator.corpus import CorpusSpec, open_corpus
+from orchestrator.corpus import open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
 from orchestrator.training import split_queries
 from orchestrator.training_queries import training_queries

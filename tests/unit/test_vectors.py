@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import DataError, IndexStateError, StageError
 from orchestrator.keys import KeyTable, as_keys, first_of_each, text_keys
 from orchestrator.types import Call

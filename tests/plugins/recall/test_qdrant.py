@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from orchestrator.corpus import CorpusSpec, open_corpus
+from orchestrator.corpus import open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, StageError
 from orchestrator.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
 from orchestrator.indexes import open_index
 from orchestrator.plugins.qdrant.filter import checked_filter

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from orchestrator.corpus import CorpusSpec, DiskCorpus, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, StageError
 from orchestrator.indexes import open_index
 from orchestrator.plugins.qdrant import wire
@@ -286,7 +287,8 @@ _INDEX = """
 import sys
 from pathlib import Path
 from conftest import HashEmbed
-from orchestrator.corpus import CorpusSpec, open_corpus
+from orchestrator.corpus import open_corpus
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 folder, url = Path(sys.argv[1]), sys.argv[2]
