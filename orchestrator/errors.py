@@ -18,8 +18,9 @@ A message starts with where (YAML path, or file and line), then what was found, 
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 
 class OrchestratorError(Exception):
@@ -138,13 +139,26 @@ class StageError(OrchestratorError):
     Attributes:
         stage: the stage's name in the pipeline.
         query_id: the query being answered, or None when the stage was loading or working on several.
+        detail: the message without the two.
     """
 
     def __init__(self, stage: str, query_id: str | None, message: str) -> None:
         self.stage = stage
         self.query_id = query_id
+        self.detail = message
         where = f"stage '{stage}'" + (f", query '{query_id}'" if query_id is not None else "")
         super().__init__(f"{where}: {message}")
+
+
+@contextlib.contextmanager
+def named(stage: str) -> Iterator[None]:
+    """A StageError of a plugin, which does not know what its stage is called, with the name in the pipeline."""
+    try:
+        yield
+    except StageError as error:
+        if error.stage == stage:
+            raise
+        raise StageError(stage, error.query_id, error.detail) from error
 
 
 def did_you_mean(found: str, choices: Iterable[str]) -> str:

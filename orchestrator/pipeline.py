@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self, cast
 
 from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import ConfigError, DataError, PipelineError
+from orchestrator.errors import ConfigError, DataError, PipelineError, named
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Finding, lint
@@ -215,17 +215,18 @@ class Pipeline:
             if "vectors" in node.needs and node.kind != "recall":
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
             if isinstance(node.stage, Indexed):
-                open_index(
-                    node.stage,
-                    self.corpus,
-                    self.storage_root,
-                    node.name,
-                    path=_user_path(node.stage),
-                    progress=progress,
-                    on_build=partial(on_build, node.name),
-                    force=force,
-                    verify=verify,
-                )
+                with named(node.name):
+                    open_index(
+                        node.stage,
+                        self.corpus,
+                        self.storage_root,
+                        node.name,
+                        path=_user_path(node.stage),
+                        progress=progress,
+                        on_build=partial(on_build, node.name),
+                        force=force,
+                        verify=verify,
+                    )
         return documents
 
     def search(self, query: str | Query) -> Result:

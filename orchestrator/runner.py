@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 
 from orchestrator import ranking
-from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError
+from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError, named
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
 from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
@@ -108,8 +108,9 @@ class Runner:
         call = Call()
         started = time.perf_counter()
         try:
-            queries = self._queries(node, runs, memo, call)
-            outputs = self._steps[node.behaviour](node, runs, queries, call)
+            with named(node.name):
+                queries = self._queries(node, runs, memo, call)
+                outputs = self._steps[node.behaviour](node, runs, queries, call)
         except RemoteError as error:
             raise StageError(node.name, _only_query_id(runs), str(error)) from error
         except OrchestratorError:

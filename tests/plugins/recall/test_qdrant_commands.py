@@ -88,7 +88,7 @@ def test_a_server_is_filled_verified_forced_and_asked(
     [
         ([f"{DENSE}.filter={{must: [{{kye: a}}]}}"], 2, f"{DENSE}.filter.must[0].kye: unknown; choices: key, is_empty"),
         ([f"{DENSE}.url=qdrant:6333"], 2, f"{DENSE}.url: found 'qdrant:6333'; expected http[s]://host[:port]"),
-        ([f"{DENSE}.url=http://127.0.0.1:9"], 1, "http://127.0.0.1:9: look for the collection: connection failed"),
+        ([f"{DENSE}.url=http://127.0.0.1:9"], 1, "stage 'dense': http://127.0.0.1:9: look for the collection: "),
     ],
 )
 def test_mistakes_are_one_message(orchestrate: Callable[..., Done], words: list[str], code: int, message: str) -> None:
