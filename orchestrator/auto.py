@@ -28,12 +28,16 @@ def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[lis
     from hydra import compose, initialize_config_module
 
     from orchestrator.planning import decide_for, decided
+    from orchestrator.words import quote
 
     overrides = [word for word in words if _is_override(word)]
-    extra = [f"hydra.searchpath=[{','.join(f'file://{folder.resolve()}' for folder in config_dirs)}]"]
+    folders = ",".join(quote(f"file://{folder.resolve()}") for folder in config_dirs)
+    extra = [f"hydra.searchpath=[{folders}]"]
     with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
         cfg = compose("config", overrides=[*(extra if config_dirs else ()), *overrides])
-        decision = decide_for(cfg, overrides)
+        decision = decide_for(
+            cfg, overrides, [part for folder in config_dirs for part in ("--config-dir", str(folder))]
+        )
     return [word for word in words if not _is_override(word)] + decided(overrides, decision), decision
 
 

@@ -22,12 +22,12 @@ from orchestrator.models import Model
 from orchestrator.readers.columns import Columns
 from orchestrator.readers.table import TableOptions
 from orchestrator.storage import default_root
+from orchestrator.words import SECRETS
 
 log = get_logger()
 
 _SAMPLE_DOCUMENTS = 100
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
-_SECRETS = frozenset({"api_key"})
 _MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
 
 
@@ -75,7 +75,7 @@ class _Builder:
             return self._model(reference[1])
         if OmegaConf.is_missing(parent, key):
             raise ConfigError(path, f"missing; set it: {path}=...")
-        if key in _SECRETS and _raw(parent, key) and "${" not in _raw(parent, key):
+        if key in SECRETS and _raw(parent, key) and "${" not in _raw(parent, key):
             raise ConfigError(
                 path, "a key itself, which every run's folder would keep; write ${oc.env:NAME}, its variable"
             )

@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
     try:
         return _run_hydra(words, asked == "1")
     except KeyboardInterrupt:
-        _complain("interrupted; indexes on disk are as they were before")
+        _complain("interrupted; indexes that were finished are kept, the others are as they were before")
         return INTERRUPTED
     except BrokenPipeError:  # `orchestrate ... | head`: whoever read has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -114,8 +114,8 @@ class CostModel:
             if where not in spread:
                 raise ConfigError(f"cost.spread.{where}", "missing; expected a factor and its source")
         work = _figures("cost.models", data.get("models") or {}, "work")
-        by_kind = {(row.kind, row.model): row for row in rows}
-        by_kind |= {(row.kind, None): row for row in reversed(rows)}
+        by_kind: dict[tuple[str, str | None], StageCost] = {(row.kind, None): row for row in reversed(rows)}
+        by_kind |= {(row.kind, row.model): row for row in rows}
         query_tokens = _number("cost.query_tokens", data.get("query_tokens", cls.query_tokens))
         return cls(str(data["origin"]), by_kind, work, devices, spread, int(query_tokens))
 

@@ -35,11 +35,12 @@ class Choice:
     reasons: tuple[str, ...]
     quality: tuple[int, int, int]
     misses_by_ms: float | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def command(self) -> str:
         """The command that runs it."""
-        return shlex.join(["orchestrate", *self.overrides])
+        return shlex.join(["orchestrate", *self.flags, *self.overrides])
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ def lint(graph: StageGraph, language: str) -> list[Finding]:
         findings += _top_k_grows(node, graph)
         findings += _cannot_change_result(node, graph)
         findings += _wrong_language(node, language)
+        findings += _filter_leaks(node, graph)
     return findings
 
 
@@ -63,6 +64,19 @@ def _cannot_change_result(node: Node, graph: StageGraph) -> Iterator[Finding]:
             node.path,
             f"cannot change the result: it drops nothing (top_k {node.top_k}), and "
             f"'{rescored[0].name}' scores the same documents again. Lower its top_k or drop it",
+        )
+
+
+def _filter_leaks(node: Node, graph: StageGraph) -> Iterator[Finding]:
+    if node.kind != "fusion":
+        return
+    recalls = {name: graph[name] for name in graph.ancestors(node.name) if graph[name].kind == "recall"}
+    filtered = [name for name, recall in recalls.items() if getattr(recall.stage, "filter", None)]
+    for name in recalls.keys() - set(filtered) if filtered else ():
+        yield Finding(
+            graph[name].path,
+            f"brings documents that the filter of '{filtered[0]}' leaves out: '{node.name}' merges both. A filter that "
+            f"must hold for every result needs a pipeline in which each recall has it",
         )
 
 

@@ -88,11 +88,11 @@ class Pipeline:
         from hydra import compose, initialize_config_module
 
         from orchestrator import schema, searchpath
-        from orchestrator.words import stack_words
+        from orchestrator.words import quote, stack_words
 
         schema.register()
         searchpath.register()
-        extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+        extra = [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"] if config_dir else []
         flags = ["--config-dir", str(config_dir)] if config_dir else []
         with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
             cfg, chosen = compose("config", overrides=[*extra, *overrides]), list(overrides)

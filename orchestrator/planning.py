@@ -21,19 +21,18 @@ from orchestrator.rules import Rules, Slot
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_NOT_OF_THE_STACK = frozenset(
-    {"scenario", "task", "need", "decision", "cost", "query", "format", "storage", "log", "hydra"}
-)
+_NOT_OF_THE_STACK = frozenset({"scenario", "task", "need", "decision", "cost", "query", "format", "log", "hydra"})
 _WORDS_FOR = {"multilingual": UNDETERMINED, "many": UNDETERMINED, "mixed": MIXED}
 
 
-def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
+def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] = ()) -> Decision:
     """The decision for `cfg.need`.
 
     Args:
         cfg: a composed configuration with the groups `decision` and `cost` in it.
         words: the overrides it was composed from. What they say of corpus, models and pipeline becomes part of the
             decision's overrides and goes before what the rules say; a model set there is the only one considered.
+        flags: of the command line that the decision's command needs too, such as `--config-dir DIR`.
 
     Raises:
         ConfigError: a value of need, decision or cost is wrong.
@@ -47,7 +46,9 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = ()) -> Decision:
     kept = [word for word in words if _root(word) not in _NOT_OF_THE_STACK]
     keys = {_key(word) for word in kept}
     overrides = (*(word for word in made if _key(word) not in keys), *kept)
-    return dataclasses.replace(decision, choice=dataclasses.replace(decision.choice, overrides=overrides))
+    return dataclasses.replace(
+        decision, choice=dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
+    )
 
 
 def decided(words: Sequence[str], decision: Decision) -> list[str]:

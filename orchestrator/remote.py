@@ -179,6 +179,8 @@ def checked_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError("base_url", f"found '{url}'; expected an address such as http://localhost:8080/v1")
+    if parts.username or parts.password:
+        raise ConfigError("base_url", f"found a name or password before {parts.hostname}; a key belongs in `api_key`")
     return url.rstrip("/")
 
 

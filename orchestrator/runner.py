@@ -93,6 +93,8 @@ class Runner:
             StageError: a stage failed, or broke its contract.
         """
         runs = [_Run(query) for query in queries]
+        if not runs:
+            return []
         for name, lists in (given or {}).items():
             for run, ranked in zip(runs, lists, strict=True):
                 run.full[name] = run.passed[name] = ranked

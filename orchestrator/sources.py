@@ -60,6 +60,8 @@ def as_documents(given: Sequence[str | Document | Mapping[str, object]]) -> list
     Raises:
         ValueError: an id stands twice, or a mapping lacks `text`.
     """
+    if isinstance(given, str):
+        raise TypeError("documents: found one text; expected a list of them")
     documents = [_as_document(item, place) for place, item in enumerate(given)]
     seen: set[str] = set()
     for document in documents:

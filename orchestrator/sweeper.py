@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator import log
+from orchestrator.errors import ConfigError
 from orchestrator.failure import failure_of
 from orchestrator.jobs import Job, write_plan
 from orchestrator.sweep import end_job
@@ -37,9 +38,11 @@ class KeepGoingSweeper(Sweeper):
 
     Attributes:
         every_job: more overrides, of this process's command line.
+        took_over: whether a sweep of this process came here, and not to another sweeper.
     """
 
     every_job: ClassVar[tuple[str, ...]] = ()
+    took_over: ClassVar[bool] = False
 
     def __init__(self, max_batch_size: int | None, params: Mapping[str, str] | None = None) -> None:
         self._max_batch_size = max_batch_size
@@ -61,6 +64,7 @@ class KeepGoingSweeper(Sweeper):
         """
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
+        type(self).took_over = True
         words = [f"{key}={value}" for key, value in self._params.items()] + arguments + [*self.every_job]
         parser = OverridesParser.create(config_loader=self._loader)
         (product,) = BasicSweeper.split_arguments(parser.parse_overrides(words), None)
@@ -131,8 +135,11 @@ def keep_going(every_job: Sequence[str] = ()) -> Iterator[None]:
     known = Plugins.instance().class_name_to_class
     basic = known[_BASIC]
     known[_BASIC] = KeepGoingSweeper
-    KeepGoingSweeper.every_job = tuple(every_job)
+    KeepGoingSweeper.every_job, KeepGoingSweeper.took_over = tuple(every_job), False
     try:
         yield
+        if every_job and not KeepGoingSweeper.took_over:
+            lost = f"a sweeper chosen in a file was not given {' '.join(every_job)}"
+            raise ConfigError("hydra/sweeper", f"{lost}; name it on the command line too: hydra/sweeper=NAME")
     finally:
         known[_BASIC] = basic

@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError
 from orchestrator.graph import Node, StageGraph
 from orchestrator.log import get_logger
 from orchestrator.manifest import Manifest, read_manifest
-from orchestrator.stage import Json, Trainable
+from orchestrator.stage import Indexed, Json, Trainable
 from orchestrator.types import Query
 
 log = get_logger()
@@ -139,7 +139,11 @@ class ModelPlace:
 
     def _missing(self) -> ModelNotFoundError:
         choices = [f"train it: {self.command}", f"one trained elsewhere: {self.node.path}.use.path=DIR"]
-        return ModelNotFoundError(f"{self.node.path} ({type(self.stage).__name__})", [str(self.folder)], choices)
+        return ModelNotFoundError(
+            f"{self.node.path} ({type(self.stage).__name__}), which learns from judged queries,",
+            [str(self.folder)],
+            choices,
+        )
 
 
 def query_hashes(queries: Iterable[Query]) -> list[str]:
@@ -148,8 +152,10 @@ def query_hashes(queries: Iterable[Query]) -> list[str]:
 
 
 def _identity(node: Node) -> Json:
-    """What the scores of a stage are: their kind, and the model they come from where there is one."""
-    owner = getattr(node.stage, "embedder", None) or node.stage
+    """What the scores of a stage are: their kind, and the model or the index settings they come from."""
+    owner = node.stage if hasattr(node.stage, "model_id") else getattr(node.stage, "embedder", None)
     model_id = getattr(owner, "model_id", None)
     identity: dict[str, Json] = {"score_kind": node.stage.score_kind}
-    return identity | ({"model_id": model_id} if isinstance(model_id, str) else {})
+    if isinstance(model_id, str):
+        return identity | {"model_id": model_id}
+    return identity | (dict(node.stage.index_settings()) if isinstance(node.stage, Indexed) else {})

@@ -165,6 +165,20 @@ def _divide(rest: Sequence[str], held_out: Sequence[str], validation: float) -> 
     return Split(tuple(rest[n:]), tuple(rest[:n]), tuple(held_out))
 
 
+def apart(split: Split, texts: Mapping[str, str]) -> Split:
+    """`split` without the queries to learn from that ask, in the same words, what a query held out asks.
+
+    Args:
+        split: which queries do what.
+        texts: query id -> the question.
+    """
+    asked = {texts[query_id] for query_id in split.held_out}
+    train, validation = (
+        tuple(query_id for query_id in part if texts[query_id] not in asked) for part in (split.train, split.validation)
+    )
+    return Split(train, validation, split.held_out)
+
+
 def fit(
     stage: Trainable, pool: Pool, split: Split, options: Mapping[str, Json], progress: Progress = no_progress
 ) -> Fitted:

@@ -55,8 +55,10 @@ def training_queries(corpus: DiskCorpus, held_out: float | str, max_queries: int
     queries = list(own.queries[: corpus.spec.max_queries])
     other = corpus.judged(held_out) if isinstance(held_out, str) else Topics((), {}, UnknownQrels(0, 0), 0)
     test_ids = {query.query_id for query in other.queries}
-    n_shared = sum(query.query_id in test_ids for query in queries)
-    drawn = _draw([query for query in queries if query.query_id not in test_ids], max_queries, seed)
+    test_texts = {query.text for query in other.queries}
+    own_only = [query for query in queries if query.query_id not in test_ids and query.text not in test_texts]
+    n_shared = len(queries) - len(own_only)
+    drawn = _draw(own_only, max_queries, seed)
     told = f"{len(drawn)} of {len(own.queries)} judged queries of {_named(split)}"
     told += f", {len(test_ids)} of split '{held_out}' for the verdict" if test_ids else ""
     told += f" ({n_shared} stand in both and were left out of the learning)" if n_shared else ""

@@ -16,6 +16,9 @@ FREE_TEXT = frozenset({"run"})
 NO_FOLDER = frozenset({"check", "plan"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
+SECRETS = frozenset({"api_key"})
+"""Keys whose value never stands in a configuration, only the name of the variable that holds it."""
+
 _FLAGS_WITH_VALUE = frozenset(
     {"-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package"}
     | {"-c", "--cfg", "-i", "--info", "--experimental-rerun"}
@@ -54,6 +57,7 @@ def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> 
         ConfigError: a bare word is no verb, or a verb is given an argument it does not take.
     """
     bare, flags, overrides = _sort(words, verbs)
+    _refuse_secrets(overrides)
     verb = _verb(bare, verbs)
     extra = [f"task={verb}"] if bare else []
     if len(bare) > 1:
@@ -63,13 +67,24 @@ def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> 
     return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
 
 
+def _refuse_secrets(overrides: Sequence[str]) -> None:
+    """Before Hydra keeps the words in the folder of the run; what stands in a file is refused when it is built."""
+    for word in overrides:
+        key, _, value = word.partition("=")
+        if key.rpartition(".")[2] in SECRETS and value not in ("", "null") and "${" not in value:
+            found = "a key itself, which every run's folder would keep"
+            raise ConfigError(
+                key.lstrip("+"), f"{found}; write '${{oc.env:NAME}}', its variable, in quotes of the shell"
+            )
+
+
 def for_jobs_only(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Of the words for Hydra, those it is to be given, and those that only the jobs of a sweep understand.
 
     Before it starts a sweep Hydra applies what is not swept to the default stack, where an override of a stage that
     only the swept pipelines have is an error. Our sweeper adds such words to every job; another one gets all words.
     """
-    if _MULTIRUN.isdisjoint(words) or any(word.startswith("hydra/sweeper=") for word in words):
+    if _MULTIRUN.isdisjoint(words) or any(word.lstrip("+").startswith("hydra/sweeper=") for word in words):
         return list(words), []
     late = [word for word in words if _DEPENDS_ON_CHOICES.match(word)]
     return [word for word in words if word not in late], late
@@ -204,10 +219,15 @@ def given_words() -> list[str]:
 
     if not HydraConfig.initialized():
         return []
-    hydra = HydraConfig.get()
-    sources = [source for source in hydra.runtime.config_sources if source.provider == "command-line"]
-    flags = [word for source in sources for word in ("--config-dir", source.path.removeprefix("file://"))]
-    return [*flags, *stack_words(hydra.overrides.task)]
+    return [*given_flags(), *stack_words(HydraConfig.get().overrides.task)]
+
+
+def given_flags() -> list[str]:
+    """`--config-dir DIR` of this process's command line, where it was given."""
+    from hydra.core.hydra_config import HydraConfig
+
+    sources = [source for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
+    return [word for source in sources for word in ("--config-dir", source.path.removeprefix("file://"))]
 
 
 def find_verbs(config_dirs: Sequence[Path]) -> Verbs:

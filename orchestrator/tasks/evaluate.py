@@ -76,6 +76,5 @@ def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None
         console = report.console()
         console.print(report.evaluation_table(final, quality, latency))
         timed = f" Latency: {latency.n_queries} of them one at a time, warm; a stage's own." if latency else ""
-        console.print(
-            f"{quality.n_queries} judged queries; stages uncut, to depth {cfg.task.depth}.{timed}", markup=False
-        )
+        uncut = f"stages uncut (a recall ends at its top_k), to depth {cfg.task.depth}"
+        console.print(f"{quality.n_queries} judged queries; {uncut}.{timed}", markup=False)

@@ -11,6 +11,7 @@ from orchestrator import report
 from orchestrator.build import task_overrides
 from orchestrator.errors import ConfigError
 from orchestrator.planning import decide_for, need_of, scenario_yaml
+from orchestrator.words import given_flags
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -20,7 +21,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     """Print the decision for `cfg.need`. Nothing is loaded and nothing is run."""
     if cfg.format.name == "trec":
         raise ConfigError("format", "found trec; plan ranks no documents. Choices: table, json")
-    decision = decide_for(cfg, task_overrides())
+    decision = decide_for(cfg, task_overrides(), given_flags())
     if cfg.format.name == "json":
         sys.stdout.write(json.dumps(report.decision_json(decision), ensure_ascii=False) + "\n")
         return

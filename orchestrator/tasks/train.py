@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,21 @@ _WHAT = ("fusion",)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one training came to."""
+    """What one training came to.
+
+    Attributes:
+        fitted: the model that is kept.
+        verdict: on the queries held out.
+        splits: one a training; the last one's model is kept.
+        useless: how many queries to learn from have no relevant candidate.
+        known_before: stage before this one that learned too -> how many of all these queries it learned from.
+    """
 
     fitted: Fitted
     verdict: Verdict
     splits: tuple[training.Split, ...]
     useless: int
+    known_before: Mapping[str, int] = field(default_factory=dict)
 
 
 def run(cfg: DictConfig, output: Path | None) -> float:
@@ -62,6 +72,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
             progress=progress,
         )
         outcome = _train(cfg, place, pool, topics, measures, parents, progress)
+        outcome = replace(outcome, known_before=pipeline.learned_from(topics.queries))
         folder = place.write(_manifest(cfg, place, pipeline, topics, outcome))
     if output is not None:
         _keep(output, outcome)
@@ -130,6 +141,8 @@ def _train(
     splits = training.split_queries(topics.learn, share, task.validation, task.seed, task.folds)
     if topics.test:
         splits = [replace(splits[0], held_out=topics.test)]
+    texts = {query.query_id: query.text for query in topics.queries}
+    splits = [training.apart(split, texts) for split in splits]
     options = _options(cfg)
     for split in splits:
         fitted = training.fit(place.stage, pool, split, options, progress)
@@ -200,6 +213,12 @@ def _told(topics: TrainingQueries, outcome: Outcome) -> list[str]:
         f"Queries: {topics.told}. {len(last.train)} to learn from, {len(last.validation)} to stop by, {judged}.",
         f"{kept} Candidates that nobody judged count as not relevant.",
     ]
+    for stage, known in outcome.known_before.items():
+        if known:
+            lines.append(
+                f"Stage '{stage}' before it learned from {known} of these queries: its scores are better on them than "
+                f"on new ones, and the verdict is too kind. Train the two on different queries (corpus.split)."
+            )
     if outcome.useless:
         lines.insert(
             1, f"Queries that taught nothing, since no stage found a relevant document for them: {outcome.useless}."

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,11 +15,17 @@ import numpy as np
 
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, did_you_mean
 from orchestrator.stage import Fitted, Progress
-from orchestrator.types import Example, Vectors
+from orchestrator.types import Example, Scores, Vectors
 
 if TYPE_CHECKING:
     from xgboost import Booster
 
+_KEPT = "orchestrator"
+"""Attribute of the booster: what serving needs beside the trees."""
+_TIE = "lists.rrf"
+_LESS_IS_BETTER = (".rank", ".distance", ".window", ".first")
+_BELOW_FLOAT32 = 1e-8
+"""Makes of a reciprocal rank sum, 0.001 to 0.1, less than two scores of the trees can differ by."""
 _MODEL = "model.ubj"
 _METRIC = "ndcg@10"
 
@@ -105,6 +113,21 @@ class Parameters:
         }
 
 
+def _worst(examples: Sequence[Example], names: Sequence[str]) -> list[float | None]:
+    """What stands in for a missing value that no example had missing; None where the trees have seen it missing.
+
+    A tree sends a value that it never saw missing to either side: a document that a stage did not find could end
+    above all that it found.
+    """
+    rows = np.concatenate([example.features for example in examples])
+    seen = np.isnan(rows).any(axis=0)
+    worst = [
+        rows[:, place].max() if name.endswith(_LESS_IS_BETTER) else rows[:, place].min()
+        for place, name in enumerate(names)
+    ]
+    return [None if missing else float(value) for missing, value in zip(seen, worst, strict=True)]
+
+
 class LambdaMart:
     """A fitted ranker. Safe to use from several threads.
 
@@ -115,6 +138,9 @@ class LambdaMart:
         # A second thread costs more than it saves at a few hundred rows, and stalls when no core is free.
         booster.set_param({"nthread": 1})
         self._booster = booster
+        kept = json.loads(booster.attr(_KEPT) or "{}")
+        self._worst = np.array([np.nan if value is None else value for value in kept["worst"]], dtype=np.float32)
+        self._tie: int | None = kept["tie"]
 
     @classmethod
     def fit(
@@ -139,6 +165,8 @@ class LambdaMart:
         )
         kept, best = booster.best_iteration + 1, float(booster.best_score)
         booster = booster[:kept]
+        tie = names.index(_TIE) if _TIE in names else None
+        booster.set_attr(**{_KEPT: json.dumps({"worst": _worst(train, names), "tie": tie})})
         progress("train", parameters.rounds, parameters.rounds)
         return cls(booster), Fitted(kept, best, _importances(booster, names), {"xgboost": xgboost.__version__})
 
@@ -158,17 +186,30 @@ class LambdaMart:
         except (OSError, ValueError, xgboost.core.XGBoostError) as error:
             detail = (str(error).splitlines() or [type(error).__name__])[0]
             raise IndexStateError(f"{path}: {detail}; expected a model written by this program. Train again") from error
+        if booster.attr(_KEPT) is None:
+            raise IndexStateError(f"{path}: written by another version of this program. Train again")
         return cls(booster)
+
+    @property
+    def digest(self) -> str:
+        """Changes when any score would."""
+        return hashlib.blake2b(self._raw(), digest_size=8).hexdigest()
 
     def write(self, directory: Path) -> None:
         """Write the ranker into `directory` as UBJ."""
-        (directory / _MODEL).write_bytes(bytes(self._booster.save_raw("ubj")))
+        (directory / _MODEL).write_bytes(self._raw())
 
-    def predict(self, features: Vectors) -> Vectors:
-        """float32 [n], higher better."""
+    def _raw(self) -> bytes:
+        return bytes(self._booster.save_raw("ubj"))
+
+    def predict(self, features: Vectors) -> Scores:
+        """float64 [n], higher better; what the trees cannot tell apart is ordered by the fused ranks of the inputs."""
         if not len(features):
-            return np.empty(0, dtype=np.float32)
-        scores: Vectors = self._booster.inplace_predict(features)
+            return np.empty(0)
+        filled = np.where(np.isnan(features), self._worst, features)
+        scores: Scores = self._booster.inplace_predict(filled).astype(np.float64)
+        if self._tie is not None:
+            scores += _BELOW_FLOAT32 * features[:, self._tie]
         return scores
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from orchestrator.analysis import analyzer
 from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress
-from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Vectors
+from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
 from .boosting import LambdaMart, Parameters, require_xgboost
 from .columns import Columns, of_candidates, of_lists
@@ -121,6 +121,11 @@ class LearnedStage:
         self._model, fitted = LambdaMart.fit(train, validation, self.feature_names(), parameters, progress)
         return fitted
 
+    @property
+    def model_id(self) -> str:
+        """Digest of the model that is open, for stages that learn from this one's scores."""
+        return "untrained" if self._model is None else self._model.digest
+
     def write_model(self, directory: Path) -> None:
         """Write the model into `directory`."""
         self._ready().write(directory)
@@ -133,8 +138,8 @@ class LearnedStage:
         """
         self._model = LambdaMart.read(directory)
 
-    def predict(self, features: Vectors) -> Vectors:
-        """float32 [n], higher better."""
+    def predict(self, features: Vectors) -> Scores:
+        """float64 [n], higher better."""
         return self._ready().predict(features)
 
     def features(

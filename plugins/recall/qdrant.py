@@ -100,6 +100,7 @@ class QdrantRecall:
                 else ServerEngine(server, options, collection)
             )
         self.embedder = embedder
+        self.filter = filter
         self.path = path
         self.rewritten_files = self._engine.rewritten_files
         self.score_kind: ScoreKind = "cosine"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 SCHEMA: Mapping[str, Any] = {
@@ -46,19 +46,28 @@ def read_order(content: str, n_documents: int, *, complete: bool = True) -> tupl
 def _numbers(content: str, complete: bool) -> list[int] | None:
     """The numbers in the order in which they stand, or None where there is no ranking at all."""
     text = content.strip() if complete else _CUT_OFF.sub("", content)
-    for start in [place for place, letter in enumerate(text) if letter in "{["][:50]:
-        try:
-            found, _ = json.JSONDecoder().raw_decode(text, start)
-        except ValueError:
-            continue
-        numbers = _from_json(found)
-        if numbers:
+    values = list(_json_values(text))
+    # An object says what it is; of several the last, since models think aloud before they answer. Then a bare list.
+    rankings = [found for found in reversed(values) if isinstance(found, Mapping)]
+    for found in rankings or values:
+        if numbers := _from_json(found):
             return numbers
-        if isinstance(found, Mapping):
-            break
     listed = re.search(r'"ranking"\s*:\s*\[([\d\s,]*)', text)
     chain = listed[1] if listed and listed[1].strip() else max(_CHAIN.findall(text), key=len, default="")
     return [int(number) for number in re.findall(r"\d+", chain)] or None
+
+
+def _json_values(text: str) -> Iterator[Any]:
+    """JSON objects and lists that stand in `text`, the outermost ones; at most 50 places are tried."""
+    end, decoder = 0, json.JSONDecoder()
+    for start in [place for place, letter in enumerate(text) if letter in "{["][:50]:
+        if start < end:
+            continue
+        try:
+            found, end = decoder.raw_decode(text, start)
+        except ValueError:
+            continue
+        yield found
 
 
 def _from_json(found: Any) -> list[int]:

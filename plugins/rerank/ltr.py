@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.types import Call, Query, RankedList, Vectors
+from orchestrator.types import Call, Query, RankedList, Scores
 
 from ..learned.stage import LearnedStage
 
@@ -14,6 +14,6 @@ class LTRRerank(LearnedStage):
     have none of these scores, which leaves the words, the lengths and the cosine. See LearnedStage for the arguments.
     """
 
-    def rescore(self, query: Query, candidates: RankedList, call: Call) -> Vectors:
-        """float32 [n_candidates], unbounded; they compare within a query only."""
+    def rescore(self, query: Query, candidates: RankedList, call: Call) -> Scores:
+        """float64 [n_candidates], unbounded; they compare within a query only."""
         return self.predict(self.features(query, candidates, call)[1])

@@ -245,3 +245,10 @@ def test_a_model_that_cannot_be_had_names_places_and_choices(orchestrate: Callab
     assert "cross-encoder/ms-marco-MiniLM-L6-v2" in done.err
     assert "looked in:" in done.err
     assert "models.reranker.path=" in done.err
+
+
+def test_check_warns_where_a_filter_of_one_recall_is_none_of_the_result(orchestrate: Callable) -> None:
+    only = "pipeline.stages.dense.use.filter={must: [{key: team, match: {value: A}}]}"
+    done = orchestrate("check", "+scenario=hybrid", only)
+    assert "pipeline.stages.bm25: brings documents that the filter of 'dense' leaves out" in " ".join(done.out.split())
+    assert "no findings" in orchestrate("check", "+scenario=edge", only).out

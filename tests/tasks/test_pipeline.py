@@ -98,3 +98,8 @@ def test_a_run_of_another_system_can_be_reranked(shared_root: Path, tmp_path: Pa
     assert set(result.doc_ids) <= set(found)
     assert result.outputs["bm25"].doc_ids == found
     assert list(result.ranked.scores) == sorted(result.ranked.scores, reverse=True)
+
+
+def test_one_text_is_no_list_of_documents(low_latency: Pipeline) -> None:
+    with pytest.raises(TypeError, match="found one text; expected a list"):
+        low_latency.rerank("q", "a single text")

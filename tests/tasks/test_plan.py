@@ -207,3 +207,17 @@ def test_auto_without_its_rules_says_what_to_write(orchestrate: Callable) -> Non
 
 def test_plan_takes_auto_for_what_it_does_anyway(orchestrate: Callable) -> None:
     assert plan(orchestrate, AUTO, "latency_ms=25")["choice"]["name"] == "edge"
+
+
+def test_the_command_holds_the_folder_of_configs_even_with_an_awkward_name(orchestrate: Callable) -> None:
+    folder = Path("配置 (old)") / "corpus"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("path: pkg://orchestrator/sample\n")
+    words = ["--config-dir", "配置 (old)", "corpus=mine", "latency_ms=150", "format=json"]
+    done = orchestrate("plan", *words)
+    assert done.code == 0, done.err
+    command = json.loads(done.out)["choice"]["command"]
+    assert "--config-dir" in command
+    assert "配置 (old)" in command
+    checked = orchestrate("check", "+scenario=auto", *words[:-1])
+    assert checked.code == 0, checked.err

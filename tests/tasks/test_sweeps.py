@@ -207,3 +207,19 @@ def test_jobs_may_run_side_by_side(sweep: Callable) -> None:
     assert done.code == 1, done.err
     assert [line["status"] for line in kept()] == ["done", "done", "failed", "failed", "done", "done"]
     assert "6 of 6" in done.err
+
+
+def test_a_sweeper_chosen_in_a_file_loses_no_override_in_silence(orchestrate: Callable, corpus: Path) -> None:
+    for group, text in (
+        (
+            "hydra/sweeper",
+            "_target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper\nmax_batch_size: 1\nparams: null\n",
+        ),
+        ("scenario", "# @package _global_\ndefaults:\n  - override /hydra/sweeper: mine\n"),
+    ):
+        folder = Path("mine") / group
+        folder.mkdir(parents=True)
+        (folder / ("mine.yaml" if group != "scenario" else "tuned.yaml")).write_text(text)
+    done = orchestrate("-m", "check", "--config-dir", "mine", "+scenario=tuned", BM25, "pipeline.stages.bm25.top_k=1,2")
+    assert done.code == 0, done.err
+    assert done.out.count("BM25Recall") == 2

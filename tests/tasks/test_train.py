@@ -139,7 +139,7 @@ def test_a_missing_model_names_the_command_that_trains_it(orchestrate: Callable,
     words = words_for(write_judged())
     done = orchestrate("run", "tell me about zeta1x", *words, "format=json")
     assert done.code == 1
-    assert "model 'pipeline.stages.fused (XGBoostFusion)' was not found" in done.err
+    assert "model 'pipeline.stages.fused (XGBoostFusion), which learns from judged queries,' was not found" in done.err
     command = re.search(r"train it: (.*)", done.err)
     assert command is not None
     program, *rest = shlex.split(command[1])
@@ -221,3 +221,25 @@ def test_a_kill_while_the_model_is_written_leaves_the_old_one(
     assert orchestrate(*words).code == 0
     assert model_files(storage_root) == before
     assert list((storage_root / "trained").rglob(".partial-*")) == []
+
+
+def test_a_stage_that_learned_before_on_the_same_queries_is_told_of(
+    orchestrate: Callable, write_judged: Callable
+) -> None:
+    words = [
+        *words_for(write_judged()),
+        "+rerank@pipeline.stages.shortlist.use=ltr",
+        "+pipeline.stages.shortlist.top_k=5",
+        "+pipeline.stages.shortlist.inputs=[fused]",
+    ]
+    first = orchestrate("train", "fusion", *words, *FAST, "stage=fused")
+    assert first.code == 0, first.err
+    assert "learned from" not in first.out.replace("did not learn from", "")
+    second = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist")
+    assert second.code == 0, second.err
+    text = " ".join(second.out.split())
+    assert "Stage 'fused' before it learned from 32 of these queries" in text
+    orchestrate("train", "fusion", *words, *FAST, "stage=fused", "seed=8")
+    served = orchestrate("run", "tell me about zeta41x", *words)
+    assert served.code == 2
+    assert "inputs.fused.model_id" in served.err, "a model that learned from other scores does not fit"

@@ -118,3 +118,14 @@ def test_the_shipped_figures_say_what_the_benchmarks_said() -> None:
     assert pairs.p50_ms == pytest.approx(2842, abs=1)
     large = cost.predict("cross_encoder", 1, doc_tokens=140, model=ModelInfo("bge_reranker_v2_m3"))
     assert 500 < large.p50_ms < 1000, "users report half a second a document"
+
+
+def test_a_row_of_a_kind_goes_before_those_of_its_models_whatever_the_order() -> None:
+    rows = [
+        {"kind": "x", "model": "dear", "fixed_ms": 1000, "source": "here"},
+        {"kind": "x", "fixed_ms": 1, "source": "here"},
+    ]
+    for stages in (rows, rows[::-1]):
+        cost = CostModel.of({**DATA, "stages": [*DATA["stages"], *stages]})
+        assert cost.predict("x", 1).p50_ms == 1
+        assert cost.predict("x", 1, model=ModelInfo("dear")).p50_ms == 1000

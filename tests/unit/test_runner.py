@@ -343,3 +343,7 @@ def test_window_reranks_of_many_queries_stay_apart() -> None:
     results = runner(("a", source, 9), ("b", Backwards(), 2)).run(queries)
     assert [result.query for result in results] == queries
     assert {result.doc_ids for result in results} == {("d1", "d0")}
+
+
+def test_no_queries_are_no_results() -> None:
+    assert runner(("bm25", Source([("a", 1.0)]), 10), ("precise", ByText(), 10)).run([]) == []

@@ -11,7 +11,7 @@ import structlog
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
-from orchestrator.training import split_queries
+from orchestrator.training import Split, apart, split_queries
 from orchestrator.training_queries import training_queries
 
 IDS = [f"q{n}" for n in range(50)]
@@ -61,3 +61,22 @@ def test_a_corpus_without_judgements_cannot_train(write_judged: Callable[..., Pa
     with pytest.raises(ConfigError, match=r"corpus\.split: corpus 'c' has no judgements"):
         training_queries(corpus, 0.2, None, seed=7)
     corpus.close()
+
+
+def test_a_question_held_out_is_not_learned_from_under_another_id() -> None:
+    split = Split(("q1", "q2"), ("q3", "q4"), ("q5",))
+    texts = {"q1": "same", "q2": "other", "q3": "third", "q4": "same", "q5": "same"}
+    assert apart(split, texts) == Split(("q2",), ("q3",), ("q5",))
+
+
+def test_a_question_of_the_other_split_is_left_out_whatever_its_id(
+    write_judged: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = write_judged()
+    lines = (folder / "queries.jsonl").read_text().splitlines()
+    lines[0] = lines[0].replace("zeta0x", "zeta59x")  # asked by a query of the split test too
+    (folder / "queries.jsonl").write_text("\n".join(lines))
+    corpus = open_corpus(CorpusSpec("judged", str(folder)), tmp_path / "root")
+    topics = training_queries(corpus, "test", None, 7)
+    assert "q0" not in topics.learn
+    assert "(1 stand in both and were left out of the learning)" in topics.told

@@ -191,3 +191,12 @@ def test_only_the_jobs_of_a_sweep_get_what_depends_on_the_choices_of_each() -> N
     assert for_jobs_only([*late, *now]) == (now, [*late])
     assert for_jobs_only([*late, *now[1:]]) == ([*late, *now[1:]], []), "a single run composes with its own choices"
     assert for_jobs_only([*late, *now, "hydra/sweeper=optuna"])[1] == [], "another sweeper does not know of them"
+
+
+def test_a_key_itself_is_refused_before_anything_keeps_it() -> None:
+    key = "pipeline.stages.precise.use.api_key"
+    with pytest.raises(ConfigError, match=rf"^{key}: a key itself") as caught:
+        rewrite(["run", "x", f"{key}=sk-secret"], VERBS)
+    assert "sk-secret" not in str(caught.value)
+    assert rewrite([f"{key}=null"], VERBS) == [f"{key}=null"]
+    assert as_hydra_reads(rewrite([f"{key}='${{oc.env:HOME}}'"], VERBS)[0])

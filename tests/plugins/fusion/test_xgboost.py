@@ -124,6 +124,30 @@ def test_a_model_read_again_gives_the_same_scores(letters: DiskCorpus, tmp_path:
     np.testing.assert_array_equal(again.predict(rows), stage.predict(rows))
 
 
+def _fitted(names: Sequence[str], rows: Sequence[Sequence[float]], grades: Sequence[float]) -> LambdaMart:
+    examples = [
+        Example(f"q{place}", tuple(f"d{row}" for row in range(len(rows))), np.array(rows, np.float32), np.array(grades))
+        for place in range(30)
+    ]
+    options = {"rounds": 20, "early_stopping_rounds": 20, "learning_rate": 0.3, "column_share": 1.0, "subsample": 1.0}
+    return LambdaMart.fit(examples, examples, names, Parameters.of(options), lambda *_: None)[0]
+
+
+def test_a_stage_that_missed_a_document_never_speaks_for_it() -> None:
+    names = ["bm25.score", "bm25.rank", "lists.rrf"]
+    model = _fitted(names, [[9, 1, 0.1], [7, 2, 0.1], [3, 3, 0.1], [1, 4, 0.1]], [1, 1, 0, 0])
+    found, missed, last = model.predict(np.array([[8, 1, 0.1], [np.nan, np.nan, 0.1], [1, 4, 0.1]], np.float32))
+    assert found > missed == last, "as the worst of what the trees have seen"
+
+
+def test_what_the_trees_cannot_tell_apart_is_ordered_by_fused_ranks() -> None:
+    names = ["bm25.score", "lists.rrf"]
+    model = _fitted(names, [[9, 0.01], [8, 0.01], [3, 0.01], [2, 0.01]], [1, 1, 0, 0])
+    scores = model.predict(np.array([[8.5, 0.016], [8.6, 0.033], [2.5, 0.05]], np.float32))
+    assert scores[1] > scores[0] > scores[2]
+    assert scores[1] - scores[0] == pytest.approx(1e-8 * (0.033 - 0.016), rel=1e-3)
+
+
 def test_a_damaged_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.ubj").write_bytes(b"not a model")
     with pytest.raises(IndexStateError, match=r"model\.ubj: .*Train again"):

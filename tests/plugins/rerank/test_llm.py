@@ -345,3 +345,15 @@ def test_a_failure_names_the_stage(server: LocalServer) -> None:
         pytest.raises(StageError, match=r"^stage 'precise', query 'q': .* 403: model"),
     ):
         pipeline.rerank(QUERY, TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "order"),
+    [
+        ('<think>[3, 1] look good</think>{"ranking": [2, 1, 3]}', [1, 0, 2]),
+        ('Documents [1, 2] match. {"ranking": [3, 1, 2]}', [2, 0, 1]),
+        ('{"ranking": [1, 2, 3]} no, rather {"ranking": [3, 2, 1]}', [2, 1, 0]),
+    ],
+)
+def test_a_ranking_counts_before_what_the_model_says_around_it(content: str, order: list[int]) -> None:
+    assert read_order(content, 3)[0] == order
