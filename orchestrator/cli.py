@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from orchestrator import interrupt
 from orchestrator.failure import CONFIG_ERROR, failure_of
 
 INTERRUPTED = 130
@@ -25,6 +26,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Run one command line; returns the exit code."""
+    interrupt.watch()
     asked = os.environ.get("HYDRA_FULL_ERROR")
     # Without it Hydra prints its own shortened trace and exits with 1 whatever went wrong.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -182,6 +182,7 @@ def test_ctrl_c_keeps_and_shows_what_is_done(corpus: Path, tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite started with & ignores it
     )
     until = time.monotonic() + 120
     while len(list(tmp_path.glob("multirun/*/*/*/job.json"))) < 2:
