@@ -103,3 +103,13 @@ def test_a_run_of_another_system_can_be_reranked(shared_root: Path, tmp_path: Pa
 def test_one_text_is_no_list_of_documents(low_latency: Pipeline) -> None:
     with pytest.raises(TypeError, match="found one text; expected a list"):
         low_latency.rerank("q", "a single text")
+
+
+def test_a_folder_of_configs_may_have_any_name(shared_root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "配置 (old)"
+    (folder / "pipeline").mkdir(parents=True)
+    (folder / "pipeline" / "mine.yaml").write_text(
+        "defaults:\n  - /recall@stages.bm25.use: bm25\n  - _self_\nstages:\n  bm25: {top_k: 1}\n"
+    )
+    words = ["pipeline=mine", f"storage.root={shared_root}"]
+    assert Pipeline.compose(words, config_dir=folder).graph.result.top_k == 1

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import ConfigError
+from orchestrator.sweeper import keep_going
 from orchestrator.tasks import evaluate
 
 BM25 = "pipeline=bm25"
@@ -224,3 +226,11 @@ def test_a_sweeper_chosen_in_a_file_loses_no_override_in_silence(orchestrate: Ca
     done = orchestrate("-m", "check", "--config-dir", "mine", "+scenario=tuned", BM25, "pipeline.stages.bm25.top_k=1,2")
     assert done.code == 0, done.err
     assert done.out.count("BM25Recall") == 2
+
+
+def test_overrides_that_another_sweeper_did_not_get_are_an_error() -> None:
+    with (
+        pytest.raises(ConfigError, match=r"^hydra/sweeper: .* was not given models\.x\.y=1,2"),
+        keep_going(["models.x.y=1,2"]),
+    ):
+        pass

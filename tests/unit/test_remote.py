@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, RemoteError, TransientError
-from orchestrator.remote import Patience, Remote, run_on_loop, split
+from orchestrator.remote import Patience, Remote, checked_url, run_on_loop, split
 from orchestrator.replies import json_reply, retry_after_s, status_error
 from orchestrator.types import Call
 
@@ -273,3 +273,9 @@ def test_a_page_instead_of_json_is_named() -> None:
     with pytest.raises(PermanentError, match=r"^s: the reply is not JSON .*'<html>Log in</html>'. Check `base_url`"):
         json_reply("s", "<html>Log in</html>")
     assert issubclass(PermanentError, RemoteError)
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigError, match="a key belongs in `api_key`") as caught:
+        checked_url("https://me:s3cret@host/v1")
+    assert "s3cret" not in str(caught.value)
