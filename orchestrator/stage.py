@@ -23,7 +23,18 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.types import Call, Document, Example, Query, RankedList, Scored, ScoreKind, TextKind, Vectors
+from orchestrator.types import (
+    Call,
+    Document,
+    Example,
+    Query,
+    RankedList,
+    Scored,
+    ScoreKind,
+    TextKind,
+    TokenVectors,
+    Vectors,
+)
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -55,6 +66,25 @@ class Embed(Protocol):
 
     def embed(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> Vectors:
         """float32 [n_texts, dim], in the order of `texts`; each row independent of the other texts."""
+
+
+@runtime_checkable
+class EmbedTokens(Protocol):
+    """Turns texts into one vector a token, for late interaction."""
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector. Known after `load()`."""
+
+    @property
+    def model_id(self) -> str:
+        """Changes whenever vectors would: weights, tokenizer, markers, lengths. Known after `load()`."""
+
+    def load(self) -> None:
+        """Bring the weights into memory; does nothing the second time."""
+
+    def embed_tokens(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> list[TokenVectors]:
+        """The token vectors of each text, in the order of `texts`; each text independent of the others."""
 
 
 class DocumentVectors(Protocol):

@@ -60,6 +60,19 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenVectors:
+    """One text as late interaction reads it: a vector for every token that counts.
+
+    Attributes:
+        vectors: float32 [n_tokens, dim], each of length 1, so that products are cosines. At least one row.
+        token_ids: int32 [n_tokens], the token of each row in the model's vocabulary.
+    """
+
+    vectors: Vectors
+    token_ids: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One row of a RankedList.
 
