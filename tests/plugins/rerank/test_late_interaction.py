@@ -81,11 +81,14 @@ def test_idf_is_that_of_lucene() -> None:
 
 def test_equal_weights_give_sentence_transformers_own_maxsim(encoder: OnnxTokenEmbed, storage_root: Path) -> None:
     from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
     stage = LateInteractionRerank(encoder, "equal", "float32", storage_root=storage_root)
     stage.load()
     found = stage.score(pairs_of("optic nerve", "the wall"), Call()).reshape(2, -1)
-    model = MultiVectorEncoder(str(encoder.model.path), device="cpu", similarity_fn_name="meanmaxsim")
+    modules = [Transformer(str(encoder.model.path)), Normalize("token_embeddings"), MultiVectorMask()]
+    model = MultiVectorEncoder(modules=modules, device="cpu", similarity_fn_name="meanmaxsim")
     queries, documents = model.encode_query(["optic nerve", "the wall"]), model.encode_document(TEXTS)
     np.testing.assert_allclose(found, model.similarity(queries, documents).numpy(), atol=1e-5)
 
