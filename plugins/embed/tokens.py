@@ -73,6 +73,12 @@ class OnnxTokenEmbed:
         """Where documents are cut, special tokens included; None is nowhere."""
         return self._ready.model.max_length_tokens
 
+    @property
+    def fills_queries(self) -> bool:
+        """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
+        rules = self._ready.model.manifest.token_rules
+        return rules is not None and rules.expand_to > 0
+
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""
         with self._loading:

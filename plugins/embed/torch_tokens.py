@@ -69,6 +69,11 @@ class TorchTokenEmbed:
         """Where documents are cut, special tokens included; None is nowhere."""
         return _setting(self._ready, "document_length") or self._ready.max_seq_length
 
+    @property
+    def fills_queries(self) -> bool:
+        """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
+        return bool(_setting(self._ready, "query_expansion"))
+
     def load(self) -> None:
         """Bring the model into memory; does nothing the second time.
 

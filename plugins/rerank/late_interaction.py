@@ -18,7 +18,7 @@ from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVect
 
 from .maxsim import idf, maxsim
 
-Weights = Literal["idf", "equal"]
+Weights = Literal["auto", "idf", "equal"]
 
 _FORMAT = 1
 _FREQUENCIES = "frequencies.npy"
@@ -34,8 +34,9 @@ class LateInteractionRerank:
     Args:
         encoder: whose token vectors they are.
         query_weights: `idf` counts a query's tokens by how rare they are in the corpus; `equal` counts them alike, as
-            ColBERT does. Documents that a caller brings are weighed by the corpus's index where it has been built,
-            else alike, and the call notes it.
+            ColBERT does; `auto` is `equal` for encoders that fill queries up with mask tokens, else `idf`. Documents
+            that a caller brings are weighed by the corpus's index where it has been built, else alike, and the call
+            notes it.
         precision: `int8` keeps a quarter of `float32`.
         dim: of the kept vectors, fitted to a sample of the corpus; None keeps the encoder's own.
         storage_root: where vectors are kept; None is `storage.default_root()`.
@@ -50,7 +51,7 @@ class LateInteractionRerank:
     def __init__(
         self,
         encoder: EmbedTokens,
-        query_weights: Weights = "idf",
+        query_weights: Weights = "auto",
         precision: Precision = "int8",
         dim: int | None = None,
         storage_root: Path | None = None,
@@ -76,7 +77,13 @@ class LateInteractionRerank:
     @property
     def model_id(self) -> str:
         """Encoder, weighting and what is kept. Known after `load()`."""
-        return f"{self.encoder.model_id}-{self.query_weights}-{self.precision}-{self.dim or self.encoder.dim}"
+        return f"{self.encoder.model_id}-{self._weighting}-{self.precision}-{self.dim or self.encoder.dim}"
+
+    @property
+    def _weighting(self) -> Weights:
+        if self.query_weights != "auto":
+            return self.query_weights
+        return "equal" if getattr(self.encoder, "fills_queries", False) else "idf"
 
     def load(self) -> None:
         """Load the encoder.
@@ -160,7 +167,7 @@ class LateInteractionRerank:
 
     def _weights(self, query: TokenVectors, call: Call) -> Vectors:
         """float32 [n_query_tokens], above 0."""
-        if self.query_weights == "equal":
+        if self._weighting == "equal":
             return np.ones(len(query.token_ids), dtype=np.float32)
         if self._idf is None:
             call.note("tokens of the query weighed alike: no index of the corpus tells how rare they are")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from orchestrator import Pipeline
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
+from orchestrator.models.manifest import TokenRules
 from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
 from orchestrator.plugins.rerank.maxsim import idf, maxsim
@@ -171,10 +173,27 @@ def test_a_lower_dimension_is_an_index_of_its_own(checkpoints: Any, shared_root:
     assert max(abs(full[doc_id] - half[doc_id]) for doc_id in shared) < 0.1
 
 
+def test_mask_tokens_that_fill_a_query_count_like_the_others(checkpoints: Any, shared_root: Path) -> None:
+    def weights(fill: int) -> list[float]:
+        encoder = encoder_of(checkpoints, shared_root)
+        stage = LateInteractionRerank(encoder, storage_root=shared_root)
+        stage.load()
+        rules = TokenRules(None, fill, 4, False, {"query": (), "document": ()}, ())
+        loaded: Any = encoder._loaded
+        manifest = dataclasses.replace(loaded.model.manifest, token_rules=rules)
+        encoder._loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, manifest=manifest))
+        stage._idf, stage._unseen = np.array([3.0, 2.0, 1.0], np.float32), 9.0
+        (query,) = encoder.embed_tokens(["the eye"], kind="query", call=Call())
+        return [float(weight) for weight in stage._weights(query, Call())]
+
+    assert set(weights(fill=8)) == {1.0}
+    assert len(set(weights(fill=0))) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"query_weights": "tfidf"}, "query_weights: found 'tfidf'; choices: idf, equal. Did you mean 'idf'?"),
+        ({"query_weights": "tfidf"}, "query_weights: found 'tfidf'; choices: auto, idf, equal. Did you mean 'idf'?"),
         ({"precision": "int4"}, "precision: found 'int4'; choices: int8, float32. Did you mean 'int8'?"),
         ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null for the encoder's own"),
     ],
