@@ -61,7 +61,8 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
 def _fingerprint() -> str:
     """Of every file that decides what an export or a vector looks like."""
     tree = Path(__file__).parents[1]
-    names = ["orchestrator/models/*.py", "plugins/embed/*.py", "orchestrator/vector*.py", "orchestrator/storage.py"]
+    names = ["orchestrator/models/*.py", "plugins/embed/*.py", "orchestrator/*vectors.py", "orchestrator/storage.py"]
+    names += ["orchestrator/row_file.py", "orchestrator/text_rows.py"]
     paths = sorted(path for name in names for path in tree.glob(name))
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.analysis import analyzer
-from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
 from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress
 from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
 from .boosting import LambdaMart, Parameters, require_xgboost
 from .columns import Columns, of_candidates, of_lists
-from .features import Candidates, feature_matrix, feature_names
+from .features import Candidates, feature_matrix, feature_names, is_relative
 from .forward import FORMAT, ForwardIndex, build
 from .given import GivenTexts
 from .matches import QueryTerms
@@ -38,6 +39,8 @@ class LearnedStage:
     Args:
         language: which analyzer cuts queries and documents.
         embedder: whose cosine of query and document is a feature too, or None.
+        features: `all`, or `relative` for those that mean the same in every collection: what a model learns from them
+            serves collections that it never saw.
         path: a folder of the user's for the model; None keeps it under the storage root.
         shipped: name of a model that comes with the package, and serves where none was trained for the corpus.
 
@@ -48,10 +51,19 @@ class LearnedStage:
     score_kind: ScoreKind = "ltr"
 
     def __init__(
-        self, language: str, embedder: Embed | None = None, path: str | None = None, shipped: str | None = None
+        self,
+        language: str,
+        embedder: Embed | None = None,
+        features: Literal["all", "relative"] = "all",
+        path: str | None = None,
+        shipped: str | None = None,
     ) -> None:
+        if features not in ("all", "relative"):
+            hint = did_you_mean(str(features), ("all", "relative"))
+            raise ConfigError("features", f"found {features!r}; choices: all, relative.{hint}")
         self.analyzer = analyzer(language)
         self.embedder = embedder
+        self._relative_only = features == "relative"
         self.model_path = path
         self.shipped_model = _shipped_folder(shipped) if shipped is not None else None
         needs: set[Need] = {"scores", "statistics"}
@@ -99,7 +111,13 @@ class LearnedStage:
 
     def feature_names(self) -> list[str]:
         """Every feature in the order of the columns."""
+        return [name for name in self._all_names() if self._keeps(name)]
+
+    def _all_names(self) -> list[str]:
         return feature_names(self._inputs, self.embedder is not None)
+
+    def _keeps(self, name: str) -> bool:
+        return is_relative(name) or not self._relative_only
 
     def model_settings(self) -> Mapping[str, Json]:
         """Features, analyzer and embedder: a model serves only where all of them are as they were in its training."""
@@ -160,7 +178,10 @@ class LearnedStage:
             columns = of_candidates(candidates, self._inputs)
         else:
             doc_ids, columns = of_lists(candidates, self._inputs)
-        return doc_ids, feature_matrix(self._candidates(query, doc_ids, columns, call))
+        matrix = feature_matrix(self._candidates(query, doc_ids, columns, call))
+        if self._relative_only:
+            matrix = matrix[:, [self._keeps(name) for name in self._all_names()]]
+        return doc_ids, matrix
 
     def _candidates(
         self, query: Query, doc_ids: Sequence[str], columns: Mapping[str, Columns], call: Call

@@ -20,7 +20,7 @@ def compose(scenario: str, folder: Path, root: Path, *more: str) -> Pipeline:
 @pytest.mark.parametrize(
     ("scenario", "stages", "top_k"),
     [
-        ("high_precision", ["bm25", "dense", "fused", "precise"], 5),
+        ("high_precision", ["bm25", "dense", "fused", "shortlist", "precise"], 5),
         ("large_candidates", ["bm25", "dense", "fused", "shortlist", "precise"], 3),
     ],
 )
@@ -28,7 +28,7 @@ def test_the_scenario_answers_in_the_order_of_the_models_own_scores(
     scenario: str, stages: list[str], top_k: int, checkpoints: Any, shared_root: Path
 ) -> None:
     small = ["pipeline.stages.bm25.top_k=8", "pipeline.stages.dense.top_k=8", "pipeline.stages.fused.top_k=12"]
-    small += ["pipeline.stages.shortlist.top_k=6"] if scenario == "large_candidates" else []
+    small += ["pipeline.stages.shortlist.top_k=6"]
     with compose(scenario, checkpoints.transformer("xlmr", labels=1), shared_root, *small) as pipeline:
         result = pipeline.search("who is at risk for low vision?")
         assert [stage.stage for stage in result.trace.stages] == stages
