@@ -101,9 +101,9 @@ class _Builder:
     def _object(self, path: str, arguments: dict[str, Any]) -> object:
         target = _target(path, arguments.pop("_target_"))
         parameters = inspect.signature(target).parameters
-        if target is Model:
-            arguments["storage_root"] = self._root
-        elif "model" in parameters and "model" not in arguments:
+        if "storage_root" in parameters:
+            arguments.setdefault("storage_root", self._root)
+        if "model" in parameters and "model" not in arguments:
             arguments["model"] = self._card(path, arguments)
         _check_arguments(path, target, parameters, arguments)
         try:

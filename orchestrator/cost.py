@@ -53,7 +53,7 @@ class StageCost:
     """Cost of one kind of stage, with the model it was measured with where there is one.
 
     Attributes:
-        kind: `bm25 dense embed fusion bi_encoder ltr cross_encoder api llm`, or one of your own rules.
+        kind: `bm25 dense embed fusion bi_encoder late_interaction ltr cross_encoder api llm`, or one of your own rules.
         source: where the figures come from.
         model: name of the model measured, or None.
         fixed_ms: of a call, whatever it reads.

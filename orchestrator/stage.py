@@ -148,6 +148,10 @@ class Corpus(Protocol):
             DataError: an id is not in the corpus.
         """
 
+    @property
+    def text_keys(self) -> npt.NDArray[np.uint8]:
+        """uint8 [n_documents, 16]: the key of each document's full text (`keys.py`)."""
+
     def vectors(self, embedder: Embed, progress: Progress = no_progress) -> DocumentVectors:
         """The corpus's vectors under `embedder`; missing ones are embedded and kept first."""
 

@@ -18,7 +18,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.types import Call, Document, Need, Query, RankedList, ScoreKind, TextKind, Vectors
+from orchestrator.types import Call, Document, Need, Query, RankedList, ScoreKind, TextKind, TokenVectors, Vectors
 
 TEXTS: Sequence[str] = (
     "Glaucoma damages the optic nerve, often because of high pressure inside the eye.",
@@ -268,6 +268,63 @@ class EmbedContract:
 
     def _vectors(self, embedder: Any, texts: Sequence[str], kind: TextKind = "document") -> Vectors:
         return np.asarray(embedder.embed(texts, kind=kind, call=Call()))
+
+
+class EmbedTokensContract:
+    """Unit vectors for the tokens of a text, in order, independent of its neighbours.
+
+    Attributes:
+        tolerance: how far two vectors of the same token may differ in any component.
+    """
+
+    tolerance: float = 1e-5
+
+    def make(self) -> Any:
+        """A model of token vectors as the configuration would make it."""
+        raise NotImplementedError("a contract test says how its model is made: override make()")
+
+    def test_no_texts_no_vectors(self) -> None:
+        """An empty batch gives an empty list."""
+        assert self._embedded(self._ready(), [], "document") == []
+
+    def test_says_what_it_is(self) -> None:
+        """Identity and length of a vector are known once loaded, and a second instance has the same."""
+        model, other = self._ready(), self._ready()
+        assert model.model_id == other.model_id != ""
+        assert model.dim == other.dim > 0
+
+    def test_every_text_has_unit_vectors_and_their_tokens(self) -> None:
+        """Also an empty text: one vector at least, float32 of length 1, and an int32 token for each."""
+        model = self._ready()
+        for kind in get_args(TextKind):
+            found = self._embedded(model, TEXTS, kind)
+            assert len(found) == len(TEXTS)
+            for part in found:
+                assert part.vectors.dtype == np.float32
+                assert part.token_ids.dtype == np.int32
+                assert part.vectors.shape == (len(part.token_ids), model.dim)
+                assert len(part.token_ids) >= 1
+                np.testing.assert_allclose(np.linalg.norm(part.vectors, axis=1), 1, atol=self.tolerance)
+
+    def test_tokens_of_a_text_whatever_the_batch(self) -> None:
+        """Alone, in a batch and in reverse order a text has the same tokens and vectors."""
+        model = self._ready()
+        for kind in get_args(TextKind):
+            together = self._embedded(model, TEXTS, kind)
+            alone = [self._embedded(model, [text], kind)[0] for text in TEXTS]
+            backwards = self._embedded(model, TEXTS[::-1], kind)[::-1]
+            for first, second, third in zip(together, alone, backwards, strict=True):
+                for other in (second, third):
+                    np.testing.assert_array_equal(other.token_ids, first.token_ids)
+                    np.testing.assert_allclose(other.vectors, first.vectors, atol=self.tolerance, rtol=0)
+
+    def _ready(self) -> Any:
+        model = self.make()
+        model.load()
+        return model
+
+    def _embedded(self, model: Any, texts: Sequence[str], kind: TextKind) -> list[TokenVectors]:
+        return list(model.embed_tokens(texts, kind=kind, call=Call()))
 
 
 def with_vector(embedder: Any, query: Query) -> Query:

@@ -65,7 +65,10 @@ class ModelPlace:
         return cast(dict[str, Json], json.loads(json.dumps(settings)))
 
     def open(self, loaded: Collection[str], content_hash: str | None) -> None:
-        """Let the stage serve with the model in its folder.
+        """Let the stage serve with the model in its folder, or where there is none with one that its class brings.
+
+        An attribute `shipped_model` of the stage, where it is not None, is the folder of a model for corpora that
+        nobody trained one for.
 
         Args:
             loaded: stages whose score kinds are known; others are not compared.
@@ -83,12 +86,21 @@ class ModelPlace:
             return manifest
 
         manifest = storage.use_current(self.folder, use)
+        shipped = self._shipped
+        general = manifest is None and shipped is not None
+        if general:
+            manifest = use(cast(Path, shipped))
         if manifest is None:
             raise self._missing()
         hashes = cast(Sequence[str], manifest.about.get("query_hashes") or ())
         self.learned_from = frozenset(hashes)
-        if content_hash not in (None, manifest.content_hash):
+        if not general and content_hash not in (None, manifest.content_hash):
             log.info("model.other_corpus", stage=self.node.name, trained_on=manifest.corpus, serves=self._corpus.name)
+
+    @property
+    def _shipped(self) -> Path | None:
+        """The model that comes with the stage's class, for corpora that none was trained for."""
+        return None if getattr(self.stage, "model_path", None) else getattr(self.stage, "shipped_model", None)
 
     def write(self, manifest: Manifest) -> Path:
         """Write the stage's model with its manifest, in place of the one before; returns the folder.
@@ -129,13 +141,23 @@ class ModelPlace:
         comparable = dataclasses.replace(found, settings={**found.settings, "inputs": compared})
         differences = comparable.differences(expected)
         if differences:
-            raise self._mismatch(found, differences)
+            raise self._mismatch(directory, found, differences)
         return found
 
-    def _mismatch(self, found: Manifest, differences: Sequence[str]) -> ConfigError:
-        first = f"the model in {self.folder}, trained on '{found.corpus}', does not fit this pipeline"
-        last = f"choices: train it again ({self.command}), another path, or the stack it was trained for"
+    def _mismatch(self, directory: Path, found: Manifest, differences: Sequence[str]) -> ConfigError:
+        if directory == self._shipped:
+            first = f"the model that comes with the package, trained on '{found.corpus}', does not fit this pipeline"
+            last = f"choices: train one for this corpus ({self.command}), or end without it: {self._without}"
+        else:
+            first = f"the model in {self.folder}, trained on '{found.corpus}', does not fit this pipeline"
+            last = f"choices: train it again ({self.command}), another path, or the stack it was trained for"
         return ConfigError(f"{self.node.path}.use.path", "\n".join([first, *differences, last]))
+
+    @property
+    def _without(self) -> str:
+        """The override that leaves the order to the stages before."""
+        group = "fusion" if self.node.kind == "fusion" else "rerank"
+        return f"{group}@{self.node.path}.use={'rrf' if group == 'fusion' else 'null'}"
 
     def _missing(self) -> ModelNotFoundError:
         choices = [f"train it: {self.command}", f"one trained elsewhere: {self.node.path}.use.path=DIR"]

@@ -13,7 +13,9 @@ import numpy.typing as npt
 Scores: TypeAlias = npt.NDArray[np.float64]
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
-ScoreKind = Literal["bm25", "cosine", "dot", "logit", "probability", "rrf", "weighted", "rank", "ltr", "graded"]
+ScoreKind = Literal[
+    "bm25", "cosine", "dot", "maxsim", "logit", "probability", "rrf", "weighted", "rank", "ltr", "graded"
+]
 Need = Literal["text", "vectors", "scores", "statistics"]
 TextKind = Literal["query", "document"]
 

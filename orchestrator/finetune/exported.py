@@ -10,10 +10,10 @@ import numpy as np
 from orchestrator.errors import ConfigError
 from orchestrator.finetune.lessons import Lesson
 from orchestrator.finetune.networks import Network
-from orchestrator.finetune.scoring import Exam, score_pairs
+from orchestrator.finetune.scoring import Exam, Pairs, load_holder, score_pairs
 from orchestrator.models import Model, find_or_export
 from orchestrator.stage import Json
-from orchestrator.types import Document, Query
+from orchestrator.types import Call, Document, Query, Scores
 
 _PAIRS = 64
 
@@ -43,6 +43,16 @@ class Agreement:
         return {"pairs": self.pairs, "max_difference": self.max_difference, "problem": self.problem}
 
 
+def _of_tokens(scorer: object, pairs: Pairs) -> Scores:
+    """MaxSim of the encoder's own vectors: the stage keeps fewer bits of them and weighs tokens, torch does neither."""
+    encoder = getattr(scorer, "encoder", scorer)
+    load_holder(encoder)
+    asked = encoder.embed_tokens([query.text for query, _ in pairs], kind="query", call=Call())
+    read = encoder.embed_tokens([document.full_text for _, document in pairs], kind="document", call=Call())
+    both = zip(asked, read, strict=True)
+    return np.array([float((left.vectors @ right.vectors.T).max(axis=1).sum()) for left, right in both])
+
+
 def compare_export(
     card: Model, scorer: object, network: Network, exams: Sequence[Exam], rows: Sequence[Lesson]
 ) -> Agreement:
@@ -63,6 +73,6 @@ def compare_export(
     pairs = [(exam.query, document) for exam in exams for document in exam.documents][:_PAIRS]
     if not pairs:
         pairs = [(Query("", row.query), Document("", text)) for row in rows for text in row.texts][:_PAIRS]
-    served = score_pairs(scorer, pairs)
+    served = _of_tokens(scorer, pairs) if network.kind == "late_interaction" else score_pairs(scorer, pairs)
     own = network.pair_scores([(query.text, document.full_text) for query, document in pairs])
     return Agreement(len(pairs), float(np.abs(served - own).max()), problem)

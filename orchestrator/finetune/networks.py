@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.finetune.scoring import Exam
 from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.models.files import list_files, transformer_folder
+from orchestrator.models.multi_vector import keeps_own_tokens
 from orchestrator.types import Scores
 
 log = get_logger()
@@ -203,4 +205,17 @@ def _encoder(library: ModuleType, kind: str, card: Model, folder: Path, tuning: 
 
 
 def _late_interaction(library: ModuleType, folder: Path, settings: Mapping[str, Any]) -> Any:
-    return library.MultiVectorEncoder(str(folder), **settings)
+    """What the checkpoint is; of an embedder or a plain encoder the tokens before the pooling, as its stage reads it.
+
+    sentence-transformers itself would put a projection with random weights after it.
+    """
+    if not keeps_own_tokens(folder):
+        return library.MultiVectorEncoder(str(folder), **settings)
+    normalize = require("sentence_transformers.base.modules").Normalize
+    pooling = require("sentence_transformers.sentence_transformer.modules").Pooling
+    whole = library.SentenceTransformer(str(folder), **settings)
+    before = itertools.takewhile(lambda module: not isinstance(module, pooling), whole)
+    prompts = {kind: whole.prompts.get(kind) or "" for kind in ("query", "document")}
+    return library.MultiVectorEncoder(
+        modules=[*before, normalize(module_input_name="token_embeddings")], device=settings["device"], prompts=prompts
+    )

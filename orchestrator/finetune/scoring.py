@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy as np
 from orchestrator import interrupt
 from orchestrator.evaluate import Rankings
 from orchestrator.stage import Embed, PointwiseRerank, Progress, no_progress
-from orchestrator.types import Call, Document, Query, Scores
+from orchestrator.types import Call, Document, Query, Scores, Vectors
+from orchestrator.vectors import vectors_for_texts
 
 Pairs: TypeAlias = Sequence[tuple[Query, Document]]
 _PAIRS_AT_ONCE = 512
@@ -32,37 +34,40 @@ class Exam:
     rest: tuple[str, ...] = ()
 
 
-def score_pairs(scorer: object, pairs: Pairs, call: Call | None = None) -> Scores:
+def score_pairs(scorer: object, pairs: Pairs, root: Path | None = None) -> Scores:
     """float64 [n_pairs]: by a pointwise rerank, or by the vectors of an embedder. Loads it where it is not.
 
     Args:
         scorer: has `score`, or `embed`.
         pairs: query and document, with their texts.
-        call: of this scoring.
+        root: where document vectors are kept, and found where they are there already; None keeps none.
 
     Raises:
         TypeError: it is neither.
     """
-    call = call or Call()
-    _load(scorer)
+    call = Call()
+    load_holder(scorer)
     if not pairs:
         return np.empty(0)
     if isinstance(scorer, PointwiseRerank):
         needs = getattr(scorer, "needs", frozenset({"text"}))
         embedder = getattr(scorer, "embedder", None)
-        given = with_vectors(embedder, pairs, call) if "vectors" in needs and embedder is not None else pairs
+        given = with_vectors(embedder, pairs, call, root) if "vectors" in needs and embedder is not None else pairs
         return np.asarray(scorer.score(given, call), dtype=np.float64)
     if isinstance(scorer, Embed):
-        return _similarities(scorer, with_vectors(scorer, pairs, call))
+        return _similarities(scorer, with_vectors(scorer, pairs, call, root))
     raise TypeError(f"{type(scorer).__name__} scores no pairs")
 
 
-def score_exams(scorer: object, exams: Sequence[Exam], what: str, progress: Progress = no_progress) -> list[Scores]:
+def score_exams(
+    scorer: object, exams: Sequence[Exam], root: Path | None, what: str, progress: Progress = no_progress
+) -> list[Scores]:
     """The scores of each exam's documents.
 
     Args:
         scorer: as for `score_pairs`.
         exams: many at once share the embedding of their documents.
+        root: as for `score_pairs`.
         what: for `progress`.
         progress: told (what, exams done, exams in all).
     """
@@ -70,7 +75,7 @@ def score_exams(scorer: object, exams: Sequence[Exam], what: str, progress: Prog
     for batch in _batches(exams):
         interrupt.raise_if_asked()
         pairs = [(exam.query, document) for exam in batch for document in exam.documents]
-        scores = score_pairs(scorer, pairs)
+        scores = score_pairs(scorer, pairs, root)
         found += np.split(scores, np.cumsum([len(exam.documents) for exam in batch])[:-1])
         progress(what, len(found), len(exams))
     return found
@@ -92,20 +97,27 @@ def ordered(exams: Sequence[Exam], scores: Sequence[Scores], names: Mapping[str,
     return rankings
 
 
-def with_vectors(embedder: Embed, pairs: Pairs, call: Call) -> list[tuple[Query, Document]]:
-    """The pairs with their vectors; each text is embedded once."""
-    _load(embedder)
-    asked = _embedded(embedder, "query", [query.text for query, _ in pairs], call)
-    read = _embedded(embedder, "document", [document.full_text for _, document in pairs], call)
+def with_vectors(embedder: Embed, pairs: Pairs, call: Call, root: Path | None = None) -> list[tuple[Query, Document]]:
+    """The pairs with their vectors; each text is embedded once, a document not at all whose vector is kept."""
+    load_holder(embedder)
+    asked = _each_once([query.text for query, _ in pairs], lambda texts: embedder.embed(texts, kind="query", call=call))
+    read = _each_once(
+        [document.full_text for _, document in pairs],
+        lambda texts: (
+            embedder.embed(texts, kind="document", call=call)
+            if root is None
+            else vectors_for_texts(root, embedder, texts, call)
+        ),
+    )
     return [
         (dataclasses.replace(query, vector=left), dataclasses.replace(document, vector=right))
         for (query, document), left, right in zip(pairs, asked, read, strict=True)
     ]
 
 
-def _embedded(embedder: Embed, kind: str, texts: Sequence[str], call: Call) -> np.ndarray:
+def _each_once(texts: Sequence[str], embed: Callable[[Sequence[str]], Vectors]) -> Vectors:
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    vectors = embedder.embed(list(places), kind="query" if kind == "query" else "document", call=call)
+    vectors = embed(list(places))
     return vectors[[places[text] for text in texts]]
 
 
@@ -131,7 +143,8 @@ def _batches(exams: Sequence[Exam]) -> list[list[Exam]]:
     return batches
 
 
-def _load(scorer: object) -> None:
+def load_holder(scorer: object) -> None:
+    """Bring the model of a stage or an embedder into memory, where it has one."""
     load = getattr(scorer, "load", None)
     if load is not None:
         load()

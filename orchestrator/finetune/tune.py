@@ -21,14 +21,15 @@ from orchestrator.finetune.networks import Network, open_network
 from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.queries import Plan, plan_queries
 from orchestrator.finetune.report import keep_record, key_of
-from orchestrator.finetune.scoring import Exam, ordered, score_exams
+from orchestrator.finetune.scoring import Exam, load_holder, ordered, score_exams
 from orchestrator.finetune.student import Student, find_student
 from orchestrator.finetune.teacher import find_teacher, labels
 from orchestrator.finetune.triples import read_triples
 from orchestrator.graph import Node
+from orchestrator.indexes import open_index
 from orchestrator.models import Model, resolve
 from orchestrator.pipeline import OnBuild, Pipeline
-from orchestrator.stage import Json, Progress
+from orchestrator.stage import Indexed, Json, Progress
 from orchestrator.verdict import Verdict, judge
 
 
@@ -227,7 +228,7 @@ def _conclude(
     after = student.holder.with_model(card)
     agreement = compare_export(card, after, network, material.finals or material.checks, material.lessons.rows)
     name, before = f"{student.node.name} tuned", f"{student.node.name} before"
-    verdict = _judge(job, student, after, network, material, name, before, progress)
+    verdict = _judge(job, pipeline, student, after, network, material, name, before, progress)
     said, won = words.tuning_words(verdict, before)
     told = words.told(
         material.plan, material.lessons, job.rules, learned, material.found.source, job.candidates, material.left_out
@@ -255,6 +256,7 @@ def _conclude(
 
 def _judge(
     job: Job,
+    pipeline: Pipeline,
     student: Student,
     after: object,
     network: Network,
@@ -263,14 +265,23 @@ def _judge(
     before: str,
     progress: Progress,
 ) -> Verdict:
-    finals, names, plan = material.finals, material.found.parents, material.plan
+    finals, names, plan, root = material.finals, material.found.parents, material.plan, pipeline.storage_root
     others: dict[str, Rankings] = {}
+    for holder in (after,) if network.new_head else (student.holder, after):
+        _open(pipeline, student.node.name, holder, progress)
     if finals and not network.new_head:
-        others[before] = ordered(finals, score_exams(student.holder, finals, "before", progress), names)
+        others[before] = ordered(finals, score_exams(student.holder, finals, root, "before", progress), names)
     others |= material.found.rankings
-    own = ordered(finals, score_exams(after, finals, "after", progress), names) if finals else {}
+    own = ordered(finals, score_exams(after, finals, root, "after", progress), names) if finals else {}
     held_out = [query.query_id for query in plan.held_out]
     return judge(name, own, others, plan.qrels or {}, held_out, job.measures, job.seed)
+
+
+def _open(pipeline: Pipeline, name: str, holder: object, progress: Progress) -> None:
+    """The holder as it serves: with its index of the corpus, where it has one. What is built serves afterwards too."""
+    load_holder(holder)
+    if isinstance(holder, Indexed):
+        open_index(holder, pipeline.corpus, pipeline.storage_root, name, progress=progress)
 
 
 def tuned_card(card: Model, folder: Path) -> Model:

@@ -1,8 +1,7 @@
-"""Reads what sentence-transformers keeps beside a model: modules, prompts, length, similarity. Plain JSON, no torch."""
+"""What sentence-transformers keeps beside a model: modules, prompts, length, similarity. Plain JSON, no torch."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +10,28 @@ from typing import Any
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Role
 from orchestrator.models.files import list_files, transformer_folder
-from orchestrator.stage import Json
+from orchestrator.models.modules import (
+    Module,
+    Saved,
+    class_name,
+    dense,
+    normalize,
+    pooling,
+    read_json,
+    unsupported,
+)
+from orchestrator.models.multi_vector import read_multi_vector
+from orchestrator.models.reading import Reading
 
-POOLING_MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
-ACTIVATIONS = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU")
-
-# In the order in which sentence-transformers concatenates several modes (its Pooling module, version 6).
-_OLD_POOLING_KEYS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-_TASKS: Mapping[Role, str] = {"embedder": "feature-extraction", "reranker": "sequence-classification"}
+_TASKS: Mapping[Role, str] = {
+    "embedder": "feature-extraction",
+    "reranker": "sequence-classification",
+    "multi_vector": "feature-extraction",
+}
 
 
 @dataclass(frozen=True)
@@ -44,141 +46,99 @@ class Description:
         prompts: under `query` and `document`, empty strings where there is none.
         similarity: `cosine` or `dot`.
         truncate_dim: dimensions kept at the end, or None.
+        reading: how a multi-vector encoder reads queries and documents; None for the other roles.
     """
 
     transformer: Path
-    modules: tuple[Mapping[str, Json], ...]
+    modules: tuple[Module, ...]
     max_length_tokens: int | None
     lowercase: bool
     prompts: Mapping[str, str]
     similarity: str
     truncate_dim: int | None
+    reading: Reading | None = None
 
 
 def describe(folder: Path, role: Role) -> Description:
-    """The description of the model in `folder`; a plain transformer gets mean pooling, as sentence-transformers does.
+    """The description of the model in `folder`.
+
+    A plain transformer gets mean pooling as an embedder, as sentence-transformers does, and as a multi-vector encoder
+    its own token vectors.
 
     Raises:
         ConfigError: something that only sentence-transformers itself can run; names it.
     """
-    entries = _read(folder / "modules.json", [])
+    saved = _saved(folder)
+    _refuse_settings(role, saved)
+    tokens = read_multi_vector(saved) if role == "multi_vector" else None
+    return Description(
+        transformer=saved.transformer,
+        modules=_modules(role, saved) if tokens is None else tokens.modules,
+        max_length_tokens=saved.text.get("max_seq_length"),
+        lowercase=bool(saved.text.get("do_lower_case", False)),
+        prompts={**_prompts(saved.whole), **(tokens.prompts if tokens is not None else {})},
+        # Token vectors have length 1, so that their cosine and their dot are one.
+        similarity=_similarity(saved.whole) if role == "embedder" else "dot",
+        truncate_dim=saved.whole.get("truncate_dim") if tokens is None else None,  # it is about one vector a text
+        reading=None if tokens is None else tokens.reading,
+    )
+
+
+def _saved(folder: Path) -> Saved:
+    entries = read_json(folder / "modules.json", [])
     transformer = folder / (entries[0].get("path", "") if entries else transformer_folder(list_files(folder)))
     text: dict[str, Any] = next(
-        (found for name in _TRANSFORMER_CONFIGS if (found := _read(transformer / name, {}))), {}
+        (found for name in _TRANSFORMER_CONFIGS if (found := read_json(transformer / name, {}))), {}
     )
-    _refuse_settings(role, text, transformer)
-    whole = _read(folder / "config_sentence_transformers.json", {})
-    return Description(
-        transformer=transformer,
-        modules=_modules(folder, entries) if role == "embedder" else _no_modules(entries, whole),
-        max_length_tokens=text.get("max_seq_length"),
-        lowercase=bool(text.get("do_lower_case", False)),
-        prompts=_prompts(whole),
-        similarity=_similarity(whole) if role == "embedder" else "dot",
-        truncate_dim=whole.get("truncate_dim"),
-    )
+    return Saved(folder, transformer, entries, text, read_json(folder / "config_sentence_transformers.json", {}))
 
 
-def _read(path: Path, default: Any) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return default
-    except ValueError as error:
-        raise ConfigError("", f"{path}: not JSON ({error})") from error
-
-
-def _unsupported(role: Role, found: str, expected: str) -> ConfigError:
-    advice = "; backend torch runs it: orchestrator.plugins.embed.torch.TorchEmbed" if role == "embedder" else ""
-    return ConfigError(f"models.{role}", f"found {found}; ONNX export knows {expected}{advice}")
-
-
-def _refuse_settings(role: Role, text: Mapping[str, Any], transformer: Path) -> None:
+def _refuse_settings(role: Role, saved: Saved) -> None:
     """Settings of the Transformer module that change what the network is given, and that the export would lose."""
-    if (task := text.get("transformer_task", _TASKS[role])) != _TASKS[role]:
-        raise _unsupported(role, f"task '{task}' in {transformer}", f"'{_TASKS[role]}'")
+    if (task := saved.text.get("transformer_task", _TASKS[role])) != _TASKS[role]:
+        raise unsupported(role, f"task '{task}' in {saved.transformer}", f"'{_TASKS[role]}'")
+    if role == "multi_vector":
+        return
     for key in ("processing_kwargs", "query_length", "document_length", "query_expansion"):
-        if text.get(key):
-            raise _unsupported(role, f"`{key}` in {transformer}", "models without it")
+        if saved.text.get(key):
+            raise unsupported(role, f"`{key}` in {saved.transformer}", "models without it")
 
 
-def _modules(folder: Path, entries: list[dict[str, Any]]) -> tuple[Mapping[str, Json], ...]:
-    if not entries:
+def _modules(role: Role, saved: Saved) -> tuple[Module, ...]:
+    return _sentence_modules(saved) if role == "embedder" else _no_modules(saved)
+
+
+def _sentence_modules(saved: Saved) -> tuple[Module, ...]:
+    if not saved.entries:
         return ({"type": "pooling", "modes": ["mean"], "include_prompt": True},)
-    names = [_class_name(entry) for entry in entries]
+    names = [class_name(entry) for entry in saved.entries]
     if names[0] != "Transformer":
-        raise _unsupported("embedder", f"first module '{entries[0].get('type')}'", "Transformer")
-    readers = {"Pooling": _pooling, "Dense": _dense, "Normalize": _normalize}
-    modules = []
-    for name, entry in zip(names[1:], entries[1:], strict=True):
-        if name not in readers:
-            raise _unsupported("embedder", f"module '{entry.get('type')}'", ", ".join(readers))
-        modules.append(readers[name](folder / entry.get("path", "")))
+        raise unsupported("embedder", f"first module '{saved.entries[0].get('type')}'", "Transformer")
+    modules = tuple(_sentence_module(saved.folder, entry) for entry in saved.entries[1:])
     if not modules or modules[0]["type"] != "pooling":
-        raise _unsupported("embedder", "no Pooling after the Transformer", "Transformer, Pooling, Dense, Normalize")
-    return tuple(modules)
+        raise unsupported("embedder", "no Pooling after the Transformer", "Transformer, Pooling, Dense, Normalize")
+    return modules
 
 
-def _no_modules(entries: list[dict[str, Any]], whole: Mapping[str, Any]) -> tuple[()]:
+def _sentence_module(folder: Path, entry: Mapping[str, Any]) -> Module:
+    name, place = class_name(entry), folder / entry.get("path", "")
+    if name == "Pooling":
+        return pooling(place)
+    if name == "Dense":
+        return dense(place, "embedder")
+    if name == "Normalize":
+        return normalize(place, "embedder")
+    raise unsupported("embedder", f"module '{entry.get('type')}'", "Pooling, Dense, Normalize")
+
+
+def _no_modules(saved: Saved) -> tuple[()]:
     """A cross-encoder is a transformer with its head inside; modules after it, or a prompt, would change scores."""
-    for entry in entries[1:]:
-        raise _unsupported("reranker", f"module '{entry.get('type')}'", "a Transformer alone")
-    name = whole.get("default_prompt_name")
-    if name and whole.get("prompts", {}).get(name):
-        raise _unsupported("reranker", f"default prompt '{name}'", "cross-encoders without a prompt")
+    for entry in saved.entries[1:]:
+        raise unsupported("reranker", f"module '{entry.get('type')}'", "a Transformer alone")
+    name = saved.whole.get("default_prompt_name")
+    if name and saved.whole.get("prompts", {}).get(name):
+        raise unsupported("reranker", f"default prompt '{name}'", "cross-encoders without a prompt")
     return ()
-
-
-def _class_name(entry: Mapping[str, Any]) -> str:
-    dotted = str(entry.get("type", ""))
-    return dotted.rpartition(".")[2] if dotted.startswith("sentence_transformers.") else dotted
-
-
-def _pooling(folder: Path) -> Mapping[str, Json]:
-    config = _config(folder)
-    modes = (
-        config.get("pooling_mode")
-        or [mode for key, mode in _OLD_POOLING_KEYS.items() if config.get(key, False)]
-        or ["mean"]
-    )
-    modes = [modes] if isinstance(modes, str) else list(modes)
-    for mode in modes:
-        if mode not in POOLING_MODES:
-            raise _unsupported("embedder", f"pooling mode '{mode}' in {folder}", ", ".join(POOLING_MODES))
-    return {"type": "pooling", "modes": modes, "include_prompt": bool(config.get("include_prompt", True))}
-
-
-def _dense(folder: Path) -> Mapping[str, Json]:
-    config = _config(folder)
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    name = activation.rpartition(".")[2]
-    if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
-        raise _unsupported("embedder", f"activation '{activation}' in {folder}", ", ".join(ACTIVATIONS))
-    _only_sentence_embedding(folder, config)
-    return {
-        "type": "dense",
-        "folder": folder.name,
-        "activation": name,
-        "residual": bool(config.get("use_residual", False)),
-    }
-
-
-def _normalize(folder: Path) -> Mapping[str, Json]:
-    _only_sentence_embedding(folder, _read(folder / "config.json", {}))
-    return {"type": "normalize"}
-
-
-def _only_sentence_embedding(folder: Path, config: Mapping[str, Any]) -> None:
-    for key in ("module_input_name", "module_output_name"):
-        if (name := config.get(key) or "sentence_embedding") != "sentence_embedding":
-            raise _unsupported("embedder", f"{key} '{name}' in {folder}", "sentence_embedding")
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    config = _read(folder / "config.json", None)
-    if not isinstance(config, dict):
-        raise ConfigError("models.embedder", f"{folder}/config.json: not there, though modules.json names the folder")
-    return config
 
 
 def _prompts(whole: Mapping[str, Any]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shutil
@@ -26,18 +27,22 @@ from orchestrator.models.manifest import (
     Manifest,
     file_sizes,
 )
+from orchestrator.models.modules import torch_way
 from orchestrator.models.resolve import resolve
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.tokens import TextEncoder
 from orchestrator.storage import locked, slug, stable_hash
 
 if TYPE_CHECKING:
+    import torch
+
     from orchestrator.models.network import Network
 
 _log = get_logger()
 _OPSET = 17
 _TOLERANCE = 1e-4
 _PARTIAL = ".partial-"
+_DENSE_TENSORS = ("linear.weight", "linear.bias", "residual.weight")
 _SENTENCES = (
     "what",
     "a storm over the sea",
@@ -111,8 +116,7 @@ def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path
 
 
 def _advice(model: Model, problem: str) -> str:
-    way = "orchestrator.plugins.embed.torch.TorchEmbed" if model.role == "embedder" else "backend: torch"
-    return f"{model.label} {problem}; {way} runs it without an export"
+    return f"{model.label} {problem}; {torch_way(model.role)} runs it without an export"
 
 
 def _write_head(network: Network, folder: Path, partial: Path) -> None:
@@ -121,21 +125,29 @@ def _write_head(network: Network, folder: Path, partial: Path) -> None:
     for module in network.manifest.modules:
         if module["type"] == "dense":
             name = str(module["folder"])
-            arrays |= {f"{name}.{key}": value for key, value in _tensors(folder / name).items()}
+            arrays |= {f"{name}.{key}": value for key, value in _dense_tensors(network, folder / name).items()}
     if arrays:
         with open(partial / HEAD_FILE, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
 
 
-def _tensors(folder: Path) -> dict[str, np.ndarray]:
+def _dense_tensors(network: Network, folder: Path) -> dict[str, np.ndarray]:
+    """The tensors of a Dense layer, whatever else its file holds: Stanford's ColBERT has one file for all weights."""
+    found = {key: value.float().numpy() for key, value in _tensors(folder).items() if key in _DENSE_TENSORS}
+    if _DENSE_TENSORS[0] not in found:
+        raise ConfigError(f"models.{network.manifest.role}", f"{folder} has no {_DENSE_TENSORS[0]}")
+    return found
+
+
+def _tensors(folder: Path) -> Mapping[str, torch.Tensor]:
     if (folder / "model.safetensors").is_file():
         from safetensors.torch import load_file
 
-        return {key: value.float().numpy() for key, value in load_file(folder / "model.safetensors").items()}
+        return load_file(folder / "model.safetensors")
     import torch
 
-    state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    return {key: value.float().numpy() for key, value in state.items()}
+    state: Mapping[str, torch.Tensor] = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+    return state
 
 
 def _write_onnx(network: Network, path: Path) -> None:
@@ -159,7 +171,7 @@ def _write_onnx(network: Network, path: Path) -> None:
     # Without eval() here the exporter sets the wrapper back to training, and dropout with it.
     wrapper = Positional().eval()
     axes = {name: {0: "rows", 1: "length"} for name in names}
-    axes["output"] = {0: "rows", 1: "length"} if network.manifest.role == "embedder" else {0: "rows"}
+    axes["output"] = {0: "rows"} if network.manifest.role == "reranker" else {0: "rows", 1: "length"}
     with _exporter_warnings(), torch.inference_mode():
         torch.onnx.export(
             wrapper,
@@ -194,13 +206,17 @@ def _check(model: Model, network: Network, partial: Path) -> Manifest:
     """
     session = OnnxSession(partial / ONNX_FILE, 1)
     manifest = replace(network.manifest, input_names=session.input_names)
-    encoder = TextEncoder.read(partial / TOKENIZER_FILE, manifest, manifest.max_length_tokens)
-    for texts in _check_texts(model):
+    tokenizer = (partial / TOKENIZER_FILE).read_text(encoding="utf-8")
+    encoders = [TextEncoder(tokenizer, manifest, manifest.max_length_tokens)]
+    if manifest.token_rules is not None:
+        encoders.append(TextEncoder.of_queries(tokenizer, manifest))
+    for encoder, texts in itertools.product(encoders, _check_texts(model)):
         rows = encoder.encode(texts)
         inputs = encoder.batch(rows)
         difference = np.abs(session.run(inputs) - network.forward(inputs))
         if difference.ndim == 3:
-            difference = difference * inputs["attention_mask"][:, :, None]
+            for row, part in zip(rows, difference, strict=True):
+                part[len(row.ids) :] = 0  # padding
         if not float(difference.max()) <= _TOLERANCE:
             problem = f"differs from torch by {difference.max():.2g} in ONNX Runtime, more than {_TOLERANCE}"
             raise ConfigError(f"models.{model.role}", _advice(model, problem))
@@ -210,4 +226,4 @@ def _check(model: Model, network: Network, partial: Path) -> Manifest:
 def _check_texts(model: Model) -> Iterator[list[str | tuple[str, str]]]:
     short, middle, long = _SENTENCES[0], _SENTENCES[1], " ".join(_SENTENCES[2:] * 12)
     for batch in ([short], [long, short, middle], [middle, long]):
-        yield list(batch) if model.role == "embedder" else [(middle, text) for text in batch]
+        yield [(middle, text) for text in batch] if model.role == "reranker" else list(batch)

@@ -1,4 +1,4 @@
-"""From token vectors to one vector a text, in numpy: the modules that sentence-transformers puts after a transformer.
+"""From the last hidden state to vectors, in numpy: the modules that sentence-transformers puts after a transformer.
 
 Formulas are those of sentence-transformers 6 (sentence_transformer/modules/pooling.py, base/modules/dense.py,
 base/modules/normalize.py), for padding on the right.
@@ -7,7 +7,7 @@ base/modules/normalize.py), for padding on the right.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.models.manifest import HEAD_FILE, Manifest
-from orchestrator.types import Vectors
+from orchestrator.models.tokens import Tokens
+from orchestrator.types import TextKind, TokenVectors, Vectors
 
 _Apply: TypeAlias = Callable[[Vectors], Vectors]
 _Mask: TypeAlias = npt.NDArray[np.int64]
@@ -41,10 +42,7 @@ class Head:
     @classmethod
     def read(cls, manifest: Manifest, folder: Path) -> Head:
         """The head of the export in `folder`."""
-        if not (folder / HEAD_FILE).exists():
-            return cls(manifest, {})
-        with np.load(folder / HEAD_FILE) as arrays:
-            return cls(manifest, dict(arrays))
+        return cls(manifest, _read_weights(folder))
 
     def apply(self, hidden: Vectors, mask: _Mask, prompt_length: int = 0) -> Vectors:
         """float32 [n, dim].
@@ -64,6 +62,61 @@ class Head:
         for layer in self._layers:
             pooled = layer(pooled)
         return np.ascontiguousarray(pooled[:, : self._truncate_dim], dtype=np.float32)
+
+
+class TokenHead:
+    """Dense and Normalize layers on every token that counts, and the choice of those tokens.
+
+    Args:
+        manifest: of a multi-vector encoder.
+        weights: arrays of the Dense layers, named `<folder>.<tensor>`.
+    """
+
+    def __init__(self, manifest: Manifest, weights: Mapping[str, Vectors]) -> None:
+        if manifest.token_rules is None:
+            raise ValueError(f"an export of a {manifest.role}; expected one of a multi-vector encoder")
+        self._skip_ids = {kind: np.array(ids, np.int32) for kind, ids in manifest.token_rules.skip_ids.items()}
+        self._keep_ids = np.array(manifest.token_rules.keep_ids, np.int32)
+        self._layers = [_layer(module, weights) for module in manifest.modules]
+        self.dim = int(self._finish(np.zeros((1, manifest.hidden_size), np.float32)).shape[1])
+
+    @classmethod
+    def read(cls, manifest: Manifest, folder: Path) -> TokenHead:
+        """The head of the export in `folder`."""
+        return cls(manifest, _read_weights(folder))
+
+    def apply(self, hidden: Vectors, rows: Sequence[Tokens], kind: TextKind) -> list[TokenVectors]:
+        """One TokenVectors a row; at least one token of each.
+
+        Args:
+            hidden: float32 [n_rows, length, width], the last hidden state.
+            rows: the tokens it was made from; what stands right of them is padding.
+            kind: of the texts; decides which tokens do not count.
+        """
+        counted = [self._counted(row.ids, kind) for row in rows]
+        vectors = self._finish(np.concatenate([hidden[place, where] for place, where in enumerate(counted)]))
+        ends = np.cumsum([len(where) for where in counted])[:-1]
+        parts = zip(rows, counted, np.split(vectors, ends), strict=True)
+        return [TokenVectors(part, row.ids[where]) for row, where, part in parts]
+
+    def _counted(self, ids: npt.NDArray[np.int32], kind: TextKind) -> npt.NDArray[np.int64]:
+        counts = ~np.isin(ids, self._skip_ids[kind])
+        if kind == "document" and len(self._keep_ids):
+            counts &= np.isin(ids, self._keep_ids)
+        # A text of which nothing counts keeps its first token: a document without any vector could not be scored.
+        return np.flatnonzero(counts) if counts.any() else np.zeros(1, np.int64)
+
+    def _finish(self, vectors: Vectors) -> Vectors:
+        for layer in self._layers:
+            vectors = layer(vectors)
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def _read_weights(folder: Path) -> dict[str, Vectors]:
+    if not (folder / HEAD_FILE).exists():
+        return {}
+    with np.load(folder / HEAD_FILE) as arrays:
+        return dict(arrays)
 
 
 def _items(value: object) -> list[object]:

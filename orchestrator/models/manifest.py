@@ -20,25 +20,48 @@ HEAD_FILE = "head.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenRules:
+    """Which tokens of a text a multi-vector encoder reads, and which of them count.
+
+    Attributes:
+        query_length_tokens: where queries are cut, special tokens included; None is nowhere.
+        expand_to: shorter queries are filled up to so many tokens; 0 is no filling.
+        expand_id: the token that fills them.
+        attend: whether the network reads the fill; if not, only the fill reads the query.
+        skip_ids: tokens whose vectors do not count, under `query` and `document`.
+        keep_ids: of documents only these tokens count; empty is all.
+    """
+
+    query_length_tokens: int | None
+    expand_to: int
+    expand_id: int
+    attend: bool
+    skip_ids: Mapping[str, tuple[int, ...]]
+    keep_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The facts that scoring needs.
 
     Attributes:
-        role: `embedder` (output: last hidden state) or `reranker` (output: logits).
+        role: `embedder` or `multi_vector` (output: last hidden state) or `reranker` (output: logits).
         source: name or path of the model it was made from, for people.
         input_names: the graph's inputs among input_ids, attention_mask, token_type_ids, in its order.
         pad_id: token id that fills a batch.
         special_ids: ids of the tokenizer's special tokens.
         truncation_side: `right` or `left`.
-        max_length_tokens: where the model's authors cut texts, special tokens included; None is nowhere.
+        max_length_tokens: where the model's authors cut texts, of a multi-vector encoder documents, special tokens
+            included; None is nowhere.
         position_limit: longest input the network can take at all; None is no limit.
         hidden_size: width of the last hidden state.
-        modules: what sentence-transformers puts after the transformer, in order (embedder only).
+        modules: what sentence-transformers puts after the transformer, in order; none for a reranker.
         prompts: the model's own, under `query` and `document`.
         similarity: `cosine` or `dot`.
         truncate_dim: how many dimensions are kept at the end; None is all.
         sources: file -> sha256 of what it was made from.
         files: file -> size in bytes of the export itself; another size means a damaged export.
+        token_rules: of a multi-vector encoder.
     """
 
     role: Role
@@ -56,6 +79,7 @@ class Manifest:
     truncate_dim: int | None
     sources: Mapping[str, str]
     files: Mapping[str, int]
+    token_rules: TokenRules | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""
@@ -71,6 +95,8 @@ class Manifest:
                 return None
             for key in ("input_names", "special_ids", "modules"):
                 content[key] = tuple(content[key])
+            if content.get("token_rules") is not None:
+                content["token_rules"] = TokenRules(**content["token_rules"])
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -17,6 +17,7 @@ from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorErro
 from orchestrator.models.card import Model
 from orchestrator.models.description import Description, describe
 from orchestrator.models.manifest import Manifest
+from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
 
@@ -32,7 +33,7 @@ class Network:
     """A checkpoint in memory, on torch, in float32 and evaluation mode.
 
     Attributes:
-        module: the transformers model; an embedder's gives `last_hidden_state`, a reranker's `logits`.
+        module: the transformers model; a reranker's gives `logits`, the others' `last_hidden_state`.
         tokenizer_json: its tokenizer, for the `tokenizers` library.
         description: what stands around it.
         manifest: the same facts as an export states; no files yet.
@@ -59,7 +60,7 @@ class Network:
         return torch.device(wanted).type
 
     def forward(self, inputs: Inputs) -> Vectors:
-        """float32 [n, length, width] of an embedder, [n, 1] of a reranker, computed where the module lives."""
+        """float32 [n, length, width], of a reranker [n, 1], computed where the module lives."""
         import torch
 
         device = next(self.module.parameters()).device
@@ -81,11 +82,11 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
     require("torch")
     transformers = require("transformers")
     with _quiet(transformers), _explained(model):
-        auto = transformers.AutoModel if model.role == "embedder" else transformers.AutoModelForSequenceClassification
-        # Eager attention: DeBERTa and MPNet have no other, and it exports and runs no slower than sdpa.
+        pairs = model.role == "reranker"
+        auto = transformers.AutoModelForSequenceClassification if pairs else transformers.AutoModel
         module, report = auto.from_pretrained(
             description.transformer,
-            attn_implementation="eager",
+            attn_implementation=_attention(transformers, description),
             dtype=require("torch").float32,
             local_files_only=True,
             trust_remote_code=False,
@@ -94,9 +95,26 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             description.transformer, local_files_only=True, trust_remote_code=False
         )
+    if description.reading is not None:
+        register_markers(tokenizer, description.reading.markers)
     _check_weights(model, report["missing_keys"])
     _check_labels(model, module)
     return _network(model, module.eval(), tokenizer, description, sources)
+
+
+def _attention(transformers: ModuleType, description: Description) -> str | None:
+    """Eager attention: DeBERTa and MPNet have no other, and it exports and runs no slower than sdpa.
+
+    None, sdpa where there is one, for queries filled up beyond the reach of local attention (ModernBERT): fill from
+    which no read token is in reach attends to nothing in sdpa, and to everything in reach in eager attention.
+    """
+    expansion = None if description.reading is None else description.reading.expansion
+    if expansion is None or expansion.attend:
+        return "eager"
+    config = transformers.AutoConfig.from_pretrained(
+        description.transformer, local_files_only=True, trust_remote_code=False
+    )
+    return None if getattr(config, "sliding_window", None) else "eager"
 
 
 def require(name: str) -> ModuleType:
@@ -139,7 +157,7 @@ def _explained(model: Model) -> Iterator[None]:
 def _check_weights(model: Model, missing: Iterable[str]) -> None:
     """Refuses a file that lacks weights: transformers would go on with random numbers in their place."""
     keys = sorted(missing)
-    if model.role == "embedder":
+    if model.role != "reranker":
         # Nothing reads the pooler: sentence-transformers pools the last hidden state itself.
         keys = [key for key in keys if "pooler" not in key.split(".")]
     if not keys:
@@ -164,6 +182,11 @@ def _network(
     model: Model, module: Any, tokenizer: Any, description: Description, sources: Mapping[str, str]
 ) -> Network:
     limit = _position_limit(module)
+    length = _max_length(description, tokenizer, limit)
+    rules = None
+    if description.reading is not None:
+        rules = token_rules(model, description.reading, tokenizer, length, limit)
+        length = shortest(description.reading.document_length or length, limit)
     accepted = inspect.signature(module.forward).parameters
     manifest = Manifest(
         role=model.role,
@@ -172,7 +195,7 @@ def _network(
         pad_id=int(tokenizer.pad_token_id or 0),
         special_ids=tuple(sorted({int(number) for number in tokenizer.all_special_ids})),
         truncation_side=tokenizer.truncation_side,
-        max_length_tokens=_max_length(description, tokenizer, limit),
+        max_length_tokens=length,
         position_limit=limit,
         hidden_size=int(module.config.hidden_size),
         modules=description.modules,
@@ -181,6 +204,7 @@ def _network(
         truncate_dim=description.truncate_dim,
         sources=sources,
         files={},
+        token_rules=rules,
     )
     return Network(module, _tokenizer_json(model, tokenizer, description), description, manifest)
 
@@ -203,8 +227,7 @@ def _position_limit(module: Any) -> int | None:
 
 def _max_length(description: Description, tokenizer: Any, limit: int | None) -> int | None:
     own = description.max_length_tokens or tokenizer.model_max_length
-    lengths = [int(value) for value in (own, limit) if value is not None and value < _NO_LIMIT]
-    return min(lengths, default=None)
+    return shortest(own if own < _NO_LIMIT else None, limit)
 
 
 def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.errors import CallCancelledError
-from orchestrator.models.manifest import Manifest
+from orchestrator.models.manifest import Manifest, TokenRules
 from orchestrator.types import Call, Vectors
 
 Text: TypeAlias = str | tuple[str, str]
@@ -29,10 +29,21 @@ class Tokens:
     Attributes:
         ids: int32 [n_tokens], special tokens included.
         type_ids: int32 [n_tokens], 0 for the first text of a pair, 1 for the second.
+        n_read: the network reads so many of them, from the start; the rest only read these. None is all.
     """
 
     ids: npt.NDArray[np.int32]
     type_ids: npt.NDArray[np.int32]
+    n_read: int | None = None
+
+    def filled(self, rules: TokenRules) -> Tokens:
+        """A query filled up as a multi-vector encoder's rules say."""
+        length, missing = len(self.ids), rules.expand_to - len(self.ids)
+        if missing <= 0:
+            return self
+        ids = np.concatenate([self.ids, np.full(missing, rules.expand_id, np.int32)])
+        type_ids = np.concatenate([self.type_ids, np.zeros(missing, np.int32)])
+        return Tokens(ids, type_ids, None if rules.attend else length)
 
 
 class TextEncoder:
@@ -46,9 +57,12 @@ class TextEncoder:
         serialized: content of a `tokenizer.json`.
         manifest: of the model.
         max_length_tokens: where texts are cut; None cuts nothing.
+        fill: rules by which texts are filled up, those of queries; None fills nothing.
     """
 
-    def __init__(self, serialized: str, manifest: Manifest, max_length_tokens: int | None) -> None:
+    def __init__(
+        self, serialized: str, manifest: Manifest, max_length_tokens: int | None, fill: TokenRules | None = None
+    ) -> None:
         from tokenizers import Tokenizer
 
         self._tokenizer = Tokenizer.from_str(serialized)
@@ -59,16 +73,30 @@ class TextEncoder:
                 max_length_tokens, strategy="longest_first", direction=manifest.truncation_side
             )
         self._manifest = manifest
+        self._fill = fill
 
     @classmethod
-    def read(cls, path: Path, manifest: Manifest, max_length_tokens: int | None) -> TextEncoder:
+    def read(
+        cls, path: Path, manifest: Manifest, max_length_tokens: int | None, fill: TokenRules | None = None
+    ) -> TextEncoder:
         """The encoder of the tokenizer kept at `path`."""
-        return cls(path.read_text(encoding="utf-8"), manifest, max_length_tokens)
+        return cls(path.read_text(encoding="utf-8"), manifest, max_length_tokens, fill)
+
+    @classmethod
+    def of_queries(cls, serialized: str, manifest: Manifest) -> TextEncoder:
+        """The encoder of a multi-vector encoder's queries."""
+        rules = manifest.token_rules
+        return cls(serialized, manifest, rules.query_length_tokens if rules else manifest.max_length_tokens, rules)
 
     def encode(self, texts: Sequence[Text]) -> list[Tokens]:
         """The tokens of each text or pair, in order."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
-        return [Tokens(np.array(e.ids, np.int32), np.array(e.type_ids, np.int32)) for e in encodings]
+        tokens = [Tokens(np.array(e.ids, np.int32), np.array(e.type_ids, np.int32)) for e in encodings]
+        if self._manifest.token_rules is not None:
+            # Without special tokens an empty text has no token, and so no vector: it is read as one padding token.
+            nothing = Tokens(np.array([self._manifest.pad_id], np.int32), np.zeros(1, np.int32))
+            tokens = [row if len(row.ids) else nothing for row in tokens]
+        return tokens if self._fill is None else [row.filled(self._fill) for row in tokens]
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of `prompt` at the start of a text, without the special token that ends it."""
@@ -83,7 +111,7 @@ class TextEncoder:
         for index, row in enumerate(rows):
             length = len(row.ids)
             ids[index, :length] = row.ids
-            mask[index, :length] = 1
+            mask[index, : row.n_read or length] = 1
             types[index, :length] = row.type_ids
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
@@ -91,10 +119,7 @@ class TextEncoder:
 def run_in_batches(
     encoder: TextEncoder, texts: Sequence[Text], forward: Forward, *, width: int, batch_tokens: int, call: Call
 ) -> Vectors:
-    """float32 [n_texts, width] in the order of `texts`.
-
-    Texts of like length share a batch, longest first, so that little is spent on padding and the largest batch comes
-    first. The call's tokens are counted batch by batch.
+    """float32 [n_texts, width] in the order of `texts`, batch by batch as `token_batches` makes them.
 
     Args:
         encoder: of the model.
@@ -108,15 +133,30 @@ def run_in_batches(
         CallCancelledError: nobody waits any more.
     """
     result = np.empty((len(texts), width), np.float32)
+    for places, batch in token_batches(encoder, texts, batch_tokens=batch_tokens, call=call):
+        result[places] = forward(encoder.batch(batch))
+    return result
+
+
+def token_batches(
+    encoder: TextEncoder, texts: Sequence[Text], *, batch_tokens: int, call: Call
+) -> Iterator[tuple[npt.NDArray[np.int64], list[Tokens]]]:
+    """Batches of tokens, each with the places of its rows among `texts`.
+
+    Texts of like length share a batch, longest first, so that little is spent on padding and the largest batch comes
+    first. The call's tokens are counted batch by batch, when the next one is asked for.
+
+    Raises:
+        CallCancelledError: nobody waits any more; asked before each batch.
+    """
     for start in range(0, len(texts), _WINDOW):
         _raise_if_cancelled(call)
         tokens = encoder.encode(texts[start : start + _WINDOW])
         for rows in plan_batches([len(row.ids) for row in tokens], batch_tokens):
             _raise_if_cancelled(call)
             batch = [tokens[row] for row in rows]
-            result[start + rows] = forward(encoder.batch(batch))
+            yield start + rows, batch
             call.count(tokens=sum(len(row.ids) for row in batch))
-    return result
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[npt.NDArray[np.int64]]:

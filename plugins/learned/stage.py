@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.analysis import analyzer
-from orchestrator.errors import IndexStateError
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress
 from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
@@ -23,6 +23,7 @@ from .tokens import Floats, Statistics, Tokens
 
 _Texts = tuple[npt.NDArray[np.uint32], Tokens, Tokens, Statistics]
 """Ids of the query's terms; title and body of the candidates; what the collection tells about the terms."""
+_SHIPPED = Path(__file__).parent / "shipped"
 _FEATURES_VERSION = 1
 """Part of every model's settings: raise it when a feature of the same name would have another value."""
 
@@ -38,17 +39,21 @@ class LearnedStage:
         language: which analyzer cuts queries and documents.
         embedder: whose cosine of query and document is a feature too, or None.
         path: a folder of the user's for the model; None keeps it under the storage root.
+        shipped: name of a model that comes with the package, and serves where none was trained for the corpus.
 
     Raises:
-        ConfigError: the language is unknown.
+        ConfigError: the language is unknown, or no such model is shipped.
     """
 
     score_kind: ScoreKind = "ltr"
 
-    def __init__(self, language: str, embedder: Embed | None = None, path: str | None = None) -> None:
+    def __init__(
+        self, language: str, embedder: Embed | None = None, path: str | None = None, shipped: str | None = None
+    ) -> None:
         self.analyzer = analyzer(language)
         self.embedder = embedder
         self.model_path = path
+        self.shipped_model = _shipped_folder(shipped) if shipped is not None else None
         needs: set[Need] = {"scores", "statistics"}
         self.needs: frozenset[Need] = frozenset(needs | ({"vectors"} if embedder is not None else set()))
         self._inputs: tuple[str, ...] = ()
@@ -203,6 +208,14 @@ class LearnedStage:
         if self._model is None:
             raise IndexStateError("learned: no model is open; expected open_model() or fit() before scores")
         return self._model
+
+
+def _shipped_folder(name: str) -> Path:
+    folders = {folder.name: folder for folder in sorted(_SHIPPED.iterdir()) if folder.is_dir()}
+    if name not in folders:
+        choices = ", ".join(folders) or "none"
+        raise ConfigError("shipped", f"no model '{name}' comes with the package; choices: {choices}, or null")
+    return folders[name]
 
 
 def _vector(vector: Vectors | None, name: str) -> Vectors:

@@ -12,7 +12,7 @@ from orchestrator.models.card import Model
 from orchestrator.models.files import Digests, digests, list_files, needed_files
 from orchestrator.models.network import load_network
 from orchestrator.models.onnx import load_onnx, max_length
-from orchestrator.models.resolve import resolve
+from orchestrator.models.resolve import is_local, resolve
 from orchestrator.models.tokens import Forward, TextEncoder, run_in_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, Vectors
@@ -89,6 +89,10 @@ class CrossEncoderRerank:
     def with_model(self, card: Model) -> Self:
         """The same settings with another model, not loaded."""
         return type(self)(card, self.threads, self.batch_tokens, self._asked_length, self.backend, self.device)
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine; looks at names only and asks no hub."""
+        return is_local(self.model)
 
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""

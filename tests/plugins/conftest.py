@@ -62,6 +62,24 @@ class Checkpoints:
 
         return self.once(name, make)
 
+    def multi_vector(
+        self, name: str, kind: str, modules: Callable[[], list[Any]], first: dict[str, Any], **settings: Any
+    ) -> Path:
+        """A multi-vector encoder as sentence-transformers saves it; `first` are settings of its Transformer."""
+
+        def make(folder: Path) -> None:
+            import torch
+            from sentence_transformers import MultiVectorEncoder
+            from sentence_transformers.base.modules import Transformer
+
+            torch.manual_seed(5)
+            transformer = Transformer(str(self.transformer(kind)), **first)
+            MultiVectorEncoder(modules=[transformer, *modules()], device="cpu", **settings).save_pretrained(
+                str(folder), create_model_card=False
+            )
+
+        return self.once(name, make)
+
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
@@ -139,6 +157,7 @@ def _wordpiece(max_length: int) -> Any:
 
     letters = string.ascii_lowercase + string.digits
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *letters, *(f"##{x}" for x in letters), *".,;!:"]
+    pieces += ["[unused0]", "[unused1]"]  # as BERT's own vocabulary has them
     vocabulary = {piece: place for place, piece in enumerate(dict.fromkeys(pieces))}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

@@ -10,7 +10,7 @@ import pytest
 from omegaconf import OmegaConf
 
 STACKS = {"bm25", "edge", "chinese", "hybrid", "low_latency", "learned", "balanced", "high_precision"}
-STACKS |= {"large_candidates", "hosted_api", "prototype_llm"}
+STACKS |= {"cross_encoder", "two_stage", "hosted_api", "prototype_llm"}
 AUTO = "+scenario=auto"
 
 # Two stacks that need no model, told apart by their depth.
@@ -79,7 +79,7 @@ def test_a_hub_that_is_switched_off_is_not_counted_on(orchestrate: Callable, mon
     assert plan(orchestrate, *words)["choice"]["name"] == "bm25"
     monkeypatch.delenv("HF_HUB_OFFLINE")
     choice = plan(orchestrate, *words)["choice"]
-    assert choice["name"] == "balanced"
+    assert choice["name"] == "cross_encoder"
     assert "model@models.embedder=bge_m3" in choice["overrides"]
     assert "corpus.language=zh" in choice["overrides"]
     assert plan(orchestrate, *words[:2], "allow=[]")["choice"]["name"] == "bm25"
@@ -92,7 +92,7 @@ def test_a_cross_encoder_of_ones_own_makes_its_stacks_possible(orchestrate: Call
         (folder / name).touch()
     words = ["model@models.reranker=local", f"models.reranker.path={folder}"]
     choice = plan(orchestrate, "latency_ms=5000", *words)["choice"]
-    assert choice["name"] == "balanced"
+    assert choice["name"] == "cross_encoder"
     assert set(words[:1]) < set(choice["overrides"])
     assert f"models.reranker.path={folder}" in choice["overrides"]
     assert any("how much" in reason and "is not known" in reason for reason in choice["reasons"])

@@ -67,18 +67,22 @@ def kinds(decision: Decision) -> set[str]:
         ({"latency_ms": 150, "candidates": 1000}, "low_latency", ["pipeline.stages.fused.top_k=1000"]),
         ({"latency_ms": 5000, "candidates": 1000, "priority": "speed"}, "low_latency", []),
         # a cross-encoder over the top 50 as the usual default, over one or two hundred for precision
-        ({}, "balanced", []),
-        ({"latency_ms": 2500}, "balanced", []),
+        ({}, "cross_encoder", []),
+        ({"latency_ms": 2500}, "cross_encoder", []),
         ({"latency_ms": 10_000, "candidates": 100, "priority": "precision"}, "high_precision", []),
         ({"latency_ms": 10_000, "candidates": 200, "priority": "precision"}, "high_precision", []),
         # two stages for a thousand
-        ({"latency_ms": 6000, "candidates": 1000}, "large_candidates", []),
-        ({"latency_ms": 600, "candidates": 1000, "device": "gpu"}, "large_candidates", []),
+        ({"latency_ms": 6000, "candidates": 1000}, "two_stage", []),
+        ({"latency_ms": 600, "candidates": 1000, "device": "gpu"}, "two_stage", []),
         # a hosted reranker where allowed and no GPU, a language model for prototypes, learned fusion beside
         ({"latency_ms": 1000, "allow": frozenset({"hub", "api"})}, "hosted_api", []),
-        ({"latency_ms": 1000, "allow": frozenset({"hub", "api"}), "device": "gpu"}, "balanced", []),
+        ({"latency_ms": 1000, "allow": frozenset({"hub", "api"}), "device": "gpu"}, "cross_encoder", []),
         ({"latency_ms": 30_000, "allow": frozenset({"hub", "llm"})}, "prototype_llm", []),
-        ({"latency_ms": 150, "allow": frozenset({"hub", "trained"})}, "learned", []),
+        ({"latency_ms": 70, "allow": frozenset({"hub", "trained"})}, "learned", []),
+        # late interaction where no cross-encoder is at hand, or where one does not fit
+        ({"allow": frozenset()}, "balanced", []),
+        ({"latency_ms": 150}, "balanced", []),
+        ({"latency_ms": 150, "language": "de"}, "low_latency", []),
         # Chinese without a network
         ({"latency_ms": 150, "language": "zh", "allow": frozenset()}, "bm25", []),
         ({"latency_ms": 150, "language": "zh", "allow": frozenset({"trained"})}, "chinese", []),
@@ -108,7 +112,7 @@ def test_the_language_chooses_the_models(language: str, embedder: str, reranker:
 
 def test_a_chinese_model_that_does_not_fit_makes_way_for_a_multilingual_one() -> None:
     decision = chosen(language="zh", latency_ms=2000, candidates=50)
-    assert decision.choice.name == "balanced"
+    assert decision.choice.name == "cross_encoder"
     assert "mmarco_minilm_l12" in {model.name for model in models(decision)}
     assert any("bge_reranker_v2_m3 would be better, but does not fit" in reason for reason in decision.choice.reasons)
 
@@ -181,14 +185,15 @@ def keeps_to_language_and_network(decision: Decision, need: Need) -> None:
         assert model.local or "hub" in need.allow
         if need.language in ("zh", "zh-en"):
             assert model.languages != ("en",)
-    for kind, word in (("api", "api"), ("llm", "llm"), ("ltr", "trained")):
-        assert kind not in kinds(decision) or word in need.allow
+    learned = "ltr" in kinds(decision) and decision.choice.name != "balanced"  # whose model comes with the package
+    for used, word in (("api" in kinds(decision), "api"), ("llm" in kinds(decision), "llm"), (learned, "trained")):
+        assert not used or word in need.allow
 
 
 @pytest.mark.parametrize("budget", [400, 600, 900, 1100])
 def test_the_depth_is_the_largest_that_fits(budget: float) -> None:
     decision = chosen(latency_ms=budget, candidates=100, doc_tokens=60)
-    assert decision.choice.name == "balanced"
+    assert decision.choice.name == "cross_encoder"
     depth = int(next(word for word in decision.choice.overrides if "fused.top_k" in word).partition("=")[2])
     a_pair = COST.predict("cross_encoder", 1, doc_tokens=60, model=CARDS.models["ms_marco_minilm_l6"]).p95_ms
     assert budget - a_pair < decision.choice.predicted.p95_ms <= budget
@@ -228,8 +233,8 @@ def test_where_nothing_fits_the_fastest_is_named_with_what_it_misses_by() -> Non
         ("hosted_api", {"device": "gpu"}, "for device cpu; this one is gpu"),
         ("chinese", {}, "for language zh or zh-en; this one is en"),
         ("prototype_llm", {}, "needs a language model: allow=[hub,llm]"),
-        ("balanced", {"allow": frozenset()}, "reranker ms_marco_minilm_l6 is not on this machine"),
-        ("balanced", {"latency_ms": 150}, "even with 10 candidates reranked: "),
+        ("cross_encoder", {"allow": frozenset()}, "reranker ms_marco_minilm_l6 is not on this machine"),
+        ("cross_encoder", {"latency_ms": 150}, "even with 10 candidates reranked: "),
         ("edge", {"latency_ms": 150}, "expected to rank lower: "),
     ],
 )
@@ -249,7 +254,7 @@ def test_an_english_model_is_passed_over_for_chinese_whatever_the_rules_say() ->
 def test_a_model_that_the_user_has_set_is_the_only_one_considered() -> None:
     mine = ModelInfo("/models/mine", (), 110, 512, local=True)
     decision = chosen(Catalogue(CARDS.models, {"reranker": mine}), allow=frozenset(), latency_ms=20_000)
-    assert decision.choice.name == "balanced"
+    assert decision.choice.name == "cross_encoder"
     assert not any("models.reranker" in word for word in decision.choice.overrides)
     assert "reranker /models/mine: as you have set" in decision.choice.reasons
     pair = COST.predict("cross_encoder", 50, doc_tokens=140, model=CARDS.models["ms_marco_minilm_l6"]).p50_ms

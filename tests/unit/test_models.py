@@ -19,6 +19,7 @@ HUB_FOLDER = [
     "2_Dense/model.safetensors",
     "2_Dense/pytorch_model.bin",
     "README.md",
+    "artifact.metadata",
     "config.json",
     "config_sentence_transformers.json",
     "model.safetensors",
@@ -44,6 +45,7 @@ def test_needed_files_are_configuration_tokenizer_modules_and_one_format_of_weig
         "1_Pooling/config.json",
         "2_Dense/config.json",
         "2_Dense/model.safetensors",
+        "artifact.metadata",  # of Stanford's ColBERT
         "config.json",
         "config_sentence_transformers.json",
         "model.safetensors",
@@ -117,7 +119,10 @@ def test_damaged_memory_of_digests_is_made_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"role": "rerank"}, r"role: found 'rerank'; choices: embedder, reranker. Did you mean 'reranker'\?"),
+        (
+            {"role": "rerank"},
+            r"role: found 'rerank'; choices: embedder, reranker, multi_vector. Did you mean 'reranker'\?",
+        ),
         ({"name": None}, "a reranker with no `name` and no `path`; give name=ORG/MODEL .* path=DIR"),
         ({"languages": "en"}, "languages: found 'en'; expected a list"),
         ({"published": 5}, "published: found 5; expected a list"),

@@ -34,6 +34,15 @@ embed = OnnxEmbed(Model(role="embedder", path=sys.argv[1], storage_root=sys.argv
 embed.load()
 print(embed.embed(["the great wall"], kind="query", call=Call()).tolist()[0][:3])
 """
+EMBED_TOKENS = """
+import sys
+from orchestrator.models import Model
+from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
+from orchestrator.types import Call
+model = OnnxTokenEmbed(Model(role="multi_vector", path=sys.argv[1], storage_root=sys.argv[2]), threads=1)
+model.load()
+print(model.embed_tokens(["the great wall"], kind="query", call=Call())[0].vectors.shape)
+"""
 RERANK = """
 import sys
 from orchestrator.models import Model
@@ -65,7 +74,10 @@ def card(path: Path, root: Path) -> Model:
     return Model(role="embedder", path=str(path), storage_root=root)
 
 
-@pytest.mark.parametrize(("code", "labels", "role"), [(EMBED, None, "embedder"), (RERANK, 1, "reranker")])
+@pytest.mark.parametrize(
+    ("code", "labels", "role"),
+    [(EMBED, None, "embedder"), (EMBED_TOKENS, None, "multi_vector"), (RERANK, 1, "reranker")],
+)
 def test_scoring_after_the_export_imports_nothing_heavy(
     code: str, labels: int | None, role: str, checkpoints: Any, shared_root: Path
 ) -> None:

@@ -1,0 +1,202 @@
+"""Late interaction: every token of the query against every token of a document, whose vectors were computed before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
+from orchestrator.models.card import Model
+from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
+from orchestrator.storage import default_root, write_atomic
+from orchestrator.token_vectors import Precision, TokenStore, open_tokens
+from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors, Vectors
+
+from .maxsim import idf, maxsim
+
+Weights = Literal["idf", "equal"]
+
+_FORMAT = 1
+_FREQUENCIES = "frequencies.npy"
+_FACTS = "facts.json"
+
+
+class LateInteractionRerank:
+    """A `PointwiseRerank` by MaxSim over token vectors.
+
+    Document vectors are computed once a text and kept on disk, mapped into memory; a text that is not there yet is
+    encoded and added. Scores are means of cosines, in [-1, 1].
+
+    Args:
+        encoder: whose token vectors they are.
+        query_weights: `idf` counts a query's tokens by how rare they are in the corpus; `equal` counts them alike, as
+            ColBERT does. Documents that a caller brings are weighed by the corpus's index where it has been built,
+            else alike, and the call notes it.
+        precision: `int8` keeps a quarter of `float32`.
+        dim: of the kept vectors, fitted to a sample of the corpus; None keeps the encoder's own.
+        storage_root: where vectors are kept; None is `storage.default_root()`.
+
+    Raises:
+        ConfigError: an argument is wrong.
+    """
+
+    score_kind: ScoreKind = "maxsim"
+    needs: frozenset[Need] = frozenset({"text"})
+    tunes = "late_interaction"
+
+    def __init__(
+        self,
+        encoder: EmbedTokens,
+        query_weights: Weights = "idf",
+        precision: Precision = "int8",
+        dim: int | None = None,
+        storage_root: Path | None = None,
+    ) -> None:
+        _check("query_weights", query_weights, get_args(Weights))
+        _check("precision", precision, get_args(Precision))
+        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
+            raise ConfigError("dim", f"found {dim!r}; expected a whole number from 1, or null for the encoder's own")
+        self.encoder = encoder
+        self.query_weights: Weights = query_weights
+        self.precision: Precision = precision
+        self.dim = dim
+        self._root = storage_root if storage_root is not None else default_root()
+        self._store: TokenStore | None = None
+        self._idf: Vectors | None = None
+        self._unseen = 0.0
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """ISO 639-1 codes of the encoder's card; `multilingual` means any."""
+        return tuple(getattr(self.encoder, "languages", ()))
+
+    @property
+    def model_id(self) -> str:
+        """Encoder, weighting and what is kept. Known after `load()`."""
+        return f"{self.encoder.model_id}-{self.query_weights}-{self.precision}-{self.dim or self.encoder.dim}"
+
+    def tuned_card(self) -> Model:
+        """The card of the encoder.
+
+        Raises:
+            ConfigError: the encoder has no checkpoint that can be trained.
+        """
+        return self._tunable.tuned_card()
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model in the encoder, not loaded."""
+        encoder = cast(EmbedTokens, self._tunable.with_model(card))
+        return type(self)(encoder, self.query_weights, self.precision, self.dim, self._root)
+
+    @property
+    def _tunable(self) -> Tunable:
+        if not isinstance(self.encoder, Tunable):
+            raise ConfigError("encoder", f"{type(self.encoder).__name__} has no checkpoint that can be trained")
+        return self.encoder
+
+    def load(self) -> None:
+        """Load the encoder.
+
+        Raises:
+            ConfigError: `dim` is more than the encoder's own.
+        """
+        self.encoder.load()
+        if self.dim is not None and self.dim > self.encoder.dim:
+            raise ConfigError("dim", f"found {self.dim}; the encoder's vectors have {self.encoder.dim}")
+
+    def close(self) -> None:
+        """Let go of encoder and vectors."""
+        self._store = self._idf = None
+        close = getattr(self.encoder, "close", None)
+        if close is not None:
+            close()
+
+    def index_settings(self) -> Mapping[str, Json]:
+        """What token frequencies and vectors depend on."""
+        return {
+            "engine": "token vectors",
+            "format": _FORMAT,
+            "model_id": self.encoder.model_id,
+            "precision": self.precision,
+            "dim": self.dim or self.encoder.dim,
+        }
+
+    def index(self, corpus: Corpus, directory: Path, progress: Progress) -> None:
+        """Have the vectors of all documents, and write how many documents hold each token into `directory`."""
+        store = self._open_store(corpus.key)
+        frequencies = store.document_frequencies(store.ensure(corpus, self.encoder, progress))
+        np.save(directory / _FREQUENCIES, frequencies, allow_pickle=False)
+        write_atomic(directory / _FACTS, json.dumps({"n_documents": len(corpus)}))
+
+    def open(self, corpus: Corpus, directory: Path) -> None:
+        """Serve `corpus` with the frequencies in `directory`.
+
+        Raises:
+            IndexStateError: files are missing or damaged.
+        """
+        try:
+            frequencies = np.load(directory / _FREQUENCIES, allow_pickle=False)
+            n_documents = int(json.loads((directory / _FACTS).read_text())["n_documents"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise IndexStateError(f"{directory}: {error}") from error
+        self._idf = idf(frequencies, n_documents)
+        self._unseen = float(idf(np.zeros(1, dtype=np.int64), n_documents)[0])
+        self._store = self._open_store(corpus.key)
+
+    def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
+        """What is wrong with the kept vectors; None when nothing is."""
+        try:
+            self._open_store(corpus.key).verify()
+        except IndexStateError as error:
+            return str(error)
+        return None
+
+    def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> npt.NDArray[np.float32]:
+        """float32 [n_pairs], in [-1, 1], in the order of `pairs`.
+
+        Raises:
+            CallCancelledError: nobody waits for the call any more.
+        """
+        scores = np.empty(len(pairs), dtype=np.float32)
+        if not pairs:
+            return scores
+        store = self._store or open_tokens(self._root, self.encoder, self.precision, None, "")
+        texts = [document.full_text for _, document in pairs]
+        distinct = dict.fromkeys(texts)
+        rows = dict(zip(distinct, store.rows(list(distinct), self.encoder, call).tolist(), strict=True))
+        places: dict[str, list[int]] = {}
+        for place, (query, _) in enumerate(pairs):
+            places.setdefault(query.text, []).append(place)
+        encoded = self.encoder.embed_tokens(list(places), kind="query", call=call)
+        for query_tokens, mine in zip(encoded, places.values(), strict=True):
+            kept = store.take(np.array([rows[texts[place]] for place in mine], dtype=np.int64))
+            weights = self._weights(query_tokens, call)
+            scores[mine] = maxsim(store.project(query_tokens.vectors), weights, kept)
+        return scores
+
+    def _weights(self, query: TokenVectors, call: Call) -> Vectors:
+        """float32 [n_query_tokens], above 0."""
+        if self.query_weights == "equal":
+            return np.ones(len(query.token_ids), dtype=np.float32)
+        if self._idf is None:
+            call.note("tokens of the query weighed alike: no index of the corpus tells how rare they are")
+            return np.ones(len(query.token_ids), dtype=np.float32)
+        weights = np.full(len(query.token_ids), self._unseen, dtype=np.float32)
+        known = query.token_ids < len(self._idf)
+        weights[known] = self._idf[query.token_ids[known]]
+        return weights
+
+    def _open_store(self, corpus: str) -> TokenStore:
+        dim = self.dim if self.dim != self.encoder.dim else None
+        return open_tokens(self._root, self.encoder, self.precision, dim, corpus)
+
+
+def _check(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        hint = did_you_mean(str(value), choices)
+        raise ConfigError(name, f"found {value!r}; choices: {', '.join(choices)}.{hint}")

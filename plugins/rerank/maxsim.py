@@ -1,0 +1,54 @@
+"""MaxSim, the score of late interaction: for each token of the query its nearest token of the document.
+
+Source: Khattab, Zaharia, "ColBERT: Efficient and Effective Passage Search via Contextualized Late Interaction over
+BERT", SIGIR 2020, equation 3. We take the weighted mean over the query's tokens in place of their sum: within a query
+the order is the same, and scores of long and short queries compare.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.token_vectors import KeptTokens
+from orchestrator.types import Vectors
+
+_CHUNK = 2048
+"""Document tokens compared at once: 3 MB of float32 at 384 dimensions, which stays in the cache."""
+
+
+def maxsim(query: Vectors, weights: Vectors, documents: KeptTokens) -> npt.NDArray[np.float32]:
+    """float32 [n_documents]: weighted mean over the query's tokens of the greatest product with a document's token.
+
+    Args:
+        query: float32 [n_query_tokens, dim].
+        weights: float32 [n_query_tokens], not negative, not all 0.
+        documents: their kept token vectors.
+    """
+    similarity = _similarity(query, documents)
+    starts = np.concatenate([[0], np.cumsum(documents.lengths)[:-1]])
+    nearest: Vectors = np.maximum.reduceat(similarity, starts, axis=0)
+    # einsum, not a matrix product: each document is summed in the same order whatever else is in the batch.
+    scores: Vectors = np.einsum("ij,j->i", nearest, weights / weights.sum())
+    return scores
+
+
+def _similarity(query: Vectors, documents: KeptTokens) -> Vectors:
+    """float32 [n_tokens, n_query_tokens]."""
+    vectors, scales = documents.vectors, documents.scales
+    similarity = np.empty((len(vectors), len(query)), dtype=np.float32)
+    for start in range(0, len(vectors), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        np.matmul(vectors[part].astype(np.float32, copy=False), query.T, out=similarity[part])
+    if scales is not None:
+        similarity *= scales[:, None]
+    return similarity
+
+
+def idf(frequencies: npt.NDArray[np.int64], n_documents: int) -> Vectors:
+    """float32, one a frequency: how rare a token is, always above 0.
+
+    Formula of Lucene's BM25: ln(1 + (N - n + 0.5) / (n + 0.5)).
+    """
+    weights: Vectors = np.log1p((n_documents - frequencies + 0.5) / (frequencies + 0.5)).astype(np.float32)
+    return weights

@@ -1,0 +1,203 @@
+"""Late interaction: the formula, the weights, vectors that are kept, and a pipeline with a tiny real encoder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator import Pipeline
+from orchestrator.errors import ConfigError
+from orchestrator.models import Model
+from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
+from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
+from orchestrator.plugins.rerank.maxsim import idf, maxsim
+from orchestrator.testing import PointwiseRerankContract
+from orchestrator.token_vectors import KeptTokens
+from orchestrator.types import Call, Document, Query
+
+TEXTS = ["glaucoma damages the optic nerve", "the great wall", "an eye; a nerve", "wall"]
+
+
+@pytest.fixture
+def encoder(checkpoints: Any, shared_root: Path) -> OnnxTokenEmbed:
+    return encoder_of(checkpoints, shared_root)
+
+
+def encoder_of(checkpoints: Any, root: Path, kind: str = "bert") -> OnnxTokenEmbed:
+    card = Model(role="multi_vector", path=str(checkpoints.transformer(kind)), storage_root=root)
+    return OnnxTokenEmbed(card, threads=1)
+
+
+def pairs_of(*queries: str) -> list[tuple[Query, Document]]:
+    documents = [Document(f"d{place}", text) for place, text in enumerate(TEXTS)]
+    return [(Query(f"q{number}", query), document) for number, query in enumerate(queries) for document in documents]
+
+
+class TestLateInteraction(PointwiseRerankContract):
+    tolerance = 1e-5
+
+    @pytest.fixture(autouse=True)
+    def _files(self, checkpoints: Any, shared_root: Path) -> None:
+        self.checkpoints, self.root = checkpoints, shared_root
+
+    def make(self) -> LateInteractionRerank:
+        return LateInteractionRerank(encoder_of(self.checkpoints, self.root), storage_root=self.root)
+
+
+class TestLateInteractionOfXlmRoberta(TestLateInteraction):
+    def make(self) -> LateInteractionRerank:
+        encoder = encoder_of(self.checkpoints, self.root, "xlmr")
+        return LateInteractionRerank(encoder, "equal", "float32", storage_root=self.root)
+
+
+def test_maxsim_is_the_weighted_mean_of_each_query_tokens_nearest_document_token() -> None:
+    rng = np.random.default_rng(3)
+    query, lengths = rng.standard_normal((5, 16)).astype(np.float32), np.array([3, 1, 4000, 7])
+    vectors = rng.standard_normal((lengths.sum(), 16)).astype(np.float32)
+    weights = rng.random(5).astype(np.float32)
+    found = maxsim(query, weights, KeptTokens(vectors, None, lengths))
+    for score, rows in zip(found, np.split(vectors, np.cumsum(lengths)[:-1]), strict=True):
+        nearest = [max(float(token @ row) for row in rows) for token in query]
+        expected = sum(w * s for w, s in zip(weights, nearest, strict=True)) / weights.sum()
+        assert score == pytest.approx(expected, abs=1e-5)
+
+
+def test_scales_multiply_rows_of_int8() -> None:
+    vectors, scales = np.array([[100, -50], [20, 127]], dtype=np.int8), np.array([0.01, 0.002], dtype=np.float32)
+    query = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
+    (score,) = maxsim(query, np.array([3.0, 1.0], np.float32), KeptTokens(vectors, scales, np.array([2])))
+    assert score == pytest.approx((3 * max(1.0, 0.04) + 1 * max(-0.5, 0.254)) / 4)
+
+
+def test_idf_is_that_of_lucene() -> None:
+    np.testing.assert_allclose(
+        idf(np.array([0, 3, 10]), 10), [math.log(1 + (10 - n + 0.5) / (n + 0.5)) for n in (0, 3, 10)], rtol=1e-6
+    )
+
+
+def test_equal_weights_give_sentence_transformers_own_maxsim(encoder: OnnxTokenEmbed, storage_root: Path) -> None:
+    from sentence_transformers import MultiVectorEncoder
+    from sentence_transformers.base.modules import Normalize, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+    stage = LateInteractionRerank(encoder, "equal", "float32", storage_root=storage_root)
+    stage.load()
+    found = stage.score(pairs_of("optic nerve", "the wall"), Call()).reshape(2, -1)
+    modules = [Transformer(str(encoder.model.path)), Normalize("token_embeddings"), MultiVectorMask()]
+    model = MultiVectorEncoder(modules=modules, device="cpu", similarity_fn_name="meanmaxsim")
+    queries, documents = model.encode_query(["optic nerve", "the wall"]), model.encode_document(TEXTS)
+    np.testing.assert_allclose(found, model.similarity(queries, documents).numpy(), atol=1e-5)
+
+
+def test_int8_differs_little_and_vectors_are_encoded_once(
+    encoder: OnnxTokenEmbed, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = LateInteractionRerank(encoder, "equal", "float32", storage_root=storage_root)
+    small = LateInteractionRerank(encoder, "equal", storage_root=storage_root)
+    exact.load()
+    pairs = pairs_of("optic nerve", "the wall")
+    np.testing.assert_allclose(small.score(pairs, Call()), exact.score(pairs, Call()), atol=0.01)
+    seen: list[str] = []
+    embed = encoder.embed_tokens
+
+    def watched(texts: Any, *, kind: Any, call: Call) -> Any:
+        seen.extend(f"{kind}: {text}" for text in texts)
+        return embed(texts, kind=kind, call=call)
+
+    monkeypatch.setattr(encoder, "embed_tokens", watched)
+    small.score([*pairs, (Query("q9", "the wall"), Document("new", "a great eye"))], Call())
+    assert seen == ["document: a great eye", "query: optic nerve", "query: the wall"]
+
+
+SMALL = ["pipeline.stages.bm25.top_k=8", "pipeline.stages.dense.top_k=8", "pipeline.stages.fused.top_k=12"]
+
+
+def compose(checkpoints: Any, root: Path, *more: str) -> Pipeline:
+    local = [
+        "model@models.multi_vector=local_multi_vector",
+        f"models.multi_vector.path={checkpoints.transformer('bert')}",
+    ]
+    stage = ["pipeline=bi_encoder", "rerank@pipeline.stages.shortlist.use=late_interaction"]
+    return Pipeline.compose([*stage, *local, *SMALL, f"storage.root={root}", *more])
+
+
+def test_rare_tokens_of_the_query_count_more(checkpoints: Any, shared_root: Path) -> None:
+    with compose(checkpoints, shared_root) as pipeline:
+        result = pipeline.search("the eye")
+        stage: Any = pipeline.graph["shortlist"].stage
+        assert result.ranked.score_kind == "maxsim"
+        assert not result.trace.stages[-1].notes
+        documents = list(pipeline.corpus.documents())
+        encoder = stage.encoder
+        encoded = encoder.embed_tokens([d.full_text for d in documents], kind="document", call=Call())
+        query = encoder.embed_tokens(["the eye"], kind="query", call=Call())[0]
+        counts = [sum(token in text.token_ids for text in encoded) for token in query.token_ids]
+        weights = np.array([math.log(1 + (len(documents) - n + 0.5) / (n + 0.5)) for n in counts])
+        tokens = dict(zip([d.doc_id for d in documents], encoded, strict=True))
+        for candidate in result.ranked:
+            nearest = (query.vectors @ tokens[candidate.doc_id].vectors.T).max(axis=1)
+            assert candidate.score == pytest.approx(float(nearest @ weights / weights.sum()), abs=0.01)
+
+
+def test_documents_of_a_caller_are_weighed_by_the_index_where_there_is_one(
+    checkpoints: Any, shared_root: Path, tmp_path: Path
+) -> None:
+    given = ["a great wall", "glaucoma damages the eye", "a great wall"]
+    with compose(checkpoints, tmp_path) as pipeline:
+        result = pipeline.rerank("the eye", given)
+        assert result.trace.stages[-1].notes == (
+            "tokens of the query weighed alike: no index of the corpus tells how rare they are",
+        )
+    with compose(checkpoints, shared_root) as pipeline:
+        pipeline.load()
+        weighed = pipeline.rerank("the eye", given)
+        assert not weighed.trace.stages[-1].notes
+        assert sorted(weighed.doc_ids) == ["0", "1", "2"]
+
+
+def test_a_lower_dimension_is_an_index_of_its_own(checkpoints: Any, shared_root: Path) -> None:
+    def top(*more: str) -> dict[str, float]:
+        with compose(checkpoints, shared_root, *more) as pipeline:
+            return {c.doc_id: c.score for c in pipeline.search("the eye").ranked}
+
+    full, half = top(), top("pipeline.stages.shortlist.use.dim=24")
+    shared = full.keys() & half.keys()
+    assert len(shared) >= len(full) // 2
+    assert full != half
+    assert max(abs(full[doc_id] - half[doc_id]) for doc_id in shared) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"query_weights": "tfidf"}, "query_weights: found 'tfidf'; choices: idf, equal. Did you mean 'idf'?"),
+        ({"precision": "int4"}, "precision: found 'int4'; choices: int8, float32. Did you mean 'int8'?"),
+        ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null for the encoder's own"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str, encoder: OnnxTokenEmbed) -> None:
+    with pytest.raises(ConfigError) as error:
+        LateInteractionRerank(encoder, **arguments)
+    assert str(error.value) == message
+
+
+def test_more_dimensions_than_the_encoder_has_are_refused(encoder: OnnxTokenEmbed, storage_root: Path) -> None:
+    with pytest.raises(ConfigError, match="dim: found 64; the encoder's vectors have 32"):
+        LateInteractionRerank(encoder, dim=64, storage_root=storage_root).load()
+
+
+def test_a_damaged_index_is_built_again(checkpoints: Any, storage_root: Path) -> None:
+    with compose(checkpoints, storage_root) as pipeline:
+        before = pipeline.search("the eye").ranked
+    (facts,) = storage_root.glob("indexes/*/*/*/facts.json")
+    facts.write_text("{")
+    reasons: list[str] = []
+    with compose(checkpoints, storage_root) as pipeline:
+        pipeline.load(on_build=lambda stage, reason: reasons.append(f"{stage}: {reason}"))
+        assert pipeline.search("the eye").ranked.doc_ids == before.doc_ids
+    assert len(reasons) == 1
+    assert reasons[0].startswith("shortlist: damaged")

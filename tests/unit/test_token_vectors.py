@@ -1,0 +1,171 @@
+"""Token vectors are computed once per text, kept in few bytes, survive damage checks, and compare as they did."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.errors import IndexStateError, StageError
+from orchestrator.token_vectors import KeptTokens, TokenStore, open_tokens
+from orchestrator.types import Call, TextKind, TokenVectors
+
+Make = Callable[..., DiskCorpus]
+DIM = 24
+
+
+class WordVectors:
+    """A fixed direction for every word: enough to see what the store keeps."""
+
+    def __init__(self, model_id: str = "words") -> None:
+        self.dim, self.model_id = DIM, model_id
+        self.seen: list[str] = []
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def embed_tokens(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> list[TokenVectors]:
+        self.seen += texts
+        return [self.one(text) for text in texts]
+
+    def one(self, text: str) -> TokenVectors:
+        ids = [0] + [zlib.crc32(word.encode()) % 5000 + 1 for word in text.split()]
+        rows = np.stack([np.random.default_rng(number).standard_normal(DIM) for number in ids])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return TokenVectors(rows.astype(np.float32), np.array(ids, dtype=np.int32))
+
+
+@pytest.fixture
+def make_corpus(write_corpus: Callable[..., Path], storage_root: Path, request: pytest.FixtureRequest) -> Make:
+    def make(texts: list[str], name: str = "beir") -> DiskCorpus:
+        folder = write_corpus([{"_id": f"d{i}", "text": text} for i, text in enumerate(texts)], name=name)
+        corpus = open_corpus(CorpusSpec(name, str(folder)), storage_root)
+        request.addfinalizer(corpus.close)
+        return corpus
+
+    return make
+
+
+def texts(n: int) -> list[str]:
+    return [f"text number {i} " * (1 + i % 5) for i in range(n)]
+
+
+def restored(kept: KeptTokens) -> np.ndarray:
+    return kept.vectors if kept.scales is None else kept.vectors * kept.scales[:, None]
+
+
+def store_of(root: Path, encoder: WordVectors, precision: str = "int8", dim: int | None = None) -> TokenStore:
+    return open_tokens(root, encoder, precision, dim, "corpus")  # type: ignore[arg-type]
+
+
+def test_float32_keeps_vectors_as_they_are(make_corpus: Make, storage_root: Path) -> None:
+    wanted, encoder = texts(600), WordVectors()
+    store = store_of(storage_root, encoder, "float32")
+    rows = store.ensure(make_corpus(wanted), encoder)
+    kept = store.take(rows[[599, 0, 7, 7]])
+    expected = [encoder.one(wanted[place]).vectors for place in (599, 0, 7, 7)]
+    assert kept.lengths.tolist() == [len(rows) for rows in expected]
+    np.testing.assert_array_equal(kept.vectors, np.concatenate(expected))
+
+
+def test_int8_is_off_by_half_a_step_of_each_rows_largest_value(make_corpus: Make, storage_root: Path) -> None:
+    wanted, encoder = texts(20), WordVectors()
+    store = store_of(storage_root, encoder)
+    kept = store.take(store.ensure(make_corpus(wanted), encoder))
+    expected = np.concatenate([encoder.one(text).vectors for text in wanted])
+    assert kept.vectors.dtype == np.int8
+    step = np.abs(expected).max(axis=1, keepdims=True) / 127
+    assert (np.abs(restored(kept) - expected) <= step * 0.501).all()
+
+
+def test_a_lower_dimension_keeps_products_as_well_as_any_can(make_corpus: Make, storage_root: Path) -> None:
+    wanted, encoder = texts(40), WordVectors()
+    corpus = make_corpus(wanted)
+    query = encoder.one("text number 7").vectors
+    exact = query @ np.concatenate([encoder.one(text).vectors for text in wanted]).T
+    errors = []
+    for dim in (4, 12, 20):
+        store = store_of(storage_root, encoder, "float32", dim)
+        kept = store.take(store.ensure(corpus, encoder))
+        assert kept.vectors.shape[1] == dim
+        errors.append(float(np.abs(store.project(query) @ kept.vectors.T - exact).mean()))
+    assert errors[0] > errors[1] > errors[2]
+    # 40 texts of 42 words: with as many axes as there are directions nothing is lost
+    whole = store_of(storage_root, encoder, "float32", DIM - 1)
+    kept = whole.take(whole.ensure(corpus, encoder))
+    assert np.abs(whole.project(query) @ kept.vectors.T - exact).mean() < errors[2]
+
+
+def test_axes_are_fitted_once_and_damage_is_told(make_corpus: Make, storage_root: Path) -> None:
+    encoder, corpus = WordVectors(), make_corpus(texts(30))
+    store = store_of(storage_root, encoder, dim=8)
+    store.ensure(corpus, encoder)
+    axes = (store.directory / "projection.npy").read_bytes()
+    again = TokenStore(storage_root, encoder.model_id, DIM, "int8", 8, "corpus")
+    again.ensure(make_corpus([*texts(30), "one more"], "more"), encoder)
+    assert (store.directory / "projection.npy").read_bytes() == axes
+    (store.directory / "projection.npy").write_bytes(axes[:-4])
+    broken = TokenStore(storage_root, encoder.model_id, DIM, "int8", 8, "corpus")
+    with pytest.raises(IndexStateError, match=r"projection\.npy: 764 bytes; expected 768; remove the folder"):
+        broken.project(encoder.one("text").vectors)
+
+
+def test_only_new_texts_are_encoded(make_corpus: Make, storage_root: Path) -> None:
+    encoder = WordVectors()
+    store = store_of(storage_root, encoder)
+    store.ensure(make_corpus([*texts(30), *texts(30)]), encoder)
+    assert sorted(encoder.seen) == sorted(texts(30))
+    encoder.seen.clear()
+    store.ensure(make_corpus([*texts(29)[::-1], "added"], "changed"), encoder)
+    assert encoder.seen == ["added"]
+    encoder.seen.clear()
+    rows = store.rows(["brought", "text number 0 ", "brought"], encoder, Call())
+    assert encoder.seen == ["brought"]
+    assert rows[0] == rows[2]
+    assert len(TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "")) == 32
+
+
+def test_frequencies_count_documents_not_tokens(make_corpus: Make, storage_root: Path) -> None:
+    encoder = WordVectors()
+    corpus = make_corpus(["eye eye eye", "eye wall", "wall", "eye eye eye"])
+    store = store_of(storage_root, encoder)
+    counts = store.document_frequencies(store.ensure(corpus, encoder))
+    ids = {word: int(encoder.one(word).token_ids[1]) for word in ("eye", "wall")}
+    assert (counts[0], counts[ids["eye"]], counts[ids["wall"]], counts.sum()) == (4, 3, 2, 9)
+
+
+def test_changed_bytes_are_found(make_corpus: Make, storage_root: Path) -> None:
+    encoder = WordVectors()
+    store = store_of(storage_root, encoder)
+    store.ensure(make_corpus(texts(10)), encoder)
+    store.verify()
+    path = store.directory / "scales.f32"
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IndexStateError, match="rows 0 to 9 are not what was written"):
+        TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "").verify()
+    path.write_bytes(data[:-1])
+    with pytest.raises(IndexStateError, match=r"scales\.f32 has \d+ bytes; expected at least \d+"):
+        TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "")
+
+
+def test_stores_of_other_models_precisions_and_dimensions_lie_apart(storage_root: Path) -> None:
+    made = [("a", "int8", None), ("b", "int8", None), ("a", "float32", None), ("a", "int8", 8)]
+    stores = [store_of(storage_root, WordVectors(model), precision, dim) for model, precision, dim in made]
+    assert len({store.directory for store in stores}) == len(made)
+    other = open_tokens(storage_root, WordVectors("a"), "int8", None, "another corpus")
+    assert other.directory == stores[0].directory, "full vectors do not depend on the corpus"
+
+
+@pytest.mark.parametrize("rows", [np.zeros((0, DIM)), np.zeros((2, DIM + 1)), np.full((1, DIM), np.nan)])
+def test_unusable_vectors_are_refused(rows: np.ndarray, storage_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = WordVectors(f"broken {rows.shape}")
+    monkeypatch.setattr(encoder, "one", lambda text: TokenVectors(rows.astype(np.float32), np.zeros(len(rows), "i4")))
+    with pytest.raises(StageError, match="token vectors"):
+        store_of(storage_root, encoder).rows(["a text"], encoder, Call())
