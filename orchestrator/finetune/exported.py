@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from orchestrator.finetune.lessons import Lesson
 from orchestrator.finetune.networks import Network
 from orchestrator.finetune.scoring import Exam, Pairs, load_holder, score_pairs
 from orchestrator.models import Model, find_or_export
-from orchestrator.stage import Json
+from orchestrator.stage import EmbedTokens, Json
 from orchestrator.types import Call, Document, Query, Scores
 
 _PAIRS = 64
@@ -45,7 +46,7 @@ class Agreement:
 
 def _of_tokens(scorer: object, pairs: Pairs) -> Scores:
     """MaxSim of the encoder's own vectors: the stage keeps fewer bits of them and weighs tokens, torch does neither."""
-    encoder = getattr(scorer, "encoder", scorer)
+    encoder = cast(EmbedTokens, getattr(scorer, "encoder", scorer))
     load_holder(encoder)
     asked = encoder.embed_tokens([query.text for query, _ in pairs], kind="query", call=Call())
     read = encoder.embed_tokens([document.full_text for _, document in pairs], kind="document", call=Call())

@@ -47,9 +47,21 @@ class Network:
         return {kind: self.model.prompts.get(kind) or "" for kind in ("query", "document")}
 
     def shorten(self, max_length_tokens: int | None) -> None:
-        """Cut texts at so many tokens while it learns; `write` gives the model its own length back."""
+        """Cut texts at so many tokens while it learns; `write` gives the model its own length back.
+
+        A multi-vector encoder has a length for queries and one for documents: its trainer cuts documents itself.
+        """
+        if self.kind == "late_interaction":
+            return
         if max_length_tokens is not None and (self._length is None or max_length_tokens < self._length):
             self.model.max_seq_length = max_length_tokens
+
+    def document_length(self, max_length_tokens: int | None) -> int | None:
+        """Where a multi-vector encoder's documents are cut while it learns; None is where it cuts them itself."""
+        own = getattr(self.model[0], "document_length", None) or self._length
+        if max_length_tokens is None or (own is not None and own <= max_length_tokens):
+            return None
+        return max_length_tokens
 
     def freeze_embeddings(self) -> int:
         """Keep the table of word embeddings as it is; returns how many numbers that are."""
@@ -72,7 +84,7 @@ class Network:
             return self._logits(pairs)
         queries = list(dict.fromkeys(query for query, _ in pairs))
         documents = list(dict.fromkeys(document for _, document in pairs))
-        settings = {"batch_size": _BATCH, "show_progress_bar": False, "convert_to_tensor": False}
+        settings = {"batch_size": _BATCH, "show_progress_bar": False, "convert_to_numpy": True}
         asked = dict(zip(queries, self.model.encode_query(queries, **settings), strict=True))
         read = dict(zip(documents, self.model.encode_document(documents, **settings), strict=True))
         return np.array([self._similarity(asked[query], read[document]) for query, document in pairs])

@@ -119,6 +119,8 @@ def _arguments(
         "dataloader_pin_memory": False,
         "prompts": prompts or None,
     }
+    if network.kind == "late_interaction" and (length := network.document_length(tuning.max_length_tokens)):
+        settings["max_length"] = {"document": length}
     if checked:
         settings |= {
             "eval_strategy": "steps",
@@ -145,9 +147,9 @@ def by_epoch(dataset: Any, generator: Any = None, **settings: Any) -> Any:
 
     A function of the module: the arguments that name it are kept beside each checkpoint, pickled.
     """
-    sampler = require("sentence_transformers.base.sampler")
+    base: Any = require("sentence_transformers.base.sampler").DefaultBatchSampler
 
-    class ByEpoch(sampler.DefaultBatchSampler):  # type: ignore[misc]  # a class known when it runs
+    class ByEpoch(base):  # type: ignore[misc]  # a class known when it runs
         def __iter__(self) -> Any:
             self.generator.manual_seed(self.seed + self.epoch)
             return super().__iter__()
@@ -157,7 +159,7 @@ def by_epoch(dataset: Any, generator: Any = None, **settings: Any) -> Any:
 
 
 def _evaluator(network: Network, watch: Watch) -> Any:
-    base = require("sentence_transformers.base.evaluation").BaseEvaluator
+    base: Any = require("sentence_transformers.base.evaluation").BaseEvaluator
 
     class Reranked(base):  # type: ignore[misc]  # a class known when it runs
         def __call__(self, model: Any, output_path: Any = None, epoch: float = -1, steps: int = -1) -> dict[str, float]:
@@ -168,8 +170,9 @@ def _evaluator(network: Network, watch: Watch) -> Any:
 
 def _callbacks(tuning: Tuning, watch: Watch) -> list[Any]:
     transformers = require("transformers")
+    base: Any = transformers.TrainerCallback
 
-    class Beside(transformers.TrainerCallback):  # type: ignore[misc]  # a class known when it runs
+    class Beside(base):  # type: ignore[misc]  # a class known when it runs
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             interrupt.raise_if_asked()
             watch.progress("train", state.global_step, state.max_steps)

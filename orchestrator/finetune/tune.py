@@ -24,7 +24,7 @@ from orchestrator.finetune.report import keep_record, key_of
 from orchestrator.finetune.scoring import Exam, load_holder, ordered, score_exams
 from orchestrator.finetune.student import Student, find_student
 from orchestrator.finetune.teacher import find_teacher, labels
-from orchestrator.finetune.triples import read_triples
+from orchestrator.finetune.triples import Triple, read_triples
 from orchestrator.graph import Node
 from orchestrator.indexes import open_index
 from orchestrator.models import Model, resolve
@@ -114,13 +114,14 @@ def tune(job: Job, pipeline: Pipeline, progress: Progress, on_build: OnBuild) ->
     """
     student = find_student(pipeline.graph, job.kind, job.stage)
     teacher = find_teacher(pipeline.graph, job.teacher, student) if job.teacher else None
+    triples = read_triples(Path(job.triples).expanduser()) if job.triples is not None else None
     base = resolve(student.card)
     target = place.target_folder(
         pipeline.storage_root, pipeline.open_corpus(progress).key, job.kind, student.card, job.output
     )
     place.check_target(target, base)
     with place.alone(target):
-        material = _gather(job, pipeline, student, progress, on_build)
+        material = _gather(job, pipeline, student, triples, progress, on_build)
         network = open_network(job.kind, student.card, base, job.tuning, job.seed)
         _teach(teacher, network, material, progress)
         learned = _learn(job, student, network, base, material, place.work_folder(target), progress)
@@ -131,7 +132,14 @@ def tune(job: Job, pipeline: Pipeline, progress: Progress, on_build: OnBuild) ->
     return outcome
 
 
-def _gather(job: Job, pipeline: Pipeline, student: Student, progress: Progress, on_build: OnBuild) -> _Material:
+def _gather(
+    job: Job,
+    pipeline: Pipeline,
+    student: Student,
+    triples: Sequence[Triple] | None,
+    progress: Progress,
+    on_build: OnBuild,
+) -> _Material:
     corpus = pipeline.corpus
     plan = plan_queries(
         corpus,
@@ -152,7 +160,7 @@ def _gather(job: Job, pipeline: Pipeline, student: Student, progress: Progress, 
         progress=progress,
         on_build=on_build,
     )
-    lessons, left_out = _lessons(job, corpus, plan, found)
+    lessons, left_out = _lessons(job, corpus, plan, found, triples)
     if not lessons.rows:
         raise ConfigError("corpus", "nothing to learn from: no query has a relevant document and enough negatives")
     qrels = plan.qrels or {}
@@ -162,14 +170,16 @@ def _gather(job: Job, pipeline: Pipeline, student: Student, progress: Progress, 
     return _Material(plan, found, lessons, checks, finals, left_out)
 
 
-def _lessons(job: Job, corpus: DiskCorpus, plan: Plan, found: gather.Found) -> tuple[Lessons, int | None]:
+def _lessons(
+    job: Job, corpus: DiskCorpus, plan: Plan, found: gather.Found, triples: Sequence[Triple] | None
+) -> tuple[Lessons, int | None]:
+    """The lessons, and how many triples ask what a query of the other parts asks."""
     together = job.kind == "cross_encoder" and job.loss == "listwise"
-    if job.triples is None:
+    if triples is None:
         return gather.make_lessons(
             corpus, plan.train, plan.qrels or {}, found, job.rules, job.tuning, job.seed, together
         ), None
     asked = {query.text for query in plan.queries}
-    triples = read_triples(Path(job.triples).expanduser())
     own = [triple for triple in triples if triple.query not in asked]
     lessons = from_triples(
         own,
