@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator import training
 from orchestrator.corpus import DiskCorpus
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.evaluate import Qrels
 from orchestrator.training_queries import TrainingQueries, training_queries
 from orchestrator.types import Query
@@ -68,7 +68,7 @@ def plan_queries(
     """
     try:
         topics = training_queries(corpus, held_out, max_queries, seed)
-    except ConfigError:
+    except (ConfigError, DataError):
         if triples and not isinstance(held_out, str) and corpus.spec.split == "auto" and not corpus.splits:
             return Plan()
         raise

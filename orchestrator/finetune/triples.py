@@ -78,4 +78,6 @@ def _texts(row: Mapping[str, object], key: str, single: bool) -> tuple[str, ...]
 
 
 def _found(value: object) -> str:
-    return "empty" if isinstance(value, str) else kind(value)
+    if isinstance(value, str):
+        return "a text" if value.strip() else "empty"
+    return kind(value)

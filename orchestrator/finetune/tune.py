@@ -29,6 +29,7 @@ from orchestrator.graph import Node
 from orchestrator.indexes import open_index
 from orchestrator.models import Model, resolve
 from orchestrator.pipeline import OnBuild, Pipeline
+from orchestrator.readers.lines import BadLines
 from orchestrator.stage import Indexed, Json, Progress
 from orchestrator.verdict import Verdict, judge
 
@@ -114,7 +115,8 @@ def tune(job: Job, pipeline: Pipeline, progress: Progress, on_build: OnBuild) ->
     """
     student = find_student(pipeline.graph, job.kind, job.stage)
     teacher = find_teacher(pipeline.graph, job.teacher, student) if job.teacher else None
-    triples = read_triples(Path(job.triples).expanduser()) if job.triples is not None else None
+    bad = BadLines(pipeline.corpus_spec.on_bad_line)
+    triples = read_triples(Path(job.triples).expanduser(), bad) if job.triples is not None else None
     base = resolve(student.card)
     target = place.target_folder(
         pipeline.storage_root, pipeline.open_corpus(progress).key, job.kind, student.card, job.output
