@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import itertools
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.models.files import list_files, transformer_folder
 from orchestrator.models.multi_vector import keeps_own_tokens
+from orchestrator.models.network import quiet as quiet_transformers
 from orchestrator.types import Scores
 
 log = get_logger()
@@ -162,17 +164,14 @@ def require(name: str) -> ModuleType:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """No progress bars and no reports of the libraries below: what matters is told by ours."""
-    transformers = require("transformers")
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    own = logging.getLogger("sentence_transformers")
+    level = own.level
+    own.setLevel(logging.ERROR)
     try:
-        yield
+        with quiet_transformers(require("transformers")):
+            yield
     finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+        own.setLevel(level)
 
 
 def _cross_encoder(library: ModuleType, card: Model, folder: Path, tuning: Tuning) -> Network:

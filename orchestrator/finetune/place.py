@@ -21,8 +21,15 @@ def target_folder(root: Path, corpus_key: str, kind: str, card: Model, output: s
     """`output` where it is given, else `<root>/tuned/<corpus>/<kind>-<base>`."""
     if output is not None:
         return Path(output).expanduser().resolve()
-    base = Path(card.path).name if card.path else (card.name or card.label).rpartition("/")[2]
-    return root / "tuned" / corpus_key / f"{kind}-{slug(base)}"
+    return root / "tuned" / corpus_key / f"{kind}-{slug(base_name(card).rpartition('/')[2])}"
+
+
+def base_name(card: Model) -> str:
+    """What the model is called, without the folders of this machine: on the hub, or the last part of its path."""
+    if not card.path:
+        return card.name or card.label
+    path = Path(card.path)
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
 def check_target(target: Path, base: Path) -> None:

@@ -14,6 +14,7 @@ from orchestrator.finetune.exported import Agreement
 from orchestrator.finetune.learning import Learned
 from orchestrator.finetune.lessons import Lessons
 from orchestrator.finetune.options import Tuning
+from orchestrator.finetune.place import base_name
 from orchestrator.finetune.queries import Plan
 from orchestrator.finetune.record import write_record
 from orchestrator.finetune.scoring import Exam
@@ -77,7 +78,11 @@ def keep_record(
         "name": name,
         "kind": student.kind,
         "stage": student.node.name,
-        "base": {"label": _label(card), "name": card.name, "licence": card.licence or NOT_STATED},
+        "base": {
+            "label": base_name(card),
+            "name": None if card.path else card.name,
+            "licence": card.licence or NOT_STATED,
+        },
         "corpus": {
             "name": corpus.name,
             "language": corpus.language,
@@ -119,11 +124,6 @@ def keep_record(
     write_record(folder, record)
     write_atomic(folder / "README.md", model_card(record))
     return record
-
-
-def _label(card: Model) -> str:
-    """What the base is called, without the folders of this machine."""
-    return card.name or (Path(card.path).name if card.path else card.label)
 
 
 def _folder(pipeline: Pipeline) -> Path | None:

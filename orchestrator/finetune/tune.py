@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +12,12 @@ from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Measures, Rankings
 from orchestrator.finetune import gather, place, words
-from orchestrator.finetune.exported import Agreement, compare_export
+from orchestrator.finetune.exported import compare_export
+from orchestrator.finetune.job import Job, Outcome
 from orchestrator.finetune.learning import Learned, learn
 from orchestrator.finetune.lessons import Lesson, Lessons, from_triples, with_labels
 from orchestrator.finetune.losses import scaled
-from orchestrator.finetune.negatives import Rules
 from orchestrator.finetune.networks import Network, open_network
-from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.queries import Plan, plan_queries
 from orchestrator.finetune.report import keep_record, key_of
 from orchestrator.finetune.scoring import Exam, load_holder, ordered, score_exams
@@ -30,61 +29,8 @@ from orchestrator.indexes import open_index
 from orchestrator.models import Model, resolve
 from orchestrator.pipeline import OnBuild, Pipeline
 from orchestrator.readers.lines import BadLines
-from orchestrator.stage import Indexed, Json, Progress
+from orchestrator.stage import Indexed, Progress
 from orchestrator.verdict import Verdict, judge
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What is to be trained, and how; conf/task/train.yaml says what each option is."""
-
-    kind: str
-    loss: str
-    stage: str | None
-    teacher: str | None
-    triples: str | None
-    output: str | None
-    seed: int
-    held_out: float | str
-    max_held_out: int | None
-    validation: float
-    max_queries: int | None
-    measures: Measures
-    depth: int
-    batch_queries: int
-    candidates: int
-    rules: Rules
-    tuning: Tuning
-    words: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one tuning came to.
-
-    Attributes:
-        verdict: on the queries held out.
-        words: whether the model is better than it was.
-        won: the same as a fact; None where that cannot be said.
-        told: lines on how it went.
-        folder: of the model.
-        use: the command line that serves with it.
-        record: the content of training.json.
-    """
-
-    verdict: Verdict
-    words: str
-    won: bool | None
-    told: Sequence[str]
-    folder: Path
-    use: str
-    record: Mapping[str, Json]
-
-    def as_json(self) -> dict[str, Json]:
-        """One line of format=json."""
-        kept = {key: self.record[key] for key in ("training", "export", "lessons", "queries")}
-        said = {"tuning": self.words, "tuning_won": self.won, "told": " ".join(self.told)}
-        return {**self.verdict.as_json(), **said, **kept, "model": str(self.folder), "use": self.use}
 
 
 @dataclass
@@ -299,6 +245,3 @@ def _open(pipeline: Pipeline, name: str, holder: object, progress: Progress) -> 
 def tuned_card(card: Model, folder: Path) -> Model:
     """The card of the model in `folder`: that of its base, but for where the base lies and how good it is."""
     return dataclasses.replace(card, path=str(folder), package=None, sha256=None, published=(), revision=None)
-
-
-__all__ = ["Agreement", "Job", "Outcome", "tune", "tuned_card"]

@@ -12,7 +12,8 @@ from orchestrator import report
 from orchestrator.build import plain
 from orchestrator.evaluate import Measures
 from orchestrator.finetune import options
-from orchestrator.finetune.tune import Job, Outcome, tune
+from orchestrator.finetune.job import Job, Outcome
+from orchestrator.finetune.tune import tune
 from orchestrator.pipeline import Pipeline
 from orchestrator.stage import Json
 from orchestrator.storage import write_atomic

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.corpus import DiskCorpus
-from orchestrator.errors import ConfigError, DataError
+from orchestrator.errors import ConfigError, DataError, OrchestratorError
 from orchestrator.finetune.lessons import Lesson, Pupil, columns, from_pupils, from_triples, with_labels
 from orchestrator.finetune.negatives import Choice
 from orchestrator.finetune.queries import plan_queries
@@ -185,7 +185,7 @@ def test_with_triples_a_corpus_without_judgements_will_do(
 ) -> None:
     corpus = opened(write_corpus([{"_id": "d", "text": "text"}]))
     assert plan_queries(corpus, held_out=0.2, triples=True, **SETTINGS).queries == ()
-    with pytest.raises(ConfigError):
+    with pytest.raises(OrchestratorError, match=r"queries\.jsonl"):
         plan_queries(corpus, held_out=0.2, triples=False, **SETTINGS)
-    with pytest.raises(ConfigError):
+    with pytest.raises(OrchestratorError):
         plan_queries(corpus, held_out="test", triples=True, **SETTINGS)
