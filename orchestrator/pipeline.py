@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self, cast
 from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, PipelineError, named
+from orchestrator.finetune.record import learned_hashes
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Finding, lint
@@ -169,7 +170,13 @@ class Pipeline:
         return ModelPlace(node, self.graph, self.corpus_spec, self.storage_root, self.words)
 
     def upstream(
-        self, name: str, stand_in: Stage, progress: Progress = no_progress, on_build: OnBuild = _silent
+        self,
+        name: str,
+        stand_in: Stage,
+        progress: Progress = no_progress,
+        on_build: OnBuild = _silent,
+        *,
+        load: bool = True,
     ) -> Runner:
         """A runner that ends at stage `name` with another object in its place: what sees all that the stage would.
 
@@ -180,20 +187,27 @@ class Pipeline:
             stand_in: has the one method of a stage of its kind.
             progress: told about long work.
             on_build: told before an index is built.
+            load: whether the stage itself, and what it needs of the corpus, is loaded too: for a stand-in that asks it.
         """
         graph = self.graph.upto(name)
         corpus = self.open_corpus(progress)
-        for node in graph.nodes:
+        stood_in = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in)))
+        for node in graph.nodes if load else graph.nodes[:-1]:
             self._load_stage(node)
         for node in graph.nodes[:-1]:
             self._open_model(node, corpus.content_hash)
-        documents = self._open_indexes(graph, progress, on_build)
-        return Runner(StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in))), documents)
+        bare = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in, needs=frozenset())))
+        documents = self._open_indexes(graph if load else bare, progress, on_build)
+        return Runner(stood_in if load else bare, documents)
 
     def learned_from(self, queries: Sequence[Query]) -> dict[str, int]:
         """Stage that learned -> how many of `queries` its model learned from; figures on those flatter it."""
-        asked = [query_hashes([query])[0] for query in queries] if self._learned_from else []
-        return {name: sum(key in known for key in asked) for name, known in self._learned_from.items()}
+        tuned = {node.name: learned_hashes(node.stage) for node in self.graph.nodes}
+        none: frozenset[str] = frozenset()
+        known = {name: hashes | self._learned_from.get(name, none) for name, hashes in tuned.items()}
+        learned = {name: hashes for name, hashes in known.items() if hashes or name in self._learned_from}
+        asked = [query_hashes([query])[0] for query in queries] if learned else []
+        return {name: sum(key in hashes for key in asked) for name, hashes in learned.items()}
 
     @property
     def loaded(self) -> frozenset[str]:

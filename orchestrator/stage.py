@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, Self, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,9 @@ from orchestrator.types import (
     TokenVectors,
     Vectors,
 )
+
+if TYPE_CHECKING:
+    from orchestrator.models.card import Model
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Progress: TypeAlias = Callable[[str, int, int], None]
@@ -299,6 +302,23 @@ class Trainable(Protocol):
         Raises:
             IndexStateError: files are missing or damaged.
         """
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """Holds a model that `orchestrate train <tunes>` can go on training: a pointwise rerank, or a stage's embedder.
+
+    Not loaded for it: training reads the checkpoint of the card, and judges with what `with_model` gives.
+    """
+
+    tunes: str
+    """What it is: `bi_encoder`, `cross_encoder` or `late_interaction`."""
+
+    def tuned_card(self) -> Model:
+        """The card of the model that is trained; `orchestrator.models.resolve` finds its checkpoint."""
+
+    def with_model(self, card: Model) -> Self:
+        """One like this with another model, not loaded."""
 
 
 Rerank: TypeAlias = PointwiseRerank | ListRerank | WindowRerank

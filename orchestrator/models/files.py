@@ -17,6 +17,7 @@ _TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json"}
 _TOKENIZER_SUFFIXES = (".model", ".txt", ".jinja")
 _COLBERT_SETTINGS = "artifact.metadata"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_NOT_READ = {"training.json"}  # what `orchestrate train` keeps beside a model: no model changes with it
 _SHARD_OF = {_WEIGHTS[1]: ".safetensors", _WEIGHTS[3]: ".bin"}
 
 
@@ -87,7 +88,8 @@ def _is_module_folder(folder: str, leaves: list[str]) -> bool:
 
 def _needed_in(leaves: list[str]) -> list[str]:
     weights = next((name for name in _WEIGHTS if name in leaves), None)
-    kept = [x for x in leaves if x.endswith(_TOKENIZER_SUFFIXES) or (x.endswith(".json") and x not in _SHARD_OF)]
+    settings = [x for x in leaves if x.endswith(".json") and x not in _SHARD_OF and x not in _NOT_READ]
+    kept = [x for x in leaves if x.endswith(_TOKENIZER_SUFFIXES)] + settings
     kept += [x for x in leaves if x == _COLBERT_SETTINGS]
     if weights is not None:
         kept.append(weights)

@@ -81,7 +81,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
     description = describe(folder, model.role)
     require("torch")
     transformers = require("transformers")
-    with _quiet(transformers), _explained(model):
+    with quiet(transformers), _explained(model):
         pairs = model.role == "reranker"
         auto = transformers.AutoModelForSequenceClassification if pairs else transformers.AutoModel
         module, report = auto.from_pretrained(
@@ -130,7 +130,7 @@ def require(name: str) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _quiet(transformers: ModuleType) -> Iterator[None]:
+def quiet(transformers: ModuleType) -> Iterator[None]:
     """No progress bar and no loading report: what is missing in a checkpoint is an error here, told once."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

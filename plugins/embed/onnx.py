@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Self
 
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
@@ -37,6 +38,8 @@ class OnnxEmbed:
         batch_tokens: padded tokens of one batch. 1024 keeps a batch's activations in cache; larger batches are no
             faster on CPU and take more memory.
     """
+
+    tunes = "bi_encoder"
 
     def __init__(self, model: Model, threads: int | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "embedder":
@@ -73,6 +76,14 @@ class OnnxEmbed:
     def max_length_tokens(self) -> int | None:
         """Where texts are cut, special tokens included; None is nowhere."""
         return self._ready.model.max_length_tokens
+
+    def tuned_card(self) -> Model:
+        """The card of the embedder."""
+        return self.model
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model, not loaded."""
+        return type(self)(card, self.threads, self.batch_tokens)
 
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""

@@ -6,6 +6,7 @@ import dataclasses
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
@@ -41,6 +42,8 @@ class OnnxTokenEmbed:
         batch_tokens: padded tokens of one batch. 1024 keeps a batch's activations in cache; larger batches are no
             faster on CPU and take more memory.
     """
+
+    tunes = "late_interaction"
 
     def __init__(self, model: Model, threads: int | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "multi_vector":
@@ -78,6 +81,14 @@ class OnnxTokenEmbed:
         """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
         rules = self._ready.model.manifest.token_rules
         return rules is not None and rules.expand_to > 0
+
+    def tuned_card(self) -> Model:
+        """The card of the encoder."""
+        return self.model
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model, not loaded."""
+        return type(self)(card, self.threads, self.batch_tokens)
 
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""

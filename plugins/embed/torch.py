@@ -6,7 +6,7 @@ import importlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class TorchEmbed:
         device: `cpu`, `cuda`, `mps`; None lets sentence-transformers choose.
         batch_tokens: padded tokens of one batch; 1024 for CPU, some 16384 for a GPU.
     """
+
+    tunes = "bi_encoder"
 
     def __init__(self, model: Model, device: str | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "embedder":
@@ -68,6 +70,14 @@ class TorchEmbed:
     def max_length_tokens(self) -> int | None:
         """Where texts are cut, special tokens included; None is nowhere."""
         return self._ready.max_seq_length
+
+    def tuned_card(self) -> Model:
+        """The card of the embedder."""
+        return self.model
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model, not loaded."""
+        return type(self)(card, self.device, self.batch_tokens)
 
     def load(self) -> None:
         """Bring the model into memory; does nothing the second time.

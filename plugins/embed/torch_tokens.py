@@ -7,7 +7,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class TorchTokenEmbed:
         device: `cpu`, `cuda`, `mps`; None lets sentence-transformers choose.
         batch_tokens: padded tokens of one batch; 1024 for CPU, some 16384 for a GPU.
     """
+
+    tunes = "late_interaction"
 
     def __init__(self, model: Model, device: str | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "multi_vector":
@@ -73,6 +75,14 @@ class TorchTokenEmbed:
     def fills_queries(self) -> bool:
         """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
         return bool(_setting(self._ready, "query_expansion"))
+
+    def tuned_card(self) -> Model:
+        """The card of the encoder."""
+        return self.model
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model, not loaded."""
+        return type(self)(card, self.device, self.batch_tokens)
 
     def load(self) -> None:
         """Bring the model into memory; does nothing the second time.

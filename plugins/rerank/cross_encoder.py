@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.models.card import Model
@@ -45,6 +45,7 @@ class CrossEncoderRerank:
 
     score_kind: ScoreKind = "logit"
     needs: frozenset[Need] = frozenset({"text"})
+    tunes = "cross_encoder"
 
     def __init__(
         self,
@@ -80,6 +81,14 @@ class CrossEncoderRerank:
     def max_length_tokens(self) -> int | None:
         """Where a pair is cut, special tokens included; None is nowhere. Known after `load()`."""
         return self._ready.max_length_tokens
+
+    def tuned_card(self) -> Model:
+        """The card of the cross-encoder."""
+        return self.model
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model, not loaded."""
+        return type(self)(card, self.threads, self.batch_tokens, self._asked_length, self.backend, self.device)
 
     def at_hand(self) -> bool:
         """Whether the model's files lie on this machine; looks at names only and asks no hub."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
-from orchestrator.stage import Corpus, EmbedTokens, Json, Progress
+from orchestrator.models.card import Model
+from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
 from orchestrator.storage import default_root, write_atomic
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors, Vectors
@@ -47,6 +48,7 @@ class LateInteractionRerank:
 
     score_kind: ScoreKind = "maxsim"
     needs: frozenset[Need] = frozenset({"text"})
+    tunes = "late_interaction"
 
     def __init__(
         self,
@@ -84,6 +86,25 @@ class LateInteractionRerank:
         if self.query_weights != "auto":
             return self.query_weights
         return "equal" if getattr(self.encoder, "fills_queries", False) else "idf"
+
+    def tuned_card(self) -> Model:
+        """The card of the encoder.
+
+        Raises:
+            ConfigError: the encoder has no checkpoint that can be trained.
+        """
+        return self._tunable.tuned_card()
+
+    def with_model(self, card: Model) -> Self:
+        """The same settings with another model in the encoder, not loaded."""
+        encoder = cast(EmbedTokens, self._tunable.with_model(card))
+        return type(self)(encoder, self.query_weights, self.precision, self.dim, self._root)
+
+    @property
+    def _tunable(self) -> Tunable:
+        if not isinstance(self.encoder, Tunable):
+            raise ConfigError("encoder", f"{type(self.encoder).__name__} has no checkpoint that can be trained")
+        return self.encoder
 
     def load(self) -> None:
         """Load the encoder.

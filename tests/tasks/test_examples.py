@@ -13,7 +13,9 @@ import pytest
 
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
+SLOW = {"finetune"}
 SAYS = {
+    "finetune": "Tuning ",
     "own_plugin_package": "keyword_boost",
     "swap_reranker": "before",
     "sweep_top_k": '"overrides": ["task=evaluate", "format=json"',
@@ -37,7 +39,10 @@ def environment(root: Path, installed: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("exactly", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few queries", "exactly"])
-@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(path, marks=pytest.mark.slow if path.name in SLOW else (), id=path.name) for path in EXAMPLES],
+)
 def test_an_example_runs_as_its_readme_says(folder: Path, exactly: bool, shared_root: Path, tmp_path: Path) -> None:
     assert commands(folder), "an example says how it is run"
     copy = tmp_path / "examples" / folder.name

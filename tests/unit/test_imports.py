@@ -19,6 +19,8 @@ HEAVY = {
     "torch",
     "transformers",
     "sentence_transformers",
+    "datasets",
+    "accelerate",
     "onnxruntime",
     "qdrant_edge",
     "qdrant_client",
