@@ -244,16 +244,18 @@ class Fitted:
     """What came out of one training.
 
     Attributes:
-        rounds: how many rounds the model kept.
+        rounds: how many rounds the model kept, or how large it is; `unit` says of what.
         validation: the measure that decided when to stop, at the last round kept.
         importances: feature -> how much of the model's gain it brought; they sum to 1.
         versions: library -> version, for the manifest.
+        unit: what `rounds` counts, for people.
     """
 
     rounds: int
     validation: float
     importances: Mapping[str, float]
     versions: Mapping[str, str] = field(default_factory=dict)
+    unit: str = "trees"
 
 
 @runtime_checkable

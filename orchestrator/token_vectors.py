@@ -201,11 +201,11 @@ class TokenStore:
             columns["scales"] = []
         for text in encoded:
             self._refuse_unusable(text.vectors)
-            vectors = self.project(text.vectors)
+            kept: Array = self.project(text.vectors)
             if self.precision == "int8":
-                vectors, scales = _quantized(vectors)
+                kept, scales = _quantized(kept)
                 columns["scales"].append(scales)
-            columns["vectors"].append(vectors)
+            columns["vectors"].append(kept)
         self._rows.append_ragged(keys, columns)
 
     def _refuse_unusable(self, vectors: Vectors) -> None:

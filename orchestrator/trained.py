@@ -140,17 +140,15 @@ class ModelPlace:
         compared = {name: value for name, value in inputs.items() if name not in unknown}
         comparable = dataclasses.replace(found, settings={**found.settings, "inputs": compared})
         differences = comparable.differences(expected)
+        if differences and directory == self._shipped:
+            raise self._missing("the model that comes with the package does not fit: " + "; ".join(differences).strip())
         if differences:
-            raise self._mismatch(directory, found, differences)
+            raise self._mismatch(found, differences)
         return found
 
-    def _mismatch(self, directory: Path, found: Manifest, differences: Sequence[str]) -> ConfigError:
-        if directory == self._shipped:
-            first = f"the model that comes with the package, trained on '{found.corpus}', does not fit this pipeline"
-            last = f"choices: train one for this corpus ({self.command}), or end without it: {self._without}"
-        else:
-            first = f"the model in {self.folder}, trained on '{found.corpus}', does not fit this pipeline"
-            last = f"choices: train it again ({self.command}), another path, or the stack it was trained for"
+    def _mismatch(self, found: Manifest, differences: Sequence[str]) -> ConfigError:
+        first = f"the model in {self.folder}, trained on '{found.corpus}', does not fit this pipeline"
+        last = f"choices: train it again ({self.command}), another path, or the stack it was trained for"
         return ConfigError(f"{self.node.path}.use.path", "\n".join([first, *differences, last]))
 
     @property
@@ -159,11 +157,15 @@ class ModelPlace:
         group = "fusion" if self.node.kind == "fusion" else "rerank"
         return f"{group}@{self.node.path}.use={'rrf' if group == 'fusion' else 'null'}"
 
-    def _missing(self) -> ModelNotFoundError:
-        choices = [f"train it: {self.command}", f"one trained elsewhere: {self.node.path}.use.path=DIR"]
+    def _missing(self, *reasons: str) -> ModelNotFoundError:
+        choices = [
+            f"train it: {self.command}",
+            f"one trained elsewhere: {self.node.path}.use.path=DIR",
+            f"end without it: {self._without}",
+        ]
         return ModelNotFoundError(
             f"{self.node.path} ({type(self.stage).__name__}), which learns from judged queries,",
-            [str(self.folder)],
+            [str(self.folder), *reasons],
             choices,
         )
 

@@ -182,9 +182,8 @@ def _told(topics: TrainingQueries, outcome: Outcome) -> list[str]:
     judged = f"{outcome.verdict.n_queries} held out"
     if folds:
         judged = f"verdict on all of them, each held out once in {folds} trainings"
-    kept = (
-        f"{fitted.rounds} trees kept, nDCG@10 {fitted.validation:.4f} among the candidates of the queries to stop by."
-    )
+    kept = f"{fitted.rounds} {fitted.unit} kept, nDCG@10 {fitted.validation:.4f}"
+    kept += " among the candidates of the queries to stop by."
     lines = [
         f"Queries: {topics.told}. {len(last.train)} to learn from, {len(last.validation)} to stop by, {judged}.",
         f"{kept} Candidates that nobody judged count as not relevant.",

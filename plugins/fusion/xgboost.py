@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from orchestrator.types import Call, Query, RankedList, Scored
 
+from ..learned.boosting import require_xgboost
 from ..learned.stage import LearnedStage
 
 
@@ -16,6 +17,15 @@ class XGBoostFusion(LearnedStage):
     title and body, and with an `embedder` the cosine: `plugins/learned/features.py` has them all. See LearnedStage
     for the arguments.
     """
+
+    def load(self) -> None:
+        """Bring the analyzer's dictionary and the embedder into memory.
+
+        Raises:
+            MissingExtraError: xgboost is not installed.
+        """
+        require_xgboost()
+        super().load()
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
         """(doc_id, score) for every document of `lists`; scores are unbounded and compare within a query only."""

@@ -46,17 +46,6 @@ def feature_names(inputs: Sequence[str], with_cosine: bool) -> list[str]:
     return names + (["vectors.cosine", "vectors.cosine_normalised"] if with_cosine else [])
 
 
-_RELATIVE = ("normalised", "rank", "missing", "coverage", "rarest", "bigrams", "phrase", "window", "count", "rrf")
-
-
-def is_relative(name: str) -> bool:
-    """Whether a feature means the same in every collection: ranks, shares, and scores scaled within the query.
-
-    Scores as they are, lengths and counts of words are not: a model learns from them what its own collection is like.
-    """
-    return not name.startswith("query.") and name.endswith(_RELATIVE)
-
-
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """What is known of the candidates of one query.

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator.analysis import analyzer
-from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress
 from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
-from .boosting import LambdaMart, Parameters, require_xgboost
 from .columns import Columns, of_candidates, of_lists
-from .features import Candidates, feature_matrix, feature_names, is_relative
+from .features import Candidates, feature_matrix, feature_names
 from .forward import FORMAT, ForwardIndex, build
 from .given import GivenTexts
 from .matches import QueryTerms
+from .ranker import Ranker, learner_of, read_ranker
 from .tokens import Floats, Statistics, Tokens
 
 _Texts = tuple[npt.NDArray[np.uint32], Tokens, Tokens, Statistics]
@@ -30,7 +29,7 @@ _FEATURES_VERSION = 1
 
 
 class LearnedStage:
-    """Features of a query's candidates, and a LambdaMART model that scores them.
+    """Features of a query's candidates, and a learned model that scores them: LambdaMART, or weights of a sum.
 
     Documents of the corpus are read as token ids from an index of its own (`forward.py`). Documents that a caller
     brings are cut to tokens on the spot; how rare a term is, the corpus's index says where it has been built, else
@@ -39,8 +38,6 @@ class LearnedStage:
     Args:
         language: which analyzer cuts queries and documents.
         embedder: whose cosine of query and document is a feature too, or None.
-        features: `all`, or `relative` for those that mean the same in every collection: what a model learns from them
-            serves collections that it never saw.
         path: a folder of the user's for the model; None keeps it under the storage root.
         shipped: name of a model that comes with the package, and serves where none was trained for the corpus.
 
@@ -54,16 +51,11 @@ class LearnedStage:
         self,
         language: str,
         embedder: Embed | None = None,
-        features: Literal["all", "relative"] = "all",
         path: str | None = None,
         shipped: str | None = None,
     ) -> None:
-        if features not in ("all", "relative"):
-            hint = did_you_mean(str(features), ("all", "relative"))
-            raise ConfigError("features", f"found {features!r}; choices: all, relative.{hint}")
         self.analyzer = analyzer(language)
         self.embedder = embedder
-        self._relative_only = features == "relative"
         self.model_path = path
         self.shipped_model = _shipped_folder(shipped) if shipped is not None else None
         needs: set[Need] = {"scores", "statistics"}
@@ -71,15 +63,10 @@ class LearnedStage:
         self._inputs: tuple[str, ...] = ()
         self._corpus: Corpus | None = None
         self._index: ForwardIndex | None = None
-        self._model: LambdaMart | None = None
+        self._model: Ranker | None = None
 
     def load(self) -> None:
-        """Bring the analyzer's dictionary and the embedder into memory.
-
-        Raises:
-            MissingExtraError: xgboost is not installed.
-        """
-        require_xgboost()
+        """Bring the analyzer's dictionary and the embedder into memory."""
         self.analyzer.load()
         if self.embedder is not None:
             self.embedder.load()
@@ -111,13 +98,7 @@ class LearnedStage:
 
     def feature_names(self) -> list[str]:
         """Every feature in the order of the columns."""
-        return [name for name in self._all_names() if self._keeps(name)]
-
-    def _all_names(self) -> list[str]:
         return feature_names(self._inputs, self.embedder is not None)
-
-    def _keeps(self, name: str) -> bool:
-        return is_relative(name) or not self._relative_only
 
     def model_settings(self) -> Mapping[str, Json]:
         """Features, analyzer and embedder: a model serves only where all of them are as they were in its training."""
@@ -134,14 +115,13 @@ class LearnedStage:
         Raises:
             ConfigError: an option has no such name or a wrong value.
         """
-        Parameters.of(options)
+        learner_of(options).check(options)
 
     def fit(
         self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
     ) -> Fitted:
         """Learn from `train`, stop by nDCG@10 on `validation`, and serve with the model from then on."""
-        parameters = Parameters.of(options)
-        self._model, fitted = LambdaMart.fit(train, validation, self.feature_names(), parameters, progress)
+        self._model, fitted = learner_of(options).fit(train, validation, self.feature_names(), options, progress)
         return fitted
 
     @property
@@ -158,8 +138,9 @@ class LearnedStage:
 
         Raises:
             IndexStateError: it is missing or damaged.
+            MissingExtraError: it is one of trees, and xgboost is not installed.
         """
-        self._model = LambdaMart.read(directory)
+        self._model = read_ranker(directory)
 
     def predict(self, features: Vectors) -> Scores:
         """float64 [n], higher better."""
@@ -178,10 +159,7 @@ class LearnedStage:
             columns = of_candidates(candidates, self._inputs)
         else:
             doc_ids, columns = of_lists(candidates, self._inputs)
-        matrix = feature_matrix(self._candidates(query, doc_ids, columns, call))
-        if self._relative_only:
-            matrix = matrix[:, [self._keeps(name) for name in self._all_names()]]
-        return doc_ids, matrix
+        return doc_ids, feature_matrix(self._candidates(query, doc_ids, columns, call))
 
     def _candidates(
         self, query: Query, doc_ids: Sequence[str], columns: Mapping[str, Columns], call: Call
@@ -225,7 +203,7 @@ class LearnedStage:
         cosine: Floats = np.einsum("ij,j->i", rows, asked) / np.maximum(lengths, 1e-12)
         return cosine
 
-    def _ready(self) -> LambdaMart:
+    def _ready(self) -> Ranker:
         if self._model is None:
             raise IndexStateError("learned: no model is open; expected open_model() or fit() before scores")
         return self._model

@@ -14,7 +14,18 @@ import pytest
 
 CORE = Path(str(files("orchestrator")))
 PLUGINS = Path(str(files("orchestrator.plugins")))
-OPEN_TO_PLUGINS = {"types", "errors", "stage", "analysis", "models", "storage", "log", "remote", "replies"}
+OPEN_TO_PLUGINS = {
+    "token_vectors",
+    "types",
+    "errors",
+    "stage",
+    "analysis",
+    "models",
+    "storage",
+    "log",
+    "remote",
+    "replies",
+}
 HEAVY = {
     "torch",
     "transformers",
