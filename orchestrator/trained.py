@@ -139,6 +139,11 @@ class ModelPlace:
         inputs = cast(Mapping[str, Json], found.settings.get("inputs") or {})
         compared = {name: value for name, value in inputs.items() if name not in unknown}
         comparable = dataclasses.replace(found, settings={**found.settings, "inputs": compared})
+        if directory == self._shipped:
+            comparable, expected = (
+                dataclasses.replace(manifest, settings=_without_versions(manifest.settings))
+                for manifest in (comparable, expected)
+            )
         differences = comparable.differences(expected)
         if differences and directory == self._shipped:
             raise self._missing("the model that comes with the package does not fit: " + "; ".join(differences).strip())
@@ -168,6 +173,18 @@ class ModelPlace:
             [str(self.folder), *reasons],
             choices,
         )
+
+
+def _without_versions(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """Settings with the library's version cut off a stemmer: a model that ships outlives releases of its library."""
+    return {
+        name: _without_versions(value)
+        if isinstance(value, Mapping)
+        else str(value).partition(" ")[0]
+        if name == "stemmer" and value is not None
+        else value
+        for name, value in settings.items()
+    }
 
 
 def query_hashes(queries: Iterable[Query]) -> list[str]:
