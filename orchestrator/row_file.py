@@ -170,7 +170,9 @@ class RowFile:
         path = self.directory / "blocks.bin"
         stat = path.stat() if path.is_file() else None
         # Records are only added in place: another inode means that somebody removed the folder meanwhile.
-        removed = bool(self._blocks) and (stat is None or stat.st_ino != self._inode)
+        removed = bool(self._blocks) and (
+            stat is None or stat.st_ino != self._inode or stat.st_size < len(self._blocks) * _RECORD_BYTES
+        )
         if removed:
             self._blocks.clear()
         n_known = len(self._blocks)

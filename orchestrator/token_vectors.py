@@ -181,6 +181,15 @@ class TokenStore:
         """
         self._rows.verify()
 
+    def check_axes(self) -> None:
+        """See that the axes of a lower dimension are there.
+
+        Raises:
+            IndexStateError: they are missing or damaged.
+        """
+        if self.dim < self.own_dim:
+            self._axes()
+
     def _encode(
         self, texts: Sequence[str], encoder: EmbedTokens, call: Call, done: Callable[[int], None] | None = None
     ) -> list[TokenVectors]:

@@ -141,7 +141,7 @@ class ModelPlace:
         comparable = dataclasses.replace(found, settings={**found.settings, "inputs": compared})
         if directory == self._shipped:
             comparable, expected = (
-                dataclasses.replace(manifest, settings=_without_versions(manifest.settings))
+                dataclasses.replace(manifest, settings=_structure(manifest.settings))
                 for manifest in (comparable, expected)
             )
         differences = comparable.differences(expected)
@@ -165,7 +165,6 @@ class ModelPlace:
     def _missing(self, *reasons: str) -> ModelNotFoundError:
         choices = [
             f"train it: {self.command}",
-            f"one trained elsewhere: {self.node.path}.use.path=DIR",
             f"end without it: {self._without}",
         ]
         return ModelNotFoundError(
@@ -175,15 +174,17 @@ class ModelPlace:
         )
 
 
-def _without_versions(settings: Mapping[str, Json]) -> dict[str, Json]:
-    """Settings with the library's version cut off a stemmer: a model that ships outlives releases of its library."""
+def _structure(settings: Mapping[str, Json]) -> dict[str, Json]:
+    """What a model that ships depends on: features, kinds of scores, language; not which models made the scores.
+
+    Its features are standardised within the query, so that it serves a tuned or another encoder too.
+    """
+    inputs = cast(Mapping[str, Mapping[str, Json]], settings.get("inputs") or {})
+    analysis = cast(Mapping[str, Json], settings.get("analyzer") or {})
     return {
-        name: _without_versions(value)
-        if isinstance(value, Mapping)
-        else str(value).partition(" ")[0]
-        if name == "stemmer" and value is not None
-        else value
-        for name, value in settings.items()
+        **{name: settings.get(name) for name in ("kind", "features", "features_version")},
+        "inputs": {name: {"score_kind": value.get("score_kind")} for name, value in inputs.items()},
+        "analyzer": {"stemmer": str(analysis.get("stemmer")).partition(" ")[0], "segmenter": analysis.get("segmenter")},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -172,11 +173,17 @@ def apart(split: Split, texts: Mapping[str, str]) -> Split:
         split: which queries do what.
         texts: query id -> the question.
     """
-    asked = {texts[query_id] for query_id in split.held_out}
+    asked = {same_words(texts[query_id]) for query_id in split.held_out}
     train, validation = (
-        tuple(query_id for query_id in part if texts[query_id] not in asked) for part in (split.train, split.validation)
+        tuple(query_id for query_id in part if same_words(texts[query_id]) not in asked)
+        for part in (split.train, split.validation)
     )
     return Split(train, validation, split.held_out)
+
+
+def same_words(text: str) -> str:
+    """Equal for questions that differ in case, spaces or the way their characters are encoded."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def fit(

@@ -69,7 +69,12 @@ class Lessons:
     @property
     def digest(self) -> str:
         """Another value when anything that is learned from differs."""
-        return stable_hash([[row.query, list(row.texts), list(row.grades), list(row.labels)] for row in self.rows])
+        return stable_hash(
+            [
+                [row.query, list(row.texts), list(row.grades), [float(f"{label:.3g}") for label in row.labels]]
+                for row in self.rows
+            ]
+        )
 
 
 def from_pupils(
@@ -109,11 +114,18 @@ def from_pupils(
                 drawn.append((pupil.query, [*(doc_id for doc_id, _ in part), *own, *extra], grades))
     wanted = list(dict.fromkeys(doc_id for _, doc_ids, _ in drawn for doc_id in doc_ids))
     known = dict(zip(wanted, texts(wanted), strict=True))
-    found.rows = [
-        Lesson(query, tuple(known[doc_id] for doc_id in doc_ids), grades, doc_ids=tuple(doc_ids))
-        for query, doc_ids, grades in drawn
-    ]
+    for query, doc_ids, grades in drawn:
+        lesson = Lesson(query, tuple(known[doc_id] for doc_id in doc_ids), grades, doc_ids=tuple(doc_ids))
+        if not _contradicts_itself(lesson):
+            found.rows.append(lesson)
     return found
+
+
+def _contradicts_itself(lesson: Lesson) -> bool:
+    """Whether a negative has the text of a relevant document: the same passage under another id."""
+    graded = list(zip(lesson.texts, lesson.grades, strict=True))
+    relevant = {text for text, grade in graded if grade > 0}
+    return any(text in relevant for text, grade in graded if grade <= 0)
 
 
 def _parts(positives: Sequence[tuple[str, float]], together: bool) -> list[Sequence[tuple[str, float]]]:

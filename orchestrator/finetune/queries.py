@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator import training
 from orchestrator.corpus import DiskCorpus
-from orchestrator.errors import ConfigError, DataError
+from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Qrels
 from orchestrator.training_queries import TrainingQueries, training_queries
 from orchestrator.types import Query
@@ -68,16 +68,17 @@ def plan_queries(
     """
     try:
         topics = training_queries(corpus, held_out, max_queries, seed)
-    except (ConfigError, DataError):
-        if triples and not isinstance(held_out, str) and corpus.spec.split == "auto" and not corpus.splits:
+    except ConfigError:
+        unjudged = corpus.spec.split == "auto" and not corpus.splits and corpus.spec.qrels is None
+        if triples and not isinstance(held_out, str) and unjudged:
             return Plan()
         raise
     split = _split_of_triples(topics, validation, seed) if triples else _split(topics, held_out, validation, seed)
     split = replace(split, held_out=_draw(split.held_out, max_held_out, seed))
     texts = {query.query_id: query.text for query in topics.queries}
     split = training.apart(split, texts)
-    watched = {texts[query_id] for query_id in split.validation}
-    train = [query_id for query_id in split.train if texts[query_id] not in watched]
+    watched = {training.same_words(texts[query_id]) for query_id in split.validation}
+    train = [query_id for query_id in split.train if training.same_words(texts[query_id]) not in watched]
     by_id = {query.query_id: query for query in topics.queries}
     parts = [tuple(by_id[query_id] for query_id in part) for part in (train, split.validation, split.held_out)]
     return Plan(parts[0], parts[1], parts[2], topics.qrels, topics.by_parent, topics.told)

@@ -16,7 +16,7 @@ from orchestrator.finetune.lessons import Lessons
 from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.place import base_name
 from orchestrator.finetune.queries import Plan
-from orchestrator.finetune.record import write_record
+from orchestrator.finetune.record import learned_hashes, write_record
 from orchestrator.finetune.scoring import Exam
 from orchestrator.finetune.student import Student
 from orchestrator.models import Model
@@ -119,7 +119,8 @@ def keep_record(
         "command": words.command(["train", student.kind], [*pipeline.words, *job["words"]]),
         "use": use,
         "versions": versions(),
-        "query_hashes": query_hashes(asked),
+        # What the base learned from, the model knows too.
+        "query_hashes": cast(list[Json], sorted({*query_hashes(asked), *learned_hashes(student.holder)})),
     }
     write_record(folder, record)
     write_atomic(folder / "README.md", model_card(record))

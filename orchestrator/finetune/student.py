@@ -12,8 +12,8 @@ from orchestrator.stage import Tunable
 
 _ADVICE = {
     "bi_encoder": "for example: pipeline=bi_encoder, pipeline=dense",
-    "cross_encoder": "for example: pipeline=cross_encoder, rerank@pipeline.stages.precise.use=cross_encoder",
-    "late_interaction": "for example: rerank@pipeline.stages.precise.use=late_interaction",
+    "cross_encoder": "for example: pipeline=cross_encoder",
+    "late_interaction": "for example: pipeline=late_interaction",
 }
 
 

@@ -30,6 +30,7 @@ from orchestrator.models import Model, resolve
 from orchestrator.pipeline import OnBuild, Pipeline
 from orchestrator.readers.lines import BadLines
 from orchestrator.stage import Indexed, Progress
+from orchestrator.training import same_words
 from orchestrator.verdict import Verdict, judge
 
 
@@ -71,6 +72,8 @@ def tune(job: Job, pipeline: Pipeline, progress: Progress, on_build: OnBuild) ->
     with place.alone(target):
         material = _gather(job, pipeline, student, triples, progress, on_build)
         network = open_network(job.kind, student.card, base, job.tuning, job.seed)
+        if not network.new_head:
+            load_holder(student.holder)  # what cannot be exported or served is told before hours of training
         _teach(teacher, network, material, progress)
         learned = _learn(job, student, network, base, material, place.work_folder(target), progress)
         with place.written(target) as partial:
@@ -127,8 +130,8 @@ def _lessons(
         return gather.make_lessons(
             corpus, plan.train, plan.qrels or {}, found, job.rules, job.tuning, job.seed, together
         ), None
-    asked = {query.text for query in plan.queries}
-    own = [triple for triple in triples if triple.query not in asked]
+    asked = {same_words(query.text) for query in plan.queries}
+    own = [triple for triple in triples if same_words(triple.query) not in asked]
     lessons = from_triples(
         own,
         per_query=job.rules.per_query,

@@ -91,8 +91,8 @@ class CrossEncoderRerank:
         return type(self)(card, self.threads, self.batch_tokens, self._asked_length, self.backend, self.device)
 
     def at_hand(self) -> bool:
-        """Whether the model's files lie on this machine; looks at names only and asks no hub."""
-        return is_local(self.model)
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model)
 
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""

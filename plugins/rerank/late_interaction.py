@@ -151,9 +151,11 @@ class LateInteractionRerank:
             n_documents = int(json.loads((directory / _FACTS).read_text())["n_documents"])
         except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
             raise IndexStateError(f"{directory}: {error}") from error
+        store = self._open_store(corpus.key)
+        store.check_axes()
         self._idf = idf(frequencies, n_documents)
         self._unseen = float(idf(np.zeros(1, dtype=np.int64), n_documents)[0])
-        self._store = self._open_store(corpus.key)
+        self._store = store
 
     def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
         """What is wrong with the kept vectors; None when nothing is."""
@@ -172,7 +174,7 @@ class LateInteractionRerank:
         scores = np.empty(len(pairs), dtype=np.float32)
         if not pairs:
             return scores
-        store = self._store or open_tokens(self._root, self.encoder, self.precision, None, "")
+        store = self._store_for(call)
         texts = [document.full_text for _, document in pairs]
         distinct = dict.fromkeys(texts)
         rows = dict(zip(distinct, store.rows(list(distinct), self.encoder, call).tolist(), strict=True))
@@ -185,6 +187,14 @@ class LateInteractionRerank:
             weights = self._weights(query_tokens, call)
             scores[mine] = maxsim(store.project(query_tokens.vectors), weights, kept)
         return scores
+
+    def _store_for(self, call: Call) -> TokenStore:
+        """Of the corpus that is open; else one for documents of a caller, of the encoder's own dimension."""
+        if self._store is not None:
+            return self._store
+        if self.dim not in (None, self.encoder.dim):
+            call.note(f"dim {self.dim} is fitted to a corpus, and none is open: {self.encoder.dim} dimensions compared")
+        return open_tokens(self._root, self.encoder, self.precision, None, "")
 
     def _weights(self, query: TokenVectors, call: Call) -> Vectors:
         """float32 [n_query_tokens], above 0."""

@@ -1,4 +1,4 @@
-"""Learned rerank: LambdaMART on XGBoost over one list."""
+"""Learned rerank: LambdaMART on XGBoost, or a weighted sum, over one list."""
 
 from __future__ import annotations
 

@@ -243,3 +243,14 @@ def test_a_stage_that_learned_before_on_the_same_queries_is_told_of(
     served = orchestrate("run", "tell me about zeta41x", *words)
     assert served.code == 2
     assert "inputs.fused.model_id" in served.err, "a model that learned from other scores does not fit"
+
+
+def test_a_weighted_sum_is_learned_and_serves(orchestrate: Callable, write_judged: Callable[..., Path]) -> None:
+    stack = words_for(write_judged(n_queries=40))
+    done = orchestrate("train", "fusion", *stack, "learner.model=linear", "held_out=test", "format=json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert "weights kept" in told["told"]
+    assert "title.bm25" in list(told["importances"])[:2], "only the title tells the relevant ones apart here"
+    assert told["wins"]
+    assert orchestrate("run", "tell me about zeta1x", *stack).code == 0

@@ -44,3 +44,8 @@ def test_a_stack_with_a_local_cross_encoder_ends_with_it(checkpoints: Any, stora
     folder = checkpoints.transformer("bert", labels=1)
     pipeline = Pipeline.compose([*STACK, "model@models.reranker=local", f"models.reranker.path={folder}"])
     assert type(pipeline.graph["precise"].stage).__name__ == "CrossEncoderRerank"
+
+
+def test_a_path_that_leads_nowhere_is_not_passed_over(storage_root: Path) -> None:
+    pipeline = Pipeline.compose([*STACK, "model@models.reranker=local", "models.reranker.path=/no/such/folder"])
+    assert type(pipeline.graph["precise"].stage).__name__ == "CrossEncoderRerank", "its own error tells"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
 from orchestrator.plugins.rerank.maxsim import idf, maxsim
 from orchestrator.testing import PointwiseRerankContract
-from orchestrator.token_vectors import KeptTokens
+from orchestrator.token_vectors import KeptTokens, _shared_store
 from orchestrator.types import Call, Document, Query
 
 TEXTS = ["glaucoma damages the optic nerve", "the great wall", "an eye; a nerve", "wall"]
@@ -220,3 +221,18 @@ def test_a_damaged_index_is_built_again(checkpoints: Any, storage_root: Path) ->
         assert pipeline.search("the eye").ranked.doc_ids == before.doc_ids
     assert len(reasons) == 1
     assert reasons[0].startswith("shortlist: damaged")
+
+
+def test_a_removed_store_of_a_lower_dimension_is_filled_again(checkpoints: Any, storage_root: Path) -> None:
+    dim = "pipeline.stages.shortlist.use.dim=16"
+    with compose(checkpoints, storage_root, dim) as pipeline:
+        before = pipeline.search("the eye").ranked
+        stage: Any = pipeline.graph["shortlist"].stage
+        folder = stage._store.directory
+    shutil.rmtree(folder)
+    _shared_store.cache_clear()
+    with compose(checkpoints, storage_root, dim) as pipeline:
+        after = pipeline.search("the eye").ranked
+        assert after.doc_ids == before.doc_ids
+        np.testing.assert_allclose(after.scores, before.scores, atol=1e-3)
+    assert (folder / "projection.npy").is_file()
