@@ -68,7 +68,7 @@ def plan_queries(
     """
     try:
         topics = training_queries(corpus, held_out, max_queries, seed)
-    except ConfigError:
+    except (ConfigError, DataError):
         unjudged = corpus.spec.split == "auto" and not corpus.splits and corpus.spec.qrels is None
         if triples and not isinstance(held_out, str) and unjudged:
             return Plan()

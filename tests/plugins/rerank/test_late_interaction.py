@@ -179,7 +179,14 @@ def test_mask_tokens_that_fill_a_query_count_like_the_others(checkpoints: Any, s
         encoder = encoder_of(checkpoints, shared_root)
         stage = LateInteractionRerank(encoder, storage_root=shared_root)
         stage.load()
-        rules = TokenRules(None, fill, 4, False, {"query": (), "document": ()}, ())
+        rules = TokenRules(
+            query_length_tokens=None,
+            expand_to=fill,
+            expand_id=4,
+            attend=False,
+            skip_ids={"query": (), "document": ()},
+            keep_ids=(),
+        )
         loaded: Any = encoder._loaded
         manifest = dataclasses.replace(loaded.model.manifest, token_rules=rules)
         encoder._loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, manifest=manifest))
