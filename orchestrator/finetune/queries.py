@@ -9,7 +9,7 @@ import numpy as np
 
 from orchestrator import training
 from orchestrator.corpus import DiskCorpus
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, DataError
 from orchestrator.evaluate import Qrels
 from orchestrator.training_queries import TrainingQueries, training_queries
 from orchestrator.types import Query
