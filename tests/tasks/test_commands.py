@@ -153,7 +153,7 @@ def test_evaluate_shows_every_stage(orchestrate: Callable, corpus: Path) -> None
 def test_check_prints_the_graph_and_makes_no_folder(orchestrate: Callable) -> None:
     done = orchestrate("check", "+scenario=large_candidates")
     assert done.code == 0
-    assert "CrossEncoderRerank" in done.out
+    assert "LateInteractionRerank" in done.out
     assert "no findings" in done.out
     assert list(Path.cwd().iterdir()) == []
 
@@ -162,7 +162,7 @@ def test_check_names_what_is_doubtful(orchestrate: Callable) -> None:
     done = orchestrate("check", "+scenario=high_precision", "corpus.language=zh", "pipeline.stages.precise.top_k=500")
     assert done.code == 0
     text = " ".join(done.out.split())
-    assert "pipeline.stages.precise.top_k: 500 is more than its input can pass on: fused (200)" in text
+    assert "pipeline.stages.precise.top_k: 500 is more than its input can pass on: shortlist (100)" in text
     assert "its model knows en, the corpus is 'zh'" in text
 
 

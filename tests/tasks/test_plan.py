@@ -179,7 +179,7 @@ def test_auto_in_a_sweep_decides_for_each_job(orchestrate: Callable, corpus: Pat
 def test_auto_in_a_sweep_with_the_shipped_rules(orchestrate: Callable) -> None:
     done = orchestrate("-m", "check", AUTO, "latency_ms=5,25,150")
     assert done.code == 0, done.err
-    assert [done.out.count(name) for name in ("BM25Recall", "QdrantRecall", "BiEncoderRerank")] == [2, 2, 1]
+    assert [done.out.count(name) for name in ("BM25Recall", "QdrantRecall", "LateInteractionRerank")] == [2, 2, 1]
     assert [entry.name for entry in Path.cwd().iterdir()] == []
 
 
