@@ -13,8 +13,8 @@ import numpy.typing as npt
 from orchestrator.token_vectors import KeptTokens
 from orchestrator.types import Vectors
 
-_CHUNK = 2048
-"""Document tokens compared at once: 3 MB of float32 at 384 dimensions, which stays in the cache."""
+_CHUNK = 512
+"""Document tokens compared at once: 0.8 MB of float32 at 384 dimensions, which stays in the cache."""
 
 
 def maxsim(query: Vectors, weights: Vectors, documents: KeptTokens) -> npt.NDArray[np.float32]:
@@ -37,9 +37,14 @@ def _similarity(query: Vectors, documents: KeptTokens) -> Vectors:
     """float32 [n_tokens, n_query_tokens]."""
     vectors, scales = documents.vectors, documents.scales
     similarity = np.empty((len(vectors), len(query)), dtype=np.float32)
+    columns = np.ascontiguousarray(query.T)
+    # One buffer for all chunks: fresh memory for each costs more in page faults than the product itself.
+    buffer = np.empty((min(_CHUNK, len(vectors)), query.shape[1]), dtype=np.float32)
     for start in range(0, len(vectors), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        np.matmul(vectors[part].astype(np.float32, copy=False), query.T, out=similarity[part])
+        part = vectors[start : start + _CHUNK]
+        rows = buffer[: len(part)]
+        rows[...] = part
+        np.matmul(rows, columns, out=similarity[start : start + len(part)])
     if scales is not None:
         similarity *= scales[:, None]
     return similarity
