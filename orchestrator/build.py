@@ -19,6 +19,7 @@ from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
+from orchestrator.passages import Passages
 from orchestrator.readers.columns import Columns
 from orchestrator.readers.table import TableOptions
 from orchestrator.storage import default_root
@@ -52,8 +53,16 @@ def build_graph(cfg: DictConfig) -> StageGraph:
             if OmegaConf.is_missing(stage, key):
                 raise PipelineError(f"{path}.{key}", f"missing; {hint}")
         built = builder.value(f"{path}.use", stage, "use")
-        specs.append(StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs)))
+        passages = _passages(f"{path}.passages", stage.passages)
+        specs.append(StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages))
     return StageGraph.of(specs)
+
+
+def _passages(path: str, node: DictConfig) -> Passages:
+    try:
+        return Passages(node.how.name, node.size, node.stride, node.aggregate.name, node.max_windows, node.choose.name)
+    except ConfigError as error:
+        raise ConfigError(f"{path}.{error.path}", error.detail) from None
 
 
 def _use_hint(name: str) -> str:

@@ -11,7 +11,8 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
-from orchestrator.stage import Stage
+from orchestrator.passages import WHOLE, Passages
+from orchestrator.stage import KnowsTokens, Stage
 from orchestrator.types import Need
 
 Kind = Literal["recall", "fusion", "rerank"]
@@ -39,12 +40,14 @@ class StageSpec:
         stage: the object under `use`.
         top_k: how many it passes on.
         inputs: names of the stages it reads, as written; empty means the default of its kind.
+        passages: what it reads of long documents.
     """
 
     name: str
     stage: Stage
     top_k: int
     inputs: tuple[str, ...] = ()
+    passages: Passages = WHOLE
 
     @property
     def path(self) -> str:
@@ -63,6 +66,7 @@ class Node:
     kind: Kind
     behaviour: Behaviour
     needs: frozenset[Need]
+    passages: Passages = WHOLE
 
     @property
     def path(self) -> str:
@@ -167,7 +171,28 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     if kind == "rerank" and not inputs and above:
         inputs = (above[-1].name,)
     needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", _DEFAULT_NEEDS.get(behaviour, ())))
-    return Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs)
+    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, spec.passages)
+    _check_passages(node)
+    return node
+
+
+def _check_passages(node: Node) -> None:
+    how, found = node.passages.how, type(node.stage).__name__
+    if not node.passages.cuts:
+        return
+    path = f"{node.path}.passages.how"
+    if node.behaviour not in ("pointwise", "window") or "text" not in node.needs:
+        raise PipelineError(path, f"found '{how}', but {found} reads no text of documents here; expected truncate")
+    if not isinstance(node.stage, KnowsTokens):
+        raise PipelineError(
+            path, f"found '{how}', but {found} has no `token_spans` and `room` to cut by; expected truncate"
+        )
+    if node.behaviour == "window" and how == "windows" and node.passages.max_windows != 1:
+        raise PipelineError(
+            f"{node.path}.passages.max_windows",
+            f"found {node.passages.max_windows}; {found} orders documents and scores no passage, so it can read one "
+            f"window of each: expected 1",
+        )
 
 
 def _check_inputs(node: Node, nodes: Mapping[str, Node]) -> None:

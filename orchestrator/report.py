@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from orchestrator.evaluate import Latency, Quality
     from orchestrator.graph import StageGraph
     from orchestrator.need import Need
-    from orchestrator.trace import Result, Trace
+    from orchestrator.trace import Result, StageTrace, Trace
+    from orchestrator.types import Document
     from orchestrator.verdict import Verdict
 
 
@@ -31,6 +32,7 @@ def result_json(result: Result) -> str:
     rows = []
     for candidate in ranked:
         document = result.documents.get(candidate.doc_id)
+        span = result.passages.get(candidate.doc_id)
         rows.append(
             {
                 "rank": candidate.rank,
@@ -41,6 +43,7 @@ def result_json(result: Result) -> str:
                 "text": document.text if document else "",
                 "metadata": dict(document.metadata) if document else {},
                 "scores": dict(candidate.scores),
+                "passage": {"start": span[0], "end": span[1]} if span else None,
             }
         )
     query = {"query_id": result.query.query_id, "text": result.query.text}
@@ -60,6 +63,7 @@ def _trace_json(trace: Trace) -> dict[str, object]:
             "tokens": stage.tokens,
             "cost_usd": stage.cost_usd,
             "repairs": stage.repairs,
+            "passages": stage.passages,
             "notes": list(stage.notes),
         }
         for stage in trace.stages
@@ -134,13 +138,20 @@ def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars:
     table = _table("#", *(["✓"] if relevant else []), "document", *stages, right=stages)
     for candidate in result.ranked:
         document = result.documents.get(candidate.doc_id)
-        shown = " ".join((document.full_text if document else "").split())
+        shown = " ".join(_shown(document, result.passages.get(candidate.doc_id)).split())
         shown = shown[: text_chars - 1] + "…" if len(shown) > text_chars else shown
         tick = ["✓" if relevant.get(candidate.doc_id, 0) > 0 else ""] if relevant else []
         scores = [f"{candidate.scores[stage]:.4g}" if stage in candidate.scores else "–" for stage in stages]
         cell = Text.assemble((candidate.doc_id, "bold"), "  ", shown)
         table.add_row(str(candidate.rank), *tick, cell, *scores)
     return table
+
+
+def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
+    """A document's text, from its best window on where it was read in windows."""
+    if document is None:
+        return ""
+    return f"{document.title} … {document.text[span[0] :]}" if span and span[0] else document.full_text
 
 
 def trace_table(trace: Trace) -> RenderableType:
@@ -153,7 +164,7 @@ def trace_table(trace: Trace) -> RenderableType:
             str(stage.n_in or "–"),
             str(stage.n_out),
             f"{stage.ms:.1f}",
-            "; ".join(stage.notes),
+            "; ".join(_remarks(stage)),
         )
     budget = ""
     if trace.budget_ms is not None:
@@ -162,6 +173,12 @@ def trace_table(trace: Trace) -> RenderableType:
     table.add_section()
     table.add_row("total", "", "", "", f"{trace.total_ms:.1f}", budget)
     return table
+
+
+def _remarks(stage: StageTrace) -> list[str]:
+    cut = f"{stage.passages} passages of {stage.n_in} documents" if stage.passages else None
+    tokens = f"{stage.tokens:,} tokens" if stage.tokens else None
+    return [", ".join(part for part in (cut, tokens) if part), *stage.notes] if cut else list(stage.notes)
 
 
 def graph_table(graph: StageGraph) -> RenderableType:

@@ -14,7 +14,8 @@ from orchestrator import ranking
 from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError, named
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
-from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
+from orchestrator.passages import Cutter, Span, score_cut
+from orchestrator.stage import Embed, Fusion, KnowsTokens, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
 from orchestrator.windows import STRIDE, WINDOW, order_by_windows
@@ -46,6 +47,7 @@ class _Run:
     full: dict[str, RankedList] = field(default_factory=dict)
     passed: dict[str, RankedList] = field(default_factory=dict)
     stages: list[StageTrace] = field(default_factory=list)
+    passages: dict[str, Span] = field(default_factory=dict)
 
 
 _Step: TypeAlias = Callable[[Node, list[_Run], list[Query], Call], list[RankedList]]
@@ -172,6 +174,10 @@ class Runner:
 
         def ordered(query: Query, incoming: RankedList) -> RankedList:
             held = [documents[doc_id] for doc_id in incoming.doc_ids]
+            if node.passages.cuts:
+                cutter = Cutter(node.passages, cast(KnowsTokens, stage), call)
+                held = [cutter.cut(query, document)[0].document for document in held]
+                call.count(passages=len(held))
             places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call))
             scores = np.empty(len(places))
             scores[places] = ranking.surrogate_scores(len(places))
@@ -194,9 +200,9 @@ class Runner:
             for query, ranked in zip(queries, lists, strict=True)
             for doc_id in ranked.doc_ids
         ]
-        scores = np.asarray(stage.score(pairs, call)) if pairs else np.empty(0)
-        if scores.shape != (len(pairs),):
-            raise ValueError(f"returned scores of shape {scores.shape} for {len(pairs)} pairs")
+        scores, spans = score_cut(stage, pairs, node.passages, call)
+        if node.passages.how == "windows":
+            _remember(runs, lists, spans)
         parts = np.split(scores, np.cumsum([len(ranked) for ranked in lists])[:-1])
         return [
             ranking.rescored(node.name, ranked, part, stage.score_kind)
@@ -231,7 +237,15 @@ class Runner:
         ranked = run.passed[self._graph.result.name]
         held = {doc_id: documents[doc_id] for doc_id in ranked.doc_ids if doc_id in documents}
         trace = Trace(total_ms, self._budget_ms, tuple(run.stages))
-        return Result(run.query, ranked, trace, run.full, self._graph, held)
+        spans = {doc_id: run.passages[doc_id] for doc_id in ranked.doc_ids if doc_id in run.passages}
+        return Result(run.query, ranked, trace, run.full, self._graph, held, spans)
+
+
+def _remember(runs: Sequence[_Run], lists: Sequence[RankedList], spans: Sequence[Span | None]) -> None:
+    """Keep the best window of each document; `spans` are of the documents of all lists, one after another."""
+    left = iter(spans)
+    for run, ranked in zip(runs, lists, strict=True):
+        run.passages.update({doc_id: span for doc_id in ranked.doc_ids if (span := next(left)) is not None})
 
 
 def _only_query_id(runs: Sequence[_Run]) -> str | None:
@@ -264,5 +278,6 @@ def _trace(node: Node, ms: float, n_in: int, n_out: int, call: Call, n_runs: int
         tokens=round(call.tokens / n_runs),
         cost_usd=call.cost_usd / n_runs,
         repairs=call.repairs,
+        passages=round(call.passages / n_runs),
         notes=tuple(call.notes),
     )

@@ -33,6 +33,42 @@ class LogLevel(Enum):
     error = "error"
 
 
+class PassagesHow(Enum):
+    """What a stage reads of a long document."""
+
+    truncate = "truncate"
+    head_tail = "head_tail"
+    title_lead = "title_lead"
+    windows = "windows"
+
+
+class Aggregate(Enum):
+    """How the scores of a document's windows become one."""
+
+    max = "max"
+    mean = "mean"
+    first = "first"
+
+
+class Choose(Enum):
+    """Which windows are read of a document that has too many."""
+
+    matching = "matching"
+    first = "first"
+
+
+@dataclass
+class PassagesSchema:
+    """`pipeline.stages.<name>.passages`: what the stage reads of long documents, in its own tokens."""
+
+    how: PassagesHow = PassagesHow.truncate
+    size: int | None = None
+    stride: int | None = None
+    aggregate: Aggregate = Aggregate.max
+    max_windows: int | None = 8
+    choose: Choose = Choose.matching
+
+
 @dataclass
 class StageSchema:
     """`pipeline.stages.<name>`: what a stage is stands under `use`; everything beside it belongs to the graph."""
@@ -40,6 +76,7 @@ class StageSchema:
     use: Any = MISSING
     inputs: list[str] = field(default_factory=list)
     top_k: int = MISSING
+    passages: PassagesSchema = field(default_factory=PassagesSchema)
 
 
 @dataclass

@@ -10,6 +10,7 @@ Common to all kinds:
 - A fusion or a list rerank that needs `text` or `vectors` finds its candidates in `call.documents`; needing
   `statistics` gives it the text of candidates that its index does not hold.
 - `index_settings`, `index` and `open` (optional, see `Indexed`) give a stage of any kind an index of the corpus.
+- A rerank that reads `text` may have `token_spans` and `room` (`KnowsTokens`), by which the core cuts long documents.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
 """
 
@@ -256,6 +257,20 @@ class Fitted:
     importances: Mapping[str, float]
     versions: Mapping[str, str] = field(default_factory=dict)
     unit: str = "trees"
+
+
+@runtime_checkable
+class KnowsTokens(Protocol):
+    """A rerank that reads text and tells the core where its tokens are, so that long documents can be cut in them."""
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: first and one past the last character of each token of `text`, special ones left out.
+
+        Called after `load()`. A service's tokens are estimated.
+        """
+
+    def room(self, query: str) -> int | None:
+        """Tokens that a document may have beside this query; None is no limit. Called after `load()`."""
 
 
 @runtime_checkable

@@ -130,13 +130,26 @@ class ListRerankContract(StageContract):
         """The list to rescore."""
         return ranked(["a", "b", "c", "d"], [3.0, 2.0, 2.0, 0.5])
 
+    def documents(self) -> list[Document]:
+        """The documents of the candidates; override to give them titles or payload."""
+        return [Document(doc_id, text) for doc_id, text in zip("abcd", TEXTS, strict=False)]
+
+    def asked(self, stage: Any, candidates: RankedList) -> Any:
+        """The stage's scores of `candidates`, their documents handed over as its `needs` say."""
+        query, documents = Query("q", "glaucoma optic nerve"), self.documents()
+        if "vectors" in getattr(stage, "needs", ()):
+            query = with_vector(stage.embedder, query)
+            documents = [with_document_vector(stage.embedder, document) for document in documents]
+        call = Call(documents={document.doc_id: document for document in documents})
+        return np.asarray(stage.rescore(query, candidates, call))
+
     def test_no_candidates_no_scores(self) -> None:
         """An empty list gives an empty array."""
-        assert np.asarray(self.ready().rescore(Query("q", "x"), ranked([], []), Call())).shape == (0,)
+        assert self.asked(self.ready(), ranked([], [])).shape == (0,)
 
     def test_one_candidate(self) -> None:
         """A list of one gets one finite score."""
-        scores = np.asarray(self.ready().rescore(Query("q", "x"), self.candidates().head(1), Call()))
+        scores = self.asked(self.ready(), self.candidates().head(1))
         assert scores.shape == (1,)
         assert np.isfinite(scores).all()
 
@@ -144,8 +157,7 @@ class ListRerankContract(StageContract):
         """The same list twice gives the same scores, and stays as it was."""
         stage, candidates = self.ready(), self.candidates()
         before = pickle.dumps(candidates)
-        first = np.asarray(stage.rescore(Query("q", "x"), candidates, Call()))
-        second = np.asarray(stage.rescore(Query("q", "x"), candidates, Call()))
+        first, second = self.asked(stage, candidates), self.asked(stage, candidates)
         assert first.shape == (len(candidates),)
         assert np.isfinite(first).all()
         np.testing.assert_array_equal(first, second)

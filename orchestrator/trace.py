@@ -19,6 +19,7 @@ class StageTrace:
         n_out: documents passed on.
         tokens: model tokens spent; in a batch, divided likewise.
         repairs: replies of remote models that had to be mended, in the whole batch.
+        passages: parts of documents that were read, where long ones were cut; in a batch, divided likewise.
         notes: declared peculiarities, for example an exact scan in place of an index held by another process.
     """
 
@@ -32,6 +33,7 @@ class StageTrace:
     cost_usd: float = 0.0
     notes: tuple[str, ...] = ()
     repairs: int = 0
+    passages: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Result:
     Attributes:
         ranked: what the last stage passed on, with every stage's score.
         documents: text, title and metadata of `ranked`, by id.
+        passages: id -> (first, one past the last) character of the body: the best window of each document of `ranked`,
+            as the last stage that read windows scored them.
         outputs: stage name -> everything that stage ranked, before its `top_k` cut.
         graph: the stages that ran.
     """
@@ -65,6 +69,7 @@ class Result:
     outputs: Mapping[str, RankedList] = field(repr=False)
     graph: StageGraph = field(repr=False)
     documents: Mapping[str, Document] = field(default_factory=dict, repr=False)
+    passages: Mapping[str, tuple[int, int]] = field(default_factory=dict, repr=False)
 
     @property
     def doc_ids(self) -> tuple[str, ...]:

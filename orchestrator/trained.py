@@ -198,6 +198,8 @@ def _identity(node: Node) -> Json:
     owner = node.stage if hasattr(node.stage, "model_id") else getattr(node.stage, "embedder", None)
     model_id = getattr(owner, "model_id", None)
     identity: dict[str, Json] = {"score_kind": node.stage.score_kind}
+    if node.passages.cuts:
+        identity["passages"] = dataclasses.asdict(node.passages)
     if isinstance(model_id, str):
         return identity | {"model_id": model_id}
     return identity | (dict(node.stage.index_settings()) if isinstance(node.stage, Indexed) else {})

@@ -176,6 +176,7 @@ class Call:
         self.tokens = 0
         self.cost_usd = 0.0
         self.repairs = 0
+        self.passages = 0
         self.notes: list[str] = []
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
@@ -189,12 +190,13 @@ class Call:
         """Tell the stage that nobody waits for this call any more."""
         self._cancelled.set()
 
-    def count(self, *, tokens: int = 0, cost_usd: float = 0.0, repairs: int = 0) -> None:
-        """Add to what this call has spent: model tokens, US dollars, repaired replies."""
+    def count(self, *, tokens: int = 0, cost_usd: float = 0.0, repairs: int = 0, passages: int = 0) -> None:
+        """Add to what this call has spent: model tokens, US dollars, repaired replies, parts of long documents."""
         with self._lock:
             self.tokens += tokens
             self.cost_usd += cost_usd
             self.repairs += repairs
+            self.passages += passages
 
     def note(self, text: str) -> None:
         """Declare something about this call in the trace, for example an exact scan in place of an index."""

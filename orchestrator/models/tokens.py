@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from orchestrator.errors import CallCancelledError
 from orchestrator.models.manifest import Manifest, TokenRules
 from orchestrator.types import Call, Vectors
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Text: TypeAlias = str | tuple[str, str]
 Inputs: TypeAlias = Mapping[str, npt.NDArray[np.int64]]
@@ -74,6 +77,8 @@ class TextEncoder:
             )
         self._manifest = manifest
         self._fill = fill
+        self._max_length_tokens = max_length_tokens
+        self._uncut: Tokenizer | None = None
 
     @classmethod
     def read(
@@ -97,6 +102,24 @@ class TextEncoder:
             nothing = Tokens(np.array([self._manifest.pad_id], np.int32), np.zeros(1, np.int32))
             tokens = [row if len(row.ids) else nothing for row in tokens]
         return tokens if self._fill is None else [row.filled(self._fill) for row in tokens]
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: first and one past the last character of each token of the whole `text`."""
+        if self._uncut is None:
+            from tokenizers import Tokenizer
+
+            # A tokenizer of its own: to switch the cutting off and on again would not be safe for several threads.
+            uncut = Tokenizer.from_str(self._tokenizer.to_str())
+            uncut.no_truncation()
+            self._uncut = uncut
+        offsets = self._uncut.encode(text, add_special_tokens=False).offsets
+        return np.array(offsets, np.int64).reshape(-1, 2)
+
+    def room(self, query: str) -> int | None:
+        """Tokens that the second text of a pair may have beside `query`; None is no limit."""
+        if self._max_length_tokens is None:
+            return None
+        return max(0, self._max_length_tokens - len(self.encode([(query, "")])[0].ids))
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of `prompt` at the start of a text, without the special token that ends it."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind, Scores
+from orchestrator.errors import ConfigError
+from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
 
+from .normalisation import NORMALISE, check_normalisation
 from .weights import check_names, input_weights
 
 
@@ -48,14 +49,9 @@ class WeightedFusion:
     score_kind: ScoreKind = "weighted"
 
     def __init__(self, normalise: str = "min_max", weights: Mapping[str, float] | None = None) -> None:
-        if normalise not in _NORMALISE:
-            choices = ", ".join(_NORMALISE)
-            raise ConfigError(
-                "normalise",
-                f"found {normalise!r}; expected one of: {choices}.{did_you_mean(str(normalise), _NORMALISE)}",
-            )
+        check_normalisation("normalise", normalise)
         self.normalise = normalise
-        self._normalised, self._floor = _NORMALISE[normalise]
+        self._normalised, self._floor = NORMALISE[normalise]
         self._weights = input_weights(weights)
 
     def check_inputs(self, inputs: Sequence[str]) -> None:
@@ -72,7 +68,7 @@ class WeightedFusion:
         """
         if self.normalise == "none" and len(set(kinds.values())) > 1:
             found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-            choices = ", ".join(name for name in _NORMALISE if name != "none")
+            choices = ", ".join(name for name in NORMALISE if name != "none")
             raise ConfigError("normalise", f"'none' cannot mix scores of different kinds: {found}; choices: {choices}")
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
@@ -89,40 +85,3 @@ class WeightedFusion:
             column[np.fromiter(map(place.__getitem__, ranked.doc_ids[:n]), dtype=np.intp, count=n)] = scores
             totals += weight * column
         return list(zip(place, totals.tolist(), strict=True))
-
-
-def _min_max(scores: Scores) -> Scores:
-    low, high = scores.min(), scores.max()
-    return (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
-
-
-def _z_score(scores: Scores) -> Scores:
-    std = scores.std() if scores.max() > scores.min() else 0.0
-    return (scores - scores.mean()) / std if std > 0 else np.zeros(len(scores))
-
-
-def _rank(scores: Scores) -> Scores:
-    """By position: a list is ordered; a run of equal scores gets the mean of its positions."""
-    if scores.max() == scores.min():
-        return np.full(len(scores), 0.5)
-    _, first, inverse, sizes = np.unique(-scores, return_index=True, return_inverse=True, return_counts=True)
-    positions = first + (sizes - 1) / 2
-    return np.asarray(1.0 - positions[inverse] / len(scores), dtype=np.float64)
-
-
-def _distribution(scores: Scores) -> Scores:
-    std = scores.std(ddof=1) if scores.max() > scores.min() else 0.0
-    return (scores - scores.mean()) / (6 * std) + 0.5 if std > 0 else np.full(len(scores), 0.5)
-
-
-def _as_is(scores: Scores) -> Scores:
-    return scores
-
-
-_NORMALISE: Mapping[str, tuple[Callable[[Scores], Scores], float]] = {
-    "min_max": (_min_max, 0.0),
-    "z_score": (_z_score, -3.0),
-    "rank": (_rank, 0.0),
-    "distribution": (_distribution, 0.0),
-    "none": (_as_is, 0.0),
-}

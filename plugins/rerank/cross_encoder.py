@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.models.card import Model
 from orchestrator.models.files import Digests, digests, list_files, needed_files
@@ -103,6 +106,14 @@ class CrossEncoderRerank:
     def close(self) -> None:
         """Let go of the model; others who share it keep it."""
         self._loaded = None
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: first and one past the last character of each token of `text`."""
+        return self._ready.encoder.token_spans(text)
+
+    def room(self, query: str) -> int | None:
+        """Tokens that a document may have beside this query; None is no limit."""
+        return self._ready.encoder.room(query)
 
     def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> Vectors:
         """float32 [n_pairs], logits, in the order of `pairs`.

@@ -102,7 +102,12 @@ def test_every_model_card_is_honest(role: str) -> None:
 @pytest.mark.parametrize("name", options("rerank"))
 def test_every_rerank_is_one_override_away(name: str) -> None:
     node = OmegaConf.load(CONF / "rerank" / f"{name}.yaml")
-    missing = [f"pipeline.stages.precise.use.{key}=http://nowhere" for key in node if OmegaConf.is_missing(node, key)]
+    values = {"boosts": "{fresh: {field: date, recency: {half_life_days: 30}}}"}
+    missing = [
+        f"pipeline.stages.precise.use.{key}={values.get(str(key), 'http://nowhere')}"
+        for key in node
+        if OmegaConf.is_missing(node, key)
+    ]
     pipeline = Pipeline.from_config(
         composed(f"rerank@pipeline.stages.precise.use='{name}'", "pipeline=cross_encoder", *missing)
     )

@@ -1,0 +1,69 @@
+"""Scores of one list brought to a scale on which those of others can be added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.types import RankedList, Scores
+
+
+def check_normalisation(key: str, name: str, *others: str) -> None:
+    """Refuse what is none of the normalisations here, nor of `others`.
+
+    Raises:
+        ConfigError: at `key`.
+    """
+    choices = (*NORMALISE, *others)
+    if name not in choices:
+        raise ConfigError(
+            key, f"found {name!r}; expected one of: {', '.join(choices)}.{did_you_mean(str(name), choices)}"
+        )
+
+
+def normalised(ranked: RankedList, name: str) -> Scores:
+    """float64 [n], the list's scores on the scale `name`; what its last stage did not score has the floor."""
+    scale, floor = NORMALISE[name]
+    n = ranked.n_scored
+    scores = scale(ranked.scores[:n]) if n else np.empty(0)
+    return np.concatenate([scores, np.full(len(ranked) - n, min(floor, float(scores.min())) if n else floor)])
+
+
+def _min_max(scores: Scores) -> Scores:
+    low, high = scores.min(), scores.max()
+    return (scores - low) / (high - low) if high > low else np.full(len(scores), 0.5)
+
+
+def _z_score(scores: Scores) -> Scores:
+    std = scores.std() if scores.max() > scores.min() else 0.0
+    return (scores - scores.mean()) / std if std > 0 else np.zeros(len(scores))
+
+
+def _rank(scores: Scores) -> Scores:
+    """By position: a list is ordered; a run of equal scores gets the mean of its positions."""
+    if scores.max() == scores.min():
+        return np.full(len(scores), 0.5)
+    _, first, inverse, sizes = np.unique(-scores, return_index=True, return_inverse=True, return_counts=True)
+    positions = first + (sizes - 1) / 2
+    return np.asarray(1.0 - positions[inverse] / len(scores), dtype=np.float64)
+
+
+def _distribution(scores: Scores) -> Scores:
+    std = scores.std(ddof=1) if scores.max() > scores.min() else 0.0
+    return (scores - scores.mean()) / (6 * std) + 0.5 if std > 0 else np.full(len(scores), 0.5)
+
+
+def _as_is(scores: Scores) -> Scores:
+    return scores
+
+
+NORMALISE: Mapping[str, tuple[Callable[[Scores], Scores], float]] = {
+    "min_max": (_min_max, 0.0),
+    "z_score": (_z_score, -3.0),
+    "rank": (_rank, 0.0),
+    "distribution": (_distribution, 0.0),
+    "none": (_as_is, 0.0),
+}
+"""Name -> (normalisation, the floor: what a document counts that the list lacks). The table: `WeightedFusion`."""
