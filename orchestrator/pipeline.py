@@ -269,8 +269,9 @@ class Pipeline:
         Args:
             query: the question.
             documents: texts (their ids are "0", "1", ... in the order given), Document objects, or mappings with
-                `doc_id` (or `_id`), `text` and perhaps `title`. A stage that reads the corpus's statistics has them
-                where an index of the corpus has been built already; none is built here.
+                `doc_id` (or `_id`), `text`, perhaps `title`, and payload: under `metadata`, or what else they hold. A
+                stage that reads the corpus's statistics has them where an index of the corpus has been built already;
+                none is built here.
 
         Raises:
             PipelineError: the pipeline has no rerank stage.

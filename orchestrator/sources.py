@@ -79,4 +79,8 @@ def _as_document(item: str | Document | Mapping[str, object], place: int) -> Doc
     if "text" not in item:
         raise ValueError(f"documents[{place}]: no 'text'; found: {', '.join(map(str, item))}")
     doc_id = item.get("doc_id", item.get("_id", place))
-    return Document(str(doc_id), str(item["text"]), str(item.get("title") or ""))
+    given, own = item.get("metadata"), {"doc_id", "_id", "text", "title", "metadata"}
+    payload = {key: value for key, value in item.items() if key not in own}
+    if isinstance(given, Mapping):
+        payload |= given
+    return Document(str(doc_id), str(item["text"]), str(item.get("title") or ""), payload)

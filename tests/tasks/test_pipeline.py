@@ -113,3 +113,15 @@ def test_a_folder_of_configs_may_have_any_name(shared_root: Path, tmp_path: Path
     )
     words = ["pipeline=mine", f"storage.root={shared_root}"]
     assert Pipeline.compose(words, config_dir=folder).graph.result.top_k == 1
+
+
+def test_payload_of_given_documents_reaches_a_boost(storage_root: Path) -> None:
+    boosts = "{fresh: {field: published, weight: 2, recency: {half_life_days: 30}}}"
+    words = ["pipeline=bi_encoder", "rerank@pipeline.stages.shortlist.use=boost"]
+    words += [f"pipeline.stages.shortlist.use.boosts={boosts}", "pipeline.stages.shortlist.use.now='2026-11-01'"]
+    with Pipeline.compose(words) as pipeline:
+        documents = [
+            {"doc_id": "old", "text": "a", "published": "2016-01-01"},
+            {"doc_id": "new", "text": "b", "metadata": {"published": "2026-10-31"}},
+        ]
+        assert pipeline.rerank("q", documents).doc_ids == ("new", "old")

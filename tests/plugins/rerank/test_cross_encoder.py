@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.errors import CallCancelledError, ConfigError
 from orchestrator.models import Model
+from orchestrator.passages import Cutter, Passages, score_cut
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
@@ -155,3 +156,53 @@ def test_unknown_device_is_named(checkpoints: Any, shared_root: Path) -> None:
 def test_languages_come_from_the_card() -> None:
     card = Model(role="reranker", name="org/model", languages=["en", "de"])
     assert CrossEncoderRerank(card).languages == ("en", "de")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_spans_are_the_models_own_tokens(kind: str, checkpoints: Any, shared_root: Path) -> None:
+    from tokenizers import Tokenizer
+
+    path = checkpoints.transformer(kind, labels=1)
+    stage = reranker(path, shared_root)
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.no_truncation()
+    text = f"{LONG} 青光眼 naïve — a-b"
+    expected = tokenizer.encode(text, add_special_tokens=False).offsets
+    assert stage.token_spans(text).tolist() == [list(span) for span in expected]
+    assert stage.token_spans("").shape == (0, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_room_is_what_query_and_special_tokens_leave(kind: str, checkpoints: Any, shared_root: Path) -> None:
+    stage = reranker(checkpoints.transformer(kind, labels=1), shared_root)
+    alone, room = Call(), stage.room("what damages the nerve")
+    stage.score([(Query("q", "what damages the nerve"), Document("d", ""))], alone)
+    assert room == stage.max_length_tokens - alone.tokens  # type: ignore[operator]
+    assert stage.room(LONG * 10) == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_window_is_cut_by_the_model(kind: str, checkpoints: Any, shared_root: Path) -> None:
+    stage = reranker(checkpoints.transformer(kind, labels=1), shared_root)
+    query, document = Query("q", "what damages the nerve"), Document("d", LONG * 5, "Glaucoma")
+    cutter = Cutter(Passages(how="windows", max_windows=None), stage, Call())
+    windows = [passage.document for passage in cutter.cut(query, document)]
+    assert len(windows) > 5
+    lengths = []
+    for window in windows:
+        call = Call()
+        stage.score([(query, window)], call)
+        lengths.append(call.tokens)
+    # A pair that was cut would be exactly as long as the model reads; words here are never cut in two.
+    assert max(lengths) < stage.max_length_tokens  # type: ignore[operator]
+    assert sorted(lengths)[-3] > 0.8 * stage.max_length_tokens  # type: ignore[operator]
+
+
+def test_the_score_of_windows_is_that_of_the_best_alone(checkpoints: Any, shared_root: Path) -> None:
+    stage = reranker(checkpoints.transformer("xlmr", labels=1), shared_root)
+    query, document = PAIRS[0][0], Document("b", LONG * 3)
+    policy = Passages(how="windows", max_windows=None)
+    (score,), (span,) = score_cut(stage, [(query, document)], policy, Call())
+    assert span is not None
+    best = Document("b", document.text[span[0] : span[1]])
+    np.testing.assert_allclose(score, stage.score([(query, best)], Call())[0], atol=1e-5)

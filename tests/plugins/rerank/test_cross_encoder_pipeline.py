@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator import Pipeline
-from orchestrator.types import Call
+from orchestrator.types import Call, Document
 
 
 def compose(scenario: str, folder: Path, root: Path, *more: str) -> Pipeline:
@@ -48,3 +48,19 @@ def test_rerank_alone_needs_no_corpus_and_no_embedder(checkpoints: Any, shared_r
         assert sorted(result.doc_ids) == ["0", "1", "2"]
         tied = [doc_id for doc_id in result.doc_ids if doc_id != "1"]
         assert tied == ["0", "2"], "equal texts keep the order in which they came"
+
+
+def test_long_documents_are_read_in_windows_from_yaml_alone(checkpoints: Any, shared_root: Path) -> None:
+    words = ["pipeline=long_documents", "model@models.reranker=local", f"storage.root={shared_root}"]
+    words += [f"models.reranker.path={checkpoints.transformer('xlmr', labels=1)}"]
+    words += ["pipeline.stages.fused.top_k=4", "pipeline.stages.precise.passages={size: 30, max_windows: null}"]
+    with Pipeline.compose(words) as pipeline:
+        result = pipeline.search("who is at risk for low vision?")
+        told = result.trace.stages[-1]
+        assert told.passages > told.n_in == 4
+        for doc_id, (start, end) in result.passages.items():
+            document = result.documents[doc_id]
+            window = Document(doc_id, document.text[start:end], document.title)
+            score = pipeline.graph["precise"].stage.score([(result.query, window)], Call())  # type: ignore[union-attr]
+            row = result.doc_ids.index(doc_id)
+            np.testing.assert_allclose(result.ranked.scores[row], score[0], atol=1e-5)
