@@ -164,9 +164,13 @@ class Cutter:
         spans = self._of(document.text)
         if len(spans) <= left:
             return [replace(whole, document=replace(document, title=title))]
-        parts = {"head_tail": self._head_tail, "title_lead": self._lead, "windows": self._windows}
-        found = parts[self._policy.how](query, document.text, spans, left)
+        found = self._parts(query, document.text, spans, left)
         return [Passage(replace(document, title=title, text=text), span) for text, span in found]
+
+    def _parts(self, query: Query, text: str, spans: Spans, size: int) -> Sequence[tuple[str, Span | None]]:
+        if self._policy.how == "windows":
+            return self._windows(query, text, spans, size)
+        return self._head_tail(text, spans, size) if self._policy.how == "head_tail" else self._lead(text, spans, size)
 
     def _size(self, query: str) -> int | None:
         """Tokens that a passage may have beside this query; None is no limit."""
@@ -196,12 +200,12 @@ class Cutter:
             self._spans[text] = self._stage.token_spans(text)
         return self._spans[text]
 
-    def _head_tail(self, _: Query, text: str, spans: Spans, size: int) -> list[tuple[str, None]]:
+    def _head_tail(self, text: str, spans: Spans, size: int) -> list[tuple[str, None]]:
         tail = max(0, size - _GAP_TOKENS) // 2
         head = text[: int(spans[max(0, size - _GAP_TOKENS - tail - 1), 1])]
         return [(head + _GAP + text[int(spans[len(spans) - tail, 0]) :] if tail else head, None)]
 
-    def _lead(self, _: Query, text: str, spans: Spans, size: int) -> list[tuple[str, Span]]:
+    def _lead(self, text: str, spans: Spans, size: int) -> list[tuple[str, Span]]:
         end = int(spans[size - 1, 1])
         return [(text[:end], (0, end))]
 
@@ -264,8 +268,11 @@ def aggregated(scores: npt.NDArray[np.floating], counts: Sequence[int], how: Agg
     """
     parts = np.split(np.asarray(scores, np.float64), np.cumsum(counts)[:-1])
     best = np.array([int(np.argmax(part)) for part in parts], np.int64)
-    take = {"max": np.max, "mean": np.mean, "first": lambda part: part[0]}[how]
-    return np.array([take(part) for part in parts], np.float64), best
+    if how == "max":
+        values = [float(part.max()) for part in parts]
+    else:
+        values = [float(part.mean() if how == "mean" else part[0]) for part in parts]
+    return np.array(values, np.float64), best
 
 
 def _tokens(text: str, spans: Spans) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from orchestrator.errors import ConfigError
 from orchestrator.stage import Embed
@@ -83,6 +82,7 @@ def _vector(vector: Vectors | None) -> Vectors:
     return vector
 
 
-def _units(rows: Vectors) -> npt.NDArray[np.float32]:
-    lengths: npt.NDArray[np.float32] = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(lengths, np.float32(1e-12))
+def _units(rows: Vectors) -> Vectors:
+    lengths: Vectors = np.linalg.norm(rows, axis=1, keepdims=True)
+    units: Vectors = rows / np.maximum(lengths, np.float32(1e-12))
+    return units
