@@ -11,10 +11,11 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 
 from orchestrator import ranking
+from orchestrator.cutting import Cutter, Span
 from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError, named
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
-from orchestrator.passages import Cutter, Span, score_cut
+from orchestrator.passage_scores import score_cut
 from orchestrator.stage import Embed, Fusion, KnowsTokens, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors

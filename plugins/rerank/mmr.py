@@ -83,6 +83,6 @@ def _vector(vector: Vectors | None) -> Vectors:
 
 
 def _units(rows: Vectors) -> Vectors:
-    lengths: Vectors = np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
     units: Vectors = rows / np.maximum(lengths, np.float32(1e-12))
     return units

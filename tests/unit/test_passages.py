@@ -13,9 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.cutting import Cutter, window_borders
 from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.passages import Cutter, Passages, aggregated, score_cut, window_borders
+from orchestrator.passage_scores import aggregated, score_cut
+from orchestrator.passages import Passages
 from orchestrator.runner import Runner
 from orchestrator.types import Call, Document, Query
 

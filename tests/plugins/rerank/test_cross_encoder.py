@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.cutting import Cutter
 from orchestrator.errors import CallCancelledError, ConfigError
 from orchestrator.models import Model
-from orchestrator.passages import Cutter, Passages, score_cut
+from orchestrator.passage_scores import score_cut
+from orchestrator.passages import Passages
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
