@@ -29,6 +29,7 @@ from orchestrator.models.manifest import (
 )
 from orchestrator.models.modules import torch_way
 from orchestrator.models.resolve import resolve
+from orchestrator.models.scoring import tensors
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.tokens import TextEncoder
 from orchestrator.storage import locked, slug, stable_hash
@@ -75,7 +76,8 @@ def find_or_export(model: Model) -> tuple[Path, Manifest]:
 def export_key(model: Model, folder: Path, sources: Mapping[str, str]) -> str:
     """Folder name of the export: readable first, then what decides about its content."""
     name = Path(model.path).name if model.path else model.name or folder.parent.name
-    content = stable_hash({"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role})
+    answers = {"answers": [model.yes_token, model.no_token]} if model.yes_token else {}  # they decide about the graph
+    content = stable_hash({"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role, **answers})
     return f"{slug(name)}-{content}"
 
 
@@ -133,21 +135,10 @@ def _write_head(network: Network, folder: Path, partial: Path) -> None:
 
 def _dense_tensors(network: Network, folder: Path) -> dict[str, np.ndarray]:
     """The tensors of a Dense layer, whatever else its file holds: Stanford's ColBERT has one file for all weights."""
-    found = {key: value.float().numpy() for key, value in _tensors(folder).items() if key in _DENSE_TENSORS}
+    found = {key: value.float().numpy() for key, value in tensors(folder).items() if key in _DENSE_TENSORS}
     if _DENSE_TENSORS[0] not in found:
         raise ConfigError(f"models.{network.manifest.role}", f"{folder} has no {_DENSE_TENSORS[0]}")
     return found
-
-
-def _tensors(folder: Path) -> Mapping[str, torch.Tensor]:
-    if (folder / "model.safetensors").is_file():
-        from safetensors.torch import load_file
-
-        return load_file(folder / "model.safetensors")
-    import torch
-
-    state: Mapping[str, torch.Tensor] = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    return state
 
 
 def _write_onnx(network: Network, path: Path) -> None:

@@ -108,10 +108,7 @@ def dense(folder: Path, role: Role, *, any_level: bool = False) -> Module:
         any_level: take the layer for this role's level even where it was saved for the other one.
     """
     config = module_config(folder, role)
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    name = activation.rpartition(".")[2]
-    if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
-        raise unsupported(role, f"activation '{activation}' in {folder}", ", ".join(ACTIVATIONS))
+    name = torch_activation(folder, config, role)
     # Where nothing is said, each family of models takes its own level (`_get_module_init_defaults` there).
     if not any_level:
         _check_level(folder, config, role, default=_LEVELS[role])
@@ -121,6 +118,15 @@ def dense(folder: Path, role: Role, *, any_level: bool = False) -> Module:
         "activation": name,
         "residual": bool(config.get("use_residual", False)),
     }
+
+
+def torch_activation(folder: Path, config: Mapping[str, Any], role: Role) -> str:
+    """The activation of the Dense in `folder`, one of `ACTIVATIONS`."""
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    name = activation.rpartition(".")[2]
+    if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
+        raise unsupported(role, f"activation '{activation}' in {folder}", ", ".join(ACTIVATIONS))
+    return name
 
 
 def normalize(folder: Path, role: Role) -> Module:

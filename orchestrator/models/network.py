@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,11 @@ import numpy as np
 
 from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
 from orchestrator.models.card import Model
+from orchestrator.models.chat import read_chat
 from orchestrator.models.description import Description, describe
-from orchestrator.models.manifest import Manifest
+from orchestrator.models.manifest import Manifest, Template
+from orchestrator.models.reranker import Classifier
+from orchestrator.models.scoring import auto_class, check_declared, scored
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
@@ -33,7 +36,7 @@ class Network:
     """A checkpoint in memory, on torch, in float32 and evaluation mode.
 
     Attributes:
-        module: the transformers model; a reranker's gives `logits`, the others' `last_hidden_state`.
+        module: the transformers model; what it gives first is the last hidden state, of a reranker the score.
         tokenizer_json: its tokenizer, for the `tokenizers` library.
         description: what stands around it.
         manifest: the same facts as an export states; no files yet.
@@ -79,12 +82,12 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         ConfigError: not a checkpoint of the card's role, or one that only its own library can run.
     """
     description = describe(folder, model.role)
+    if description.reranker is not None:
+        check_declared(model, description.reranker.scoring, description.transformer)
     require("torch")
     transformers = require("transformers")
     with quiet(transformers), _explained(model):
-        pairs = model.role == "reranker"
-        auto = transformers.AutoModelForSequenceClassification if pairs else transformers.AutoModel
-        module, report = auto.from_pretrained(
+        module, report = auto_class(transformers, description.reranker).from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
             dtype=require("torch").float32,
@@ -97,9 +100,12 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         )
     if description.reading is not None:
         register_markers(tokenizer, description.reading.markers)
-    _check_weights(model, report["missing_keys"])
-    _check_labels(model, module)
-    return _network(model, module.eval(), tokenizer, description, sources)
+    _check_weights(model, description, report["missing_keys"])
+    _check_labels(model, description, module)
+    network = _network(model, module, tokenizer, description, sources)
+    if description.reranker is not None:
+        module = scored(model, module, tokenizer, folder, description.reranker.scoring)
+    return replace(network, module=module.eval())
 
 
 def _attention(transformers: ModuleType, description: Description) -> str | None:
@@ -154,10 +160,10 @@ def _explained(model: Model) -> Iterator[None]:
         raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}: {error}") from error
 
 
-def _check_weights(model: Model, missing: Iterable[str]) -> None:
+def _check_weights(model: Model, description: Description, missing: Iterable[str]) -> None:
     """Refuses a file that lacks weights: transformers would go on with random numbers in their place."""
     keys = sorted(missing)
-    if model.role != "reranker":
+    if not _is_classifier(description):
         # Nothing reads the pooler: sentence-transformers pools the last hidden state itself.
         keys = [key for key in keys if "pooler" not in key.split(".")]
     if not keys:
@@ -170,8 +176,12 @@ def _check_weights(model: Model, missing: Iterable[str]) -> None:
     )
 
 
-def _check_labels(model: Model, module: Any) -> None:
-    if model.role == "reranker" and module.config.num_labels != 1:
+def _is_classifier(description: Description) -> bool:
+    return description.reranker is not None and isinstance(description.reranker.scoring, Classifier)
+
+
+def _check_labels(model: Model, description: Description, module: Any) -> None:
+    if _is_classifier(description) and module.config.num_labels != 1:
         raise ConfigError(
             f"models.{model.role}",
             f"{model.label} gives {module.config.num_labels} numbers a pair; expected 1, a relevance score",
@@ -205,8 +215,18 @@ def _network(
         sources=sources,
         files={},
         token_rules=rules,
+        template=_template(model, description, tokenizer),
     )
     return Network(module, _tokenizer_json(model, tokenizer, description), description, manifest)
+
+
+def _template(model: Model, description: Description, tokenizer: Any) -> Template | None:
+    """How the files say that a pair is written; not asked where the card says it."""
+    chat = None if description.reranker is None else description.reranker.chat
+    if chat is None or model.template is not None:
+        return None
+    with _explained(model):
+        return read_chat(chat, tokenizer, model.label)
 
 
 def _input_names(tokenizer: Any) -> list[str]:
