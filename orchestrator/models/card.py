@@ -38,6 +38,7 @@ class Model:
         sha256: file -> hex digest, checked for packaged files.
         published: quality figures, each with metric, value, dataset and source.
         notes: anything a reader should know.
+        instead: what to use where the checkpoint needs code of its authors, which is not run here.
         storage_root: root of exports; None is `storage.default_root()`.
     """
 
@@ -58,6 +59,7 @@ class Model:
     sha256: Mapping[str, str] | None = field(default=None, hash=False)
     published: tuple[Mapping[str, Json], ...] = field(default=(), hash=False)
     notes: str | None = None
+    instead: str | None = None
     storage_root: Path | None = None
 
     def __post_init__(self) -> None:

@@ -18,6 +18,7 @@ from orchestrator.models.card import Model
 from orchestrator.models.chat import read_chat
 from orchestrator.models.description import Description, describe
 from orchestrator.models.manifest import Manifest, Template
+from orchestrator.models.modules import read_json
 from orchestrator.models.reranker import Classifier
 from orchestrator.models.scoring import auto_class, check_declared, scored
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
@@ -86,7 +87,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         check_declared(model, description.reranker.scoring, description.transformer)
     require("torch")
     transformers = require("transformers")
-    with quiet(transformers), _explained(model):
+    with quiet(transformers), _explained(model, description.transformer):
         module, report = auto_class(transformers, description.reranker).from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
@@ -151,13 +152,22 @@ def quiet(transformers: ModuleType) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(model: Model) -> Iterator[None]:
+def _explained(model: Model, transformer: Path) -> Iterator[None]:
     try:
         yield
     except OrchestratorError:
         raise
     except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
-        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}: {error}") from error
+        # What transformers says of custom code is how to let it run.
+        problem = _own_code(model, transformer) or f": {error}"
+        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}{problem}") from error
+
+
+def _own_code(model: Model, transformer: Path) -> str:
+    """The end of a message about a checkpoint that comes with code of its own; empty for others."""
+    if not read_json(transformer / "config.json", {}).get("auto_map"):
+        return ""
+    return f": it needs code of its authors, which is not run here; {model.instead or 'expected another model'}"
 
 
 def _check_weights(model: Model, description: Description, missing: Iterable[str]) -> None:
@@ -170,10 +180,8 @@ def _check_weights(model: Model, description: Description, missing: Iterable[str
         return
     shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
     kind = "a cross-encoder with a trained head" if model.role == "reranker" else "a whole checkpoint"
-    raise ConfigError(
-        f"models.{model.role}",
-        f"{model.label} lacks the weights {shown}; expected {kind}. Is it another kind of model?",
-    )
+    why = _own_code(model, description.transformer) or f"; expected {kind}. Is it another kind of model?"
+    raise ConfigError(f"models.{model.role}", f"{model.label} lacks the weights {shown}{why}")
 
 
 def _is_classifier(description: Description) -> bool:
@@ -225,7 +233,7 @@ def _template(model: Model, description: Description, tokenizer: Any) -> Templat
     chat = None if description.reranker is None else description.reranker.chat
     if chat is None or model.template is not None:
         return None
-    with _explained(model):
+    with _explained(model, description.transformer):
         return read_chat(chat, tokenizer, model.label)
 
 
