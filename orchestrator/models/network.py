@@ -96,9 +96,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
             trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            description.transformer, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = _tokenizer(transformers, description.transformer)
     if description.reading is not None:
         register_markers(tokenizer, description.reading.markers)
     _check_weights(model, description, report["missing_keys"])
@@ -107,6 +105,17 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
     if description.reranker is not None:
         module = scored(model, module, tokenizer, folder, description.reranker.scoring)
     return replace(network, module=module.eval())
+
+
+def _tokenizer(transformers: ModuleType, transformer: Path) -> Any:
+    """The tokenizer of the checkpoint, converted where it has only a sentencepiece model.
+
+    Raises:
+        MissingExtraError: the conversion needs sentencepiece; transformers itself would ask for tiktoken.
+    """
+    if not (transformer / "tokenizer.json").is_file() and any(transformer.glob("*.model")):
+        require("sentencepiece")
+    return transformers.AutoTokenizer.from_pretrained(transformer, local_files_only=True, trust_remote_code=False)
 
 
 def _attention(transformers: ModuleType, description: Description) -> str | None:

@@ -284,7 +284,7 @@ def test_chat_model_that_is_no_reranker_is_refused(causal: Any, shared_root: Pat
             with pytest.raises(
                 ConfigError,
                 match=r"models\.reranker: .* is a causal language model \(Qwen3ForCausalLM\), and nothing says that "
-                r"it reranks; expected a LogitScore beside it \(modules\.json\), or a card with `template` and `yes_tok",
+                r"it reranks; expected a LogitScore beside it \(modules\.json\), or a card with `template` and",
             ):
                 reranker(causal("qwen3"), shared_root, card, backend=backend)
 
