@@ -131,7 +131,8 @@ class PairTemplate:
         """The parts with texts, cut to what the template leaves: the query to its share, the document to the rest."""
         if self._budget is None:
             return dict(texts)
-        left, kept = self._budget, {}
+        left = self._budget
+        kept: dict[int, Ids] = {}
         for place in sorted(texts):
             share = 1 if len(kept) + 1 == len(texts) else _QUERY_SHARE
             kept[place] = self._shortened(texts[place], int(left * share), self._tails[place])

@@ -126,7 +126,8 @@ def test_card_scores_as_the_whole_language_model_does(name: str, causal: Any, tm
 
     kind = CARDS[name]
     path = causal(kind)
-    stage = card(name, path, tmp_path, "models.reranker.max_length_tokens=null")
+    settings = ["models.reranker.max_length_tokens=null", "pipeline.stages.precise.use.backend=torch"]
+    stage = card(name, path, tmp_path, *settings)
     stage.load()
     pairs = [(Query(str(place), query), Document(str(place), text)) for place, (query, text) in enumerate(TEXTS)]
     ours = stage.score(pairs, Call())
