@@ -35,7 +35,8 @@ def read_chat(chat: Chat, tokenizer: Any, where: str) -> Template:
         )
     for name, mark in _MARKS.items():
         written = written.replace(mark, "{" + name + "}")
-    parts = tuple(_split(written, tokenizer.all_special_tokens))
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    parts = tuple(_split(written, special))
     for strip in (False, True):
         template = Template(parts=parts, instruction=chat.prompt or "", strip=strip)
         if _agrees(template, chat, tokenizer):

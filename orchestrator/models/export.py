@@ -32,6 +32,7 @@ from orchestrator.models.resolve import resolve
 from orchestrator.models.scoring import tensors
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.tokens import TextEncoder
+from orchestrator.stage import Json
 from orchestrator.storage import locked, slug, stable_hash
 
 if TYPE_CHECKING:
@@ -76,8 +77,12 @@ def find_or_export(model: Model) -> tuple[Path, Manifest]:
 def export_key(model: Model, folder: Path, sources: Mapping[str, str]) -> str:
     """Folder name of the export: readable first, then what decides about its content."""
     name = Path(model.path).name if model.path else model.name or folder.parent.name
-    answers = {"answers": [model.yes_token, model.no_token]} if model.yes_token else {}  # they decide about the graph
-    content = stable_hash({"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role, **answers})
+    facts: dict[str, Json] = {"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role}
+    if model.yes_token is not None:  # the graph computes these alone
+        facts["answers"] = [model.yes_token, model.no_token]
+    if model.template is not None:  # whichever it is: then the manifest does not keep the one of the files
+        facts["template"] = "of the card"
+    content = stable_hash(facts)
     return f"{slug(name)}-{content}"
 
 

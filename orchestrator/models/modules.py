@@ -73,8 +73,10 @@ def torch_way(role: Role) -> str:
 
 
 def unsupported(role: Role, found: str, expected: str) -> ConfigError:
-    """The error of a piece that the export does not know, with what does."""
-    advice = f"; backend torch runs it: {_TORCH_CLASSES[role]}" if role in _TORCH_CLASSES else ""
+    """The error of a piece that the export does not know, with what does; of a reranker, nothing here does."""
+    if role not in _TORCH_CLASSES:
+        return ConfigError(f"models.{role}", f"found {found}; expected {expected}")
+    advice = f"; backend torch runs it: {_TORCH_CLASSES[role]}"
     return ConfigError(f"models.{role}", f"found {found}; ONNX export knows {expected}{advice}")
 
 

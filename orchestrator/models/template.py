@@ -120,7 +120,7 @@ class PairTemplate:
         least = taken + sum(self._tails.values()) + 2
         if max_length_tokens < least:
             found = f"found {max_length_tokens}; the template alone has {least - 2} tokens"
-            raise ConfigError("max_length_tokens", f"{found}, so that {least} is the least")
+            raise ConfigError("models.reranker.max_length_tokens", f"{found}, so that {least} is the least")
         return max_length_tokens - taken
 
     def _row(self, texts: Mapping[int, Ids]) -> Ids:

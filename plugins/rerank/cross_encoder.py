@@ -31,10 +31,10 @@ class _Loaded:
 
 
 class CrossEncoderRerank:
-    """A `PointwiseRerank` on any sequence-classification checkpoint with one label.
+    """A `PointwiseRerank` on any sequence-classification checkpoint with one label, or one that answers yes or no.
 
     Scores are raw logits, as sentence-transformers' CrossEncoder gives them with an identity activation; pairs longer
-    than the model are cut `longest_first`, as there. The document is read as `Document.full_text`, title first.
+    than the model are cut `longest_first`, as there, or by the model's template, whose end always stands. The document is read as `Document.full_text`, title first.
 
     Args:
         model: card of a reranker.

@@ -150,6 +150,12 @@ def test_card_and_logit_score_folder_give_the_same(causal: Any, qwen: Path, shar
     close(scores(reranker(causal("qwen3"), shared_root, CARD, backend="torch")), their_scores(qwen))
 
 
+def test_template_of_a_card_leaves_that_of_the_files_alone(qwen: Path, tmp_path: Path) -> None:
+    other = reranker(qwen, tmp_path, {"template": ("Q: {query}", "D: {document}", "yes?")})
+    assert not np.allclose(scores(other), their_scores(qwen))
+    close(scores(reranker(qwen, tmp_path)), their_scores(qwen))
+
+
 def test_instruction_of_the_card_goes_before_the_prompt_of_the_files(
     causal: Any, qwen: Path, shared_root: Path
 ) -> None:
@@ -170,7 +176,8 @@ def test_one_export_serves_every_instruction_and_template(causal: Any) -> None:
         return export_key(model, causal("qwen3"), {})
 
     assert key() == key(instruction="Find a wall") == key(template=("{query}{document}",))
-    assert len({key(), key(no_token=None), key(yes_token="no", no_token="yes")}) == 3
+    others = [key(no_token=None), key(yes_token="no", no_token="yes"), key(template=None, instruction=None)]
+    assert len({key(), *others}) == 4
 
 
 def test_only_the_answers_of_the_vocabulary_are_computed(causal: Any, shared_root: Path) -> None:
@@ -314,6 +321,18 @@ def test_cards_that_do_not_fit_the_model_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         reranker(causal("qwen3"), shared_root, {**CARD, **card}, backend="torch", **arguments)
+
+
+def test_generative_reranker_is_not_tuned(causal: Any, qwen: Path) -> None:
+    from orchestrator.finetune.networks import open_network
+    from orchestrator.finetune.options import Tuning
+
+    for path, card in ((causal("qwen3"), CARD), (causal("qwen3", labels=1), CARD), (qwen, {})):
+        model = Model(role="reranker", path=str(path), **card)
+        with pytest.raises(
+            ConfigError, match=r"is a generative reranker, .*; what can be tuned is a sequence classifier"
+        ):
+            open_network("cross_encoder", model, path, Tuning(), 1)
 
 
 def test_instruction_without_a_place_is_refused(checkpoints: Any, shared_root: Path) -> None:
