@@ -16,6 +16,7 @@ from orchestrator.models.onnx import load_onnx, max_length
 from orchestrator.models.resolve import is_local, resolve
 from orchestrator.models.template import with_template
 from orchestrator.models.tokens import Forward, TextEncoder, run_in_batches
+from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, Vectors
 
@@ -34,7 +35,8 @@ class CrossEncoderRerank:
     """A `PointwiseRerank` on any sequence-classification checkpoint with one label, or one that answers yes or no.
 
     Scores are raw logits, as sentence-transformers' CrossEncoder gives them with an identity activation; pairs longer
-    than the model are cut `longest_first`, as there, or by the model's template, whose end always stands. The document is read as `Document.full_text`, title first.
+    than the model are cut `longest_first`, as there, or by the model's template, whose end always stands. The document
+    is read as `Document.full_text`, title first.
 
     Args:
         model: card of a reranker.
@@ -160,7 +162,7 @@ def _check_numbers(**values: int | None) -> None:
 
 
 def _identity(model: Model, manifest: Manifest, length: int | None, backend: str) -> str:
-    facts = {"sources": dict(manifest.sources), "max_length_tokens": length, "backend": backend}
+    facts: dict[str, Json] = {"sources": dict(manifest.sources), "max_length_tokens": length, "backend": backend}
     if manifest.template is not None:
         facts["template"] = asdict(manifest.template)
     if model.yes_token is not None:
