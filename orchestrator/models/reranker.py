@@ -12,6 +12,7 @@ from orchestrator.models.modules import (
     Saved,
     class_name,
     module_config,
+    pooling,
     read_json,
     torch_activation,
     unsupported,
@@ -144,11 +145,10 @@ def _layer(folder: Path, entry: Mapping[str, Any]) -> Module:
 
 
 def _pooling(folder: Path) -> Module:
-    mode = module_config(folder, "reranker").get("pooling_mode")
-    mode = mode[0] if isinstance(mode, list) and len(mode) == 1 else mode
-    if mode not in _POOLING:
-        raise unsupported("reranker", f"pooling mode '{mode}' in {folder}", ", ".join(_POOLING))
-    return {"type": "pooling", "mode": mode}
+    modes = pooling(folder)["modes"]
+    if not isinstance(modes, list) or len(modes) != 1 or modes[0] not in _POOLING:
+        raise unsupported("reranker", f"pooling modes {modes} in {folder}", f"one of {', '.join(_POOLING)}")
+    return {"type": "pooling", "mode": modes[0]}
 
 
 def _dense(folder: Path) -> Module:

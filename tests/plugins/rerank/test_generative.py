@@ -223,6 +223,28 @@ def test_decoder_with_a_classifier_head_takes_the_template_of_a_card(causal: Any
     close(scores(reranker(path, shared_root, CARD, backend="torch")), theirs)
 
 
+def test_classifier_with_a_chat_template_is_read_as_sentence_transformers_reads_it(
+    checkpoints: Any, causal: Any, shared_root: Path
+) -> None:
+    def save(folder: Path) -> None:
+        from sentence_transformers import CrossEncoder
+        from sentence_transformers.base.modules import Transformer
+
+        first = Transformer(
+            str(causal("qwen3", labels=1)),
+            transformer_task="sequence-classification",
+            processor_kwargs={"chat_template": CHAT},
+            processing_kwargs={"chat_template": {"add_generation_prompt": True}},
+        )
+        prompts = {"prompts": {"query": INSTRUCTION}, "default_prompt_name": "query"}
+        CrossEncoder(modules=[first], device="cpu", **prompts).save_pretrained(str(folder), create_model_card=False)
+
+    path = checkpoints.once("chat-classifier", save)
+    for length in (None, 105):
+        stage = reranker(path, shared_root, backend="torch", max_length_tokens=length)
+        close(scores(stage), their_scores(path, length))
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max", "lasttoken"])
 def test_layers_on_a_pooled_vector_score_as_sentence_transformers(
     pooling: str, checkpoints: Any, shared_root: Path
