@@ -19,9 +19,11 @@ from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.scoring import Exam
 from orchestrator.log import get_logger
 from orchestrator.models import Model
+from orchestrator.models.description import describe
 from orchestrator.models.files import list_files, transformer_folder
 from orchestrator.models.multi_vector import keeps_own_tokens
 from orchestrator.models.network import quiet as quiet_transformers
+from orchestrator.models.reranker import Classifier
 from orchestrator.types import Scores
 
 log = get_logger()
@@ -175,6 +177,7 @@ def quiet() -> Iterator[None]:
 
 
 def _cross_encoder(library: ModuleType, card: Model, folder: Path, tuning: Tuning) -> Network:
+    _refuse_other_scoring(card, folder)
     has_head = trained_head(folder)
     if not has_head and tuning.new_head is False:
         found = f"{card.label} is no cross-encoder: it has no trained head"
@@ -188,6 +191,18 @@ def _cross_encoder(library: ModuleType, card: Model, folder: Path, tuning: Tunin
     if fresh and has_head:
         _renew(model)
     return Network("cross_encoder", model, fresh)
+
+
+def _refuse_other_scoring(card: Model, folder: Path) -> None:
+    """Refuses rerankers whose score is no label of a classifier: a new head would throw away what they learned."""
+    try:
+        reranker = describe(folder, "reranker").reranker
+    except ConfigError:
+        return  # an encoder of another kind, which gets a new head
+    if card.template is not None or (reranker and not (isinstance(reranker.scoring, Classifier) and not reranker.chat)):
+        found = f"{card.label} is a generative reranker, or scores by layers of sentence-transformers"
+        expected = "a sequence classifier with one label, for example model@models.reranker=bge_reranker_base"
+        raise ConfigError(f"models.{card.role}", f"{found}; what can be tuned is {expected}")
 
 
 def _renew(model: Any) -> None:

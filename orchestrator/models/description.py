@@ -22,16 +22,13 @@ from orchestrator.models.modules import (
 )
 from orchestrator.models.multi_vector import read_multi_vector
 from orchestrator.models.reading import Reading
+from orchestrator.models.reranker import Reranker, read_reranker
 
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-_TASKS: Mapping[Role, str] = {
-    "embedder": "feature-extraction",
-    "reranker": "sequence-classification",
-    "multi_vector": "feature-extraction",
-}
+_TASK = "feature-extraction"
 
 
 @dataclass(frozen=True)
@@ -47,6 +44,7 @@ class Description:
         similarity: `cosine` or `dot`.
         truncate_dim: dimensions kept at the end, or None.
         reading: how a multi-vector encoder reads queries and documents; None for the other roles.
+        reranker: how a reranker scores a pair; None for the other roles.
     """
 
     transformer: Path
@@ -57,6 +55,7 @@ class Description:
     similarity: str
     truncate_dim: int | None
     reading: Reading | None = None
+    reranker: Reranker | None = None
 
 
 def describe(folder: Path, role: Role) -> Description:
@@ -81,6 +80,7 @@ def describe(folder: Path, role: Role) -> Description:
         similarity=_similarity(saved.whole) if role == "embedder" else "dot",
         truncate_dim=saved.whole.get("truncate_dim") if tokens is None else None,  # it is about one vector a text
         reading=None if tokens is None else tokens.reading,
+        reranker=read_reranker(saved) if role == "reranker" else None,
     )
 
 
@@ -95,8 +95,10 @@ def _saved(folder: Path) -> Saved:
 
 def _refuse_settings(role: Role, saved: Saved) -> None:
     """Settings of the Transformer module that change what the network is given, and that the export would lose."""
-    if (task := saved.text.get("transformer_task", _TASKS[role])) != _TASKS[role]:
-        raise unsupported(role, f"task '{task}' in {saved.transformer}", f"'{_TASKS[role]}'")
+    if role == "reranker":
+        return
+    if (task := saved.text.get("transformer_task", _TASK)) != _TASK:
+        raise unsupported(role, f"task '{task}' in {saved.transformer}", f"'{_TASK}'")
     if role == "multi_vector":
         return
     for key in ("processing_kwargs", "query_length", "document_length", "query_expansion"):
@@ -105,7 +107,7 @@ def _refuse_settings(role: Role, saved: Saved) -> None:
 
 
 def _modules(role: Role, saved: Saved) -> tuple[Module, ...]:
-    return _sentence_modules(saved) if role == "embedder" else _no_modules(saved)
+    return _sentence_modules(saved) if role == "embedder" else ()
 
 
 def _sentence_modules(saved: Saved) -> tuple[Module, ...]:
@@ -129,16 +131,6 @@ def _sentence_module(folder: Path, entry: Mapping[str, Any]) -> Module:
     if name == "Normalize":
         return normalize(place, "embedder")
     raise unsupported("embedder", f"module '{entry.get('type')}'", "Pooling, Dense, Normalize")
-
-
-def _no_modules(saved: Saved) -> tuple[()]:
-    """A cross-encoder is a transformer with its head inside; modules after it, or a prompt, would change scores."""
-    for entry in saved.entries[1:]:
-        raise unsupported("reranker", f"module '{entry.get('type')}'", "a Transformer alone")
-    name = saved.whole.get("default_prompt_name")
-    if name and saved.whole.get("prompts", {}).get(name):
-        raise unsupported("reranker", f"default prompt '{name}'", "cross-encoders without a prompt")
-    return ()
 
 
 def _prompts(whole: Mapping[str, Any]) -> dict[str, str]:

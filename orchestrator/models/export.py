@@ -29,8 +29,10 @@ from orchestrator.models.manifest import (
 )
 from orchestrator.models.modules import torch_way
 from orchestrator.models.resolve import resolve
+from orchestrator.models.scoring import tensors
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.tokens import TextEncoder
+from orchestrator.stage import Json
 from orchestrator.storage import locked, slug, stable_hash
 
 if TYPE_CHECKING:
@@ -75,7 +77,12 @@ def find_or_export(model: Model) -> tuple[Path, Manifest]:
 def export_key(model: Model, folder: Path, sources: Mapping[str, str]) -> str:
     """Folder name of the export: readable first, then what decides about its content."""
     name = Path(model.path).name if model.path else model.name or folder.parent.name
-    content = stable_hash({"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role})
+    facts: dict[str, Json] = {"files": dict(sources), "format": EXPORT_FORMAT, "role": model.role}
+    if model.yes_token is not None:  # the graph computes these alone
+        facts["answers"] = [model.yes_token, model.no_token]
+    if model.template is not None:  # whichever it is: then the manifest does not keep the one of the files
+        facts["template"] = "of the card"
+    content = stable_hash(facts)
     return f"{slug(name)}-{content}"
 
 
@@ -133,21 +140,10 @@ def _write_head(network: Network, folder: Path, partial: Path) -> None:
 
 def _dense_tensors(network: Network, folder: Path) -> dict[str, np.ndarray]:
     """The tensors of a Dense layer, whatever else its file holds: Stanford's ColBERT has one file for all weights."""
-    found = {key: value.float().numpy() for key, value in _tensors(folder).items() if key in _DENSE_TENSORS}
+    found = {key: value.float().numpy() for key, value in tensors(folder).items() if key in _DENSE_TENSORS}
     if _DENSE_TENSORS[0] not in found:
         raise ConfigError(f"models.{network.manifest.role}", f"{folder} has no {_DENSE_TENSORS[0]}")
     return found
-
-
-def _tensors(folder: Path) -> Mapping[str, torch.Tensor]:
-    if (folder / "model.safetensors").is_file():
-        from safetensors.torch import load_file
-
-        return load_file(folder / "model.safetensors")
-    import torch
-
-    state: Mapping[str, torch.Tensor] = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
-    return state
 
 
 def _write_onnx(network: Network, path: Path) -> None:

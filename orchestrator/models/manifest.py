@@ -41,6 +41,22 @@ class TokenRules:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Template:
+    """How a reranker wants query and document written.
+
+    Attributes:
+        parts: texts in order, each of which becomes tokens by itself; `{query}`, `{document}` and `{instruction}` are
+            filled in.
+        instruction: what stands for `{instruction}`.
+        strip: query and document lose the white space around them.
+    """
+
+    parts: tuple[str, ...]
+    instruction: str = ""
+    strip: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The facts that scoring needs.
 
@@ -62,6 +78,7 @@ class Manifest:
         sources: file -> sha256 of what it was made from.
         files: file -> size in bytes of the export itself; another size means a damaged export.
         token_rules: of a multi-vector encoder.
+        template: of a reranker whose files say how a pair is written; None is as the tokenizer writes pairs.
     """
 
     role: Role
@@ -80,6 +97,7 @@ class Manifest:
     sources: Mapping[str, str]
     files: Mapping[str, int]
     token_rules: TokenRules | None = None
+    template: Template | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""
@@ -97,6 +115,9 @@ class Manifest:
                 content[key] = tuple(content[key])
             if content.get("token_rules") is not None:
                 content["token_rules"] = TokenRules(**content["token_rules"])
+            if content.get("template") is not None:
+                parts = tuple(content["template"].pop("parts"))
+                content["template"] = Template(parts=parts, **content["template"])
             return cls(**content)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None

@@ -73,8 +73,10 @@ def torch_way(role: Role) -> str:
 
 
 def unsupported(role: Role, found: str, expected: str) -> ConfigError:
-    """The error of a piece that the export does not know, with what does."""
-    advice = f"; backend torch runs it: {_TORCH_CLASSES[role]}" if role in _TORCH_CLASSES else ""
+    """The error of a piece that the export does not know, with what does; of a reranker, nothing here does."""
+    if role not in _TORCH_CLASSES:
+        return ConfigError(f"models.{role}", f"found {found}; expected {expected}")
+    advice = f"; backend torch runs it: {_TORCH_CLASSES[role]}"
     return ConfigError(f"models.{role}", f"found {found}; ONNX export knows {expected}{advice}")
 
 
@@ -108,10 +110,7 @@ def dense(folder: Path, role: Role, *, any_level: bool = False) -> Module:
         any_level: take the layer for this role's level even where it was saved for the other one.
     """
     config = module_config(folder, role)
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
-    name = activation.rpartition(".")[2]
-    if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
-        raise unsupported(role, f"activation '{activation}' in {folder}", ", ".join(ACTIVATIONS))
+    name = torch_activation(folder, config, role)
     # Where nothing is said, each family of models takes its own level (`_get_module_init_defaults` there).
     if not any_level:
         _check_level(folder, config, role, default=_LEVELS[role])
@@ -121,6 +120,15 @@ def dense(folder: Path, role: Role, *, any_level: bool = False) -> Module:
         "activation": name,
         "residual": bool(config.get("use_residual", False)),
     }
+
+
+def torch_activation(folder: Path, config: Mapping[str, Any], role: Role) -> str:
+    """The activation of the Dense in `folder`, one of `ACTIVATIONS`."""
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    name = activation.rpartition(".")[2]
+    if not activation.startswith("torch.nn.") or name not in ACTIVATIONS:
+        raise unsupported(role, f"activation '{activation}' in {folder}", ", ".join(ACTIVATIONS))
+    return name
 
 
 def normalize(folder: Path, role: Role) -> Module:

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,12 @@ import numpy as np
 
 from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
 from orchestrator.models.card import Model
+from orchestrator.models.chat import read_chat
 from orchestrator.models.description import Description, describe
-from orchestrator.models.manifest import Manifest
+from orchestrator.models.manifest import Manifest, Template
+from orchestrator.models.modules import read_json
+from orchestrator.models.reranker import Classifier
+from orchestrator.models.scoring import auto_class, check_declared, scored
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
@@ -33,7 +37,7 @@ class Network:
     """A checkpoint in memory, on torch, in float32 and evaluation mode.
 
     Attributes:
-        module: the transformers model; a reranker's gives `logits`, the others' `last_hidden_state`.
+        module: the transformers model; what it gives first is the last hidden state, of a reranker the score.
         tokenizer_json: its tokenizer, for the `tokenizers` library.
         description: what stands around it.
         manifest: the same facts as an export states; no files yet.
@@ -79,12 +83,12 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         ConfigError: not a checkpoint of the card's role, or one that only its own library can run.
     """
     description = describe(folder, model.role)
+    if description.reranker is not None:
+        check_declared(model, description.reranker.scoring, description.transformer)
     require("torch")
     transformers = require("transformers")
-    with quiet(transformers), _explained(model):
-        pairs = model.role == "reranker"
-        auto = transformers.AutoModelForSequenceClassification if pairs else transformers.AutoModel
-        module, report = auto.from_pretrained(
+    with quiet(transformers), _explained(model, description.transformer):
+        module, report = auto_class(transformers, description.reranker).from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
             dtype=require("torch").float32,
@@ -92,14 +96,26 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
             trust_remote_code=False,
             output_loading_info=True,
         )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            description.transformer, local_files_only=True, trust_remote_code=False
-        )
+        tokenizer = _tokenizer(transformers, description.transformer)
     if description.reading is not None:
         register_markers(tokenizer, description.reading.markers)
-    _check_weights(model, report["missing_keys"])
-    _check_labels(model, module)
-    return _network(model, module.eval(), tokenizer, description, sources)
+    _check_weights(model, description, report["missing_keys"])
+    _check_labels(model, description, module)
+    network = _network(model, module, tokenizer, description, sources)
+    if description.reranker is not None:
+        module = scored(model, module, tokenizer, folder, description.reranker.scoring)
+    return replace(network, module=module.eval())
+
+
+def _tokenizer(transformers: ModuleType, transformer: Path) -> Any:
+    """The tokenizer of the checkpoint, converted where it has only a sentencepiece model.
+
+    Raises:
+        MissingExtraError: the conversion needs sentencepiece; transformers itself would ask for tiktoken.
+    """
+    if not (transformer / "tokenizer.json").is_file() and any(transformer.glob("*.model")):
+        require("sentencepiece")
+    return transformers.AutoTokenizer.from_pretrained(transformer, local_files_only=True, trust_remote_code=False)
 
 
 def _attention(transformers: ModuleType, description: Description) -> str | None:
@@ -145,33 +161,44 @@ def quiet(transformers: ModuleType) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(model: Model) -> Iterator[None]:
+def _explained(model: Model, transformer: Path) -> Iterator[None]:
     try:
         yield
     except OrchestratorError:
         raise
     except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
-        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}: {error}") from error
+        # What transformers says of custom code is how to let it run.
+        problem = _own_code(model, transformer) or f": {error}"
+        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}{problem}") from error
 
 
-def _check_weights(model: Model, missing: Iterable[str]) -> None:
+def _own_code(model: Model, transformer: Path) -> str:
+    """The end of a message about a checkpoint that comes with code of its own; empty for others."""
+    if not read_json(transformer / "config.json", {}).get("auto_map"):
+        return ""
+    return f": it needs code of its authors, which is not run here; {model.instead or 'expected another model'}"
+
+
+def _check_weights(model: Model, description: Description, missing: Iterable[str]) -> None:
     """Refuses a file that lacks weights: transformers would go on with random numbers in their place."""
     keys = sorted(missing)
-    if model.role != "reranker":
+    if not _is_classifier(description):
         # Nothing reads the pooler: sentence-transformers pools the last hidden state itself.
         keys = [key for key in keys if "pooler" not in key.split(".")]
     if not keys:
         return
     shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
     kind = "a cross-encoder with a trained head" if model.role == "reranker" else "a whole checkpoint"
-    raise ConfigError(
-        f"models.{model.role}",
-        f"{model.label} lacks the weights {shown}; expected {kind}. Is it another kind of model?",
-    )
+    why = _own_code(model, description.transformer) or f"; expected {kind}. Is it another kind of model?"
+    raise ConfigError(f"models.{model.role}", f"{model.label} lacks the weights {shown}{why}")
 
 
-def _check_labels(model: Model, module: Any) -> None:
-    if model.role == "reranker" and module.config.num_labels != 1:
+def _is_classifier(description: Description) -> bool:
+    return description.reranker is not None and isinstance(description.reranker.scoring, Classifier)
+
+
+def _check_labels(model: Model, description: Description, module: Any) -> None:
+    if _is_classifier(description) and module.config.num_labels != 1:
         raise ConfigError(
             f"models.{model.role}",
             f"{model.label} gives {module.config.num_labels} numbers a pair; expected 1, a relevance score",
@@ -205,8 +232,18 @@ def _network(
         sources=sources,
         files={},
         token_rules=rules,
+        template=_template(model, description, tokenizer),
     )
     return Network(module, _tokenizer_json(model, tokenizer, description), description, manifest)
+
+
+def _template(model: Model, description: Description, tokenizer: Any) -> Template | None:
+    """How the files say that a pair is written; not asked where the card says it."""
+    chat = None if description.reranker is None else description.reranker.chat
+    if chat is None or model.template is not None:
+        return None
+    with _explained(model, description.transformer):
+        return read_chat(chat, tokenizer, model.label)
 
 
 def _input_names(tokenizer: Any) -> list[str]:

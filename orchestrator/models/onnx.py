@@ -10,6 +10,7 @@ from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
 from orchestrator.models.manifest import ONNX_FILE, TOKENIZER_FILE, Manifest
 from orchestrator.models.session import OnnxSession, physical_cores, shared_session
+from orchestrator.models.template import with_template
 from orchestrator.models.tokens import TextEncoder
 
 
@@ -46,6 +47,7 @@ def load_onnx(model: Model, *, threads: int | None = None, max_length_tokens: in
         ConfigError: the model cannot be exported, or takes less than `max_length_tokens`.
     """
     folder, manifest = find_or_export(model)
+    manifest = with_template(model, manifest)
     length = max_length(model, manifest, max_length_tokens)
     session = shared_session(folder / ONNX_FILE, threads or physical_cores())
     encoder = TextEncoder.read(folder / TOKENIZER_FILE, manifest, length)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.errors import CallCancelledError
 from orchestrator.models.manifest import Manifest, TokenRules
+from orchestrator.models.template import PairTemplate
 from orchestrator.types import Call, Vectors
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TextEncoder:
 
     Padding is always on the right, whatever the model's tokenizer says: then a row does not depend on the longest text
     of its batch, also for networks with absolute positions. Pairs are cut `longest_first`, as sentence-transformers
-    does.
+    does; where the manifest has a template, it writes and cuts them.
 
     Args:
         serialized: content of a `tokenizer.json`.
@@ -71,13 +72,16 @@ class TextEncoder:
         self._tokenizer = Tokenizer.from_str(serialized)
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        if max_length_tokens is not None:
+        self._template: PairTemplate | None = None
+        if manifest.template is not None:
+            self._template = PairTemplate(manifest.template, self._tokenizer, max_length_tokens)
+        elif max_length_tokens is not None:
             self._tokenizer.enable_truncation(
                 max_length_tokens, strategy="longest_first", direction=manifest.truncation_side
             )
         self._manifest = manifest
+        self._max_length = max_length_tokens
         self._fill = fill
-        self._max_length_tokens = max_length_tokens
         self._uncut: Tokenizer | None = None
 
     @classmethod
@@ -95,6 +99,9 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[Text]) -> list[Tokens]:
         """The tokens of each text or pair, in order."""
+        pairs = [text for text in texts if isinstance(text, tuple)]
+        if self._template is not None and len(pairs) == len(texts):
+            return [Tokens(ids, np.zeros(len(ids), np.int32)) for ids in self._template.encode(pairs)]
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         tokens = [Tokens(np.array(e.ids, np.int32), np.array(e.type_ids, np.int32)) for e in encodings]
         if self._manifest.token_rules is not None:
@@ -116,10 +123,14 @@ class TextEncoder:
         return np.array(offsets, np.int64).reshape(-1, 2)
 
     def room(self, query: str) -> int | None:
-        """Tokens that the second text of a pair may have beside `query`; None is no limit."""
-        if self._max_length_tokens is None:
+        """Tokens that a document may have beside this query without being cut; None is any number."""
+        if self._template is not None:
+            return self._template.room(query)
+        if self._max_length is None:
             return None
-        return max(0, self._max_length_tokens - len(self.encode([(query, "")])[0].ids))
+        free = self._max_length - self._tokenizer.num_special_tokens_to_add(is_pair=True)
+        # The longer of two texts is cut first: a document has half of the room beside the longest query.
+        return max(free - len(self._tokenizer.encode(query, add_special_tokens=False)), free // 2, 0)
 
     def prompt_length(self, prompt: str) -> int:
         """Tokens of `prompt` at the start of a text, without the special token that ends it."""

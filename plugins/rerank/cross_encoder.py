@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, Self, get_args
 
 import numpy as np
@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.models.card import Model
-from orchestrator.models.files import Digests, digests, list_files, needed_files
+from orchestrator.models.files import digests, list_files, needed_files
+from orchestrator.models.manifest import Manifest
 from orchestrator.models.network import load_network
 from orchestrator.models.onnx import load_onnx, max_length
 from orchestrator.models.resolve import is_local, resolve
+from orchestrator.models.template import with_template
 from orchestrator.models.tokens import Forward, TextEncoder, run_in_batches
+from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, Vectors
 
@@ -32,10 +35,11 @@ class _Loaded:
 
 
 class CrossEncoderRerank:
-    """A `PointwiseRerank` on any sequence-classification checkpoint with one label.
+    """A `PointwiseRerank` on any sequence-classification checkpoint with one label, or one that answers yes or no.
 
     Scores are raw logits, as sentence-transformers' CrossEncoder gives them with an identity activation; pairs longer
-    than the model are cut `longest_first`, as there. The document is read as `Document.full_text`, title first.
+    than the model are cut `longest_first`, as there, or by the model's template, whose end always stands. The document
+    is read as `Document.full_text`, title first.
 
     Args:
         model: card of a reranker.
@@ -136,17 +140,19 @@ class CrossEncoderRerank:
 
     def _load_onnx(self) -> _Loaded:
         model = load_onnx(self.model, threads=self.threads, max_length_tokens=self._asked_length)
-        identity = _identity(model.manifest.sources, model.max_length_tokens, "onnx-fp32")
+        identity = _identity(self.model, model.manifest, model.max_length_tokens, "onnx-fp32")
         return _Loaded(model.encoder, model.session.run, model.max_length_tokens, identity)
 
     def _load_torch(self) -> _Loaded:
         folder = resolve(self.model)
         sources = digests(folder, needed_files(list_files(folder)), self.model.root)
         network = load_network(self.model, folder, sources)
-        length = max_length(self.model, network.manifest, self._asked_length)
-        encoder = TextEncoder(network.tokenizer_json, network.manifest, length)
+        manifest = with_template(self.model, network.manifest)
+        length = max_length(self.model, manifest, self._asked_length)
+        encoder = TextEncoder(network.tokenizer_json, manifest, length)
         device = network.to(self.device)
-        return _Loaded(encoder, network.forward, length, _identity(sources, length, f"torch-{device}-fp32"))
+        identity = _identity(self.model, manifest, length, f"torch-{device}-fp32")
+        return _Loaded(encoder, network.forward, length, identity)
 
 
 def _check(model: Model, backend: str, device: str | None) -> None:
@@ -166,5 +172,10 @@ def _check_numbers(**values: int | None) -> None:
             raise ConfigError(name, f"found {value}; expected a number from 1")
 
 
-def _identity(sources: Digests, length: int | None, backend: str) -> str:
-    return stable_hash({"sources": dict(sources), "max_length_tokens": length, "backend": backend})
+def _identity(model: Model, manifest: Manifest, length: int | None, backend: str) -> str:
+    facts: dict[str, Json] = {"sources": dict(manifest.sources), "max_length_tokens": length, "backend": backend}
+    if manifest.template is not None:
+        facts["template"] = asdict(manifest.template)
+    if model.yes_token is not None:
+        facts["answers"] = [model.yes_token, model.no_token]
+    return stable_hash(facts)
