@@ -62,6 +62,8 @@ class Manifest:
         sources: file -> sha256 of what it was made from.
         files: file -> size in bytes of the export itself; another size means a damaged export.
         token_rules: of a multi-vector encoder.
+        output: the graph's output that is read; None is its only one.
+        agreement: of an int8 copy, how well its scores agree with those of float32.
     """
 
     role: Role
@@ -80,6 +82,8 @@ class Manifest:
     sources: Mapping[str, str]
     files: Mapping[str, int]
     token_rules: TokenRules | None = None
+    output: str | None = None
+    agreement: Mapping[str, float] | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""

@@ -9,28 +9,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
 from orchestrator.models.card import Model
 from orchestrator.models.description import Description, describe
+from orchestrator.models.kind import check_labels
 from orchestrator.models.manifest import Manifest
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
+from orchestrator.models.tokenizer_files import NO_LIMIT, serialized
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
 
 if TYPE_CHECKING:
     import torch
-
-# Above it, a tokenizer says that it knows no limit (transformers' VERY_LARGE_INTEGER is 1e30).
-_NO_LIMIT = 1_000_000
+TorchPrecision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A checkpoint in memory, on torch, in float32 and evaluation mode.
+    """A checkpoint in memory, on torch, in evaluation mode; in float32 before `cast`.
 
     Attributes:
         module: the transformers model; a reranker's gives `logits`, the others' `last_hidden_state`.
@@ -58,6 +58,12 @@ class Network:
         except (RuntimeError, AssertionError) as error:
             raise ConfigError("device", f"found '{wanted}': {error}") from error
         return torch.device(wanted).type
+
+    def cast(self, precision: TorchPrecision) -> None:
+        """Weights and activations in `precision` from now on; `forward` still gives float32."""
+        import torch
+
+        self.module.to({"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision])
 
     def forward(self, inputs: Inputs) -> Vectors:
         """float32 [n, length, width], of a reranker [n, 1], computed where the module lives."""
@@ -171,11 +177,8 @@ def _check_weights(model: Model, missing: Iterable[str]) -> None:
 
 
 def _check_labels(model: Model, module: Any) -> None:
-    if model.role == "reranker" and module.config.num_labels != 1:
-        raise ConfigError(
-            f"models.{model.role}",
-            f"{model.label} gives {module.config.num_labels} numbers a pair; expected 1, a relevance score",
-        )
+    if model.role == "reranker":
+        check_labels(model.role, model.label, module.config.num_labels)
 
 
 def _network(
@@ -227,7 +230,7 @@ def _position_limit(module: Any) -> int | None:
 
 def _max_length(description: Description, tokenizer: Any, limit: int | None) -> int | None:
     own = description.max_length_tokens or tokenizer.model_max_length
-    return shortest(own if own < _NO_LIMIT else None, limit)
+    return shortest(own if own < NO_LIMIT else None, limit)
 
 
 def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> str:
@@ -235,11 +238,4 @@ def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> s
         raise ConfigError(
             f"models.{model.role}", f"{model.label} has a tokenizer written in Python; expected one with tokenizer.json"
         )
-    from tokenizers import Tokenizer
-    from tokenizers.normalizers import Lowercase, Sequence
-
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    if description.lowercase:
-        parts = [Lowercase()] if copy.normalizer is None else [Lowercase(), copy.normalizer]
-        copy.normalizer = Sequence(parts)
-    return str(copy.to_str())
+    return serialized(tokenizer.backend_tokenizer.to_str(), description.lowercase)
