@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -132,5 +132,7 @@ def _overflows() -> bool:
         return True  # nothing tells on this system: 7 bits are right on any CPU
 
 
-def _words(figures: object) -> str:
-    return ", ".join(f"{key} {value:.3g}" for key, value in dict(figures).items())  # type: ignore[call-overload]
+def _words(figures: Mapping[str, float]) -> str:
+    order, compared = figures.get("order", 0.0), figures.get("compared", 0.0)
+    rest = [f"{key} {figures[key]:.3g}" for key in ("spearman", "top_5", "max_difference") if key in figures]
+    return ", ".join([f"order {order:.3f} of {compared:.0f} pairs", *rest])

@@ -62,6 +62,7 @@ class Manifest:
         sources: file -> sha256 of what it was made from.
         files: file -> size in bytes of the export itself; another size means a damaged export.
         token_rules: of a multi-vector encoder.
+        type_ids: the two texts of a pair are told apart by type ids 0 and 1; if not, all are 0.
         output: the graph's output that is read; None is its only one.
         agreement: of an int8 copy, how well its scores agree with those of float32.
     """
@@ -82,6 +83,7 @@ class Manifest:
     sources: Mapping[str, str]
     files: Mapping[str, int]
     token_rules: TokenRules | None = None
+    type_ids: bool = True
     output: str | None = None
     agreement: Mapping[str, float] | None = None
 

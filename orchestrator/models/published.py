@@ -178,6 +178,7 @@ def _manifest(
         sources=sources,
         files={},
         output=output,
+        type_ids=tokenizer.type_ids,
     )
 
 

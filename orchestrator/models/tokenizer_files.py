@@ -12,6 +12,10 @@ from orchestrator.models.modules import read_json
 NO_LIMIT = 1_000_000
 """Above it, a tokenizer says that it knows no limit (transformers' VERY_LARGE_INTEGER is 1e30)."""
 
+# Whose `model_input_names` have token_type_ids (transformers 5.23); `Fast` at the end of a class does not matter.
+_TYPED_CLASSES = {"BertTokenizer", "ElectraTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "MobileBertTokenizer"}
+_TYPED_CLASSES |= {"ConvBertTokenizer", "FunnelTokenizer", "SqueezeBertTokenizer", "BertJapaneseTokenizer"}
+_TYPED_MODELS = {"bert", "electra", "deberta", "deberta-v2", "mobilebert", "convbert", "funnel", "squeezebert"}
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -25,6 +29,7 @@ class TokenizerFacts:
         special_ids: ids of its special tokens, sorted.
         truncation_side: `right` or `left`.
         max_length_tokens: where its authors cut texts; None is nowhere.
+        type_ids: it tells the two texts of a pair apart by type ids; if not, they are all 0, whatever it writes.
     """
 
     serialized: str
@@ -32,6 +37,7 @@ class TokenizerFacts:
     special_ids: tuple[int, ...]
     truncation_side: str
     max_length_tokens: int | None
+    type_ids: bool
 
 
 def read_tokenizer(folder: Path, *, lowercase: bool) -> TokenizerFacts:
@@ -61,6 +67,7 @@ def read_tokenizer(folder: Path, *, lowercase: bool) -> TokenizerFacts:
         special_ids=tuple(sorted({int(number) for number in found.values() if number is not None})),
         truncation_side=str(config.get("truncation_side") or "right"),
         max_length_tokens=int(length) if length is not None and length < NO_LIMIT else None,
+        type_ids=_type_ids(config, str(read_json(folder / "config.json", {}).get("model_type"))),
     )
 
 
@@ -74,6 +81,14 @@ def serialized(content: str, lowercase: bool) -> str:
         parts = [Lowercase()] if copy.normalizer is None else [Lowercase(), copy.normalizer]
         copy.normalizer = Sequence(parts)
     return str(copy.to_str())
+
+
+def _type_ids(config: Mapping[str, Any], model_type: str) -> bool:
+    if (names := config.get("model_input_names")) is not None:
+        return "token_type_ids" in names
+    if (name := config.get("tokenizer_class")) is not None:
+        return str(name).removesuffix("Fast") in _TYPED_CLASSES
+    return model_type in _TYPED_MODELS
 
 
 def _words(config: Mapping[str, Any], special: Mapping[str, Any]) -> dict[str, str]:

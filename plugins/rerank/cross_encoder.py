@@ -46,7 +46,7 @@ class CrossEncoderRerank:
     than the model are cut `longest_first`, as there. The document is read as `Document.full_text`, title first.
 
     A score does not depend on the batch: to 1e-5 in fp32, exactly in int8, where each pair is a batch of its own, and
-    in fp16 and bf16 to what those numbers can hold, some 1e-3 and 1e-2 of the largest score.
+    in fp16 and bf16 to what those numbers can hold, some 2e-3 and 4e-2 of the largest score.
 
     Args:
         model: card of a reranker.
