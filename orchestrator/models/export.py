@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.log import get_logger
 from orchestrator.models.card import Model
 from orchestrator.models.files import GRAPH_FILE, digests, has_graph, list_files, missing_parts, needed_files
@@ -103,14 +102,18 @@ def _find_published(model: Model, folder: Path, names: list[str]) -> tuple[Path,
 
 
 def _use(model: Model, folder: Path, sources: Mapping[str, str], partial: Path) -> Manifest:
-    """The published graph; compared with torch where the folder has torch's weights too, and torch is installed."""
+    """The published graph; compared with torch where the folder has torch's weights too, and torch can load them."""
     manifest = use_published(model, folder, sources, partial)
     _log.info("model.graph_used", model=model.label, file=GRAPH_FILE)
-    if missing_parts(sources) or not all(importlib.util.find_spec(name) for name in ("torch", "transformers")):
+    if missing_parts(sources):
         return manifest
     from orchestrator.models.network import load_network
 
-    network = load_network(model, folder, sources)
+    try:
+        network = load_network(model, folder, sources)
+    except (ConfigError, MissingExtraError) as error:
+        _log.info("model.graph_not_compared", model=model.label, reason=str(error))
+        return manifest
     for fact in ("pad_id", "truncation_side", "max_length_tokens", "position_limit"):
         if getattr(manifest, fact) != getattr(network.manifest, fact):
             raise UnusableGraphError(f"{fact} differs between the files and transformers")

@@ -33,8 +33,8 @@ _LARGE = 1_800_000_000
 def find_or_quantise(model: Model, folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
     """The folder of the int8 copy and its manifest, with `agreement`; made first where it never was.
 
-    Kept beside the float32 graph, under its name and what the CPU needs: without VNNI, products of 8-bit numbers
-    overflow in 16 bits, and weights get 7 bits (PERF: agreement 0.95 instead of 0.93).
+    Kept beside the float32 graph, under its name and what the CPU needs: without VNNI, sums of products of 8-bit
+    numbers overflow 16 bits, and so weights get 7 bits there.
 
     Args:
         model: the card.

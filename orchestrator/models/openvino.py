@@ -18,7 +18,7 @@ class OpenVinoSession:
     """One network in memory on OpenVINO. Safe to call from several threads, one at a time.
 
     Computes in float32 also on CPUs with bf16 units, where OpenVINO by itself would take those: scores would then
-    depend on the machine. No compiled model is cached: compiling takes less than reading a cache of that size is worth.
+    depend on the machine. Compiling takes a second for a small model, so no compiled model is kept on disk.
 
     Args:
         path: the `.onnx` file.

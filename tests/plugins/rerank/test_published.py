@@ -232,6 +232,16 @@ def test_a_graph_that_cannot_be_used_and_no_weights_is_an_error(checkpoints: Any
         scores(path, tmp_path)
 
 
+def test_a_graph_is_used_where_torch_cannot_load_the_weights_beside_it(checkpoints: Any, tmp_path: Path) -> None:
+    """As of models that only run with code of their own."""
+    path = copy(checkpoints.published("bert", 1, weights=True), tmp_path / "model")
+    (path / "model.safetensors").write_bytes(b"not weights")
+    with capture_logs() as log:
+        np.testing.assert_array_equal(scores(path, tmp_path), scores(checkpoints.published("bert", 1), tmp_path))
+    events = [entry["event"] for entry in log]
+    assert events == ["model.graph_used", "model.graph_not_compared", "model.graph_used"]
+
+
 def test_a_graph_older_than_the_weights_beside_it_is_not_used(checkpoints: Any, tmp_path: Path) -> None:
     """Tuned in place: the folder keeps the graph of the model that it was."""
     from safetensors.numpy import load_file, save_file
