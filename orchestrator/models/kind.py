@@ -50,7 +50,7 @@ def check_kind(role: Role, saved: Saved) -> None:
     config = read_json(saved.transformer / "config.json", {})
     if role == "reranker":
         _check_reranker(saved, config)
-    elif role == "embedder" and not _pools(saved):
+    elif role == "embedder":
         _check_embedder(saved, config)
 
 
@@ -70,10 +70,12 @@ def check_labels(role: Role, name: str, labels: int) -> None:
 
 
 def _check_reranker(saved: Saved, config: Mapping[str, Any]) -> None:
+    if (kind := saved.whole.get("model_type")) == "CrossEncoder" and len(saved.entries) > 1:
+        return  # its modules make the score: a Pooling, layers
+    if (other := _SAVED_AS.get(str(kind), "reranker")) != "reranker":
+        raise _other("reranker", saved, f"saved as {kind}", _SLOTS[other])
     if _pools(saved):
         raise _other("reranker", saved, "modules.json has a Pooling", _SLOTS["embedder"])
-    if (other := _SAVED_AS.get(str(saved.whole.get("model_type")), "reranker")) != "reranker":
-        raise _other("reranker", saved, f"saved as {saved.whole['model_type']}", _SLOTS[other])
     for name in config.get("architectures") or []:
         _check_head(str(name), saved)
     if any(str(name).endswith(_CLASSIFIER) for name in config.get("architectures") or []):
@@ -94,6 +96,8 @@ def _check_head(name: str, saved: Saved) -> None:
 def _check_embedder(saved: Saved, config: Mapping[str, Any]) -> None:
     if saved.whole.get("model_type") == "CrossEncoder":
         raise _other("embedder", saved, "saved as CrossEncoder", _SLOTS["reranker"])
+    if _pools(saved):
+        return  # that says more than the name of a class
     for name in config.get("architectures") or []:
         if str(name).endswith(_CLASSIFIER):
             what = _SLOTS["reranker"] if _labels(config) == 1 else "a classifier of single texts or pairs"

@@ -154,11 +154,15 @@ def _from_hub(model: Model, graph: bool) -> Path:
 
 def _complete(folder: Path, place: str, graph: bool) -> Path:
     names = list_files(folder)
-    if graph and has_graph(names) and external_files(folder / GRAPH_FILE) <= {*names}:
-        return folder
+    lost: list[str] = []
+    if graph and has_graph(names):
+        lost = [f"weights {name}" for name in sorted(external_files(folder / GRAPH_FILE) - set(names))]
+        if not lost:
+            return folder
     missing = missing_parts(names) + _missing_shards(folder, transformer_folder(names))
     if missing:
-        raise _NotHereError(f"{place}: incomplete, missing {'; '.join(missing)}")
+        choice = f", or {GRAPH_FILE} beside config.json and tokenizer.json" if graph and not lost else ""
+        raise _NotHereError(f"{place}: incomplete, missing {'; '.join(missing + lost)}{choice}")
     return folder
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.models.description import describe
+from orchestrator.models.description import describe, read_saved
+from orchestrator.models.kind import check_kind
 
 ONE = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
 POOLING = [
@@ -73,6 +74,14 @@ def test_other_models_as_rerankers_are_refused(
 def test_rerankers_as_embedders_are_refused(config: Any, whole: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"models\.embedder: .*{message}"):
         describe(write(tmp_path, config, None, whole), "embedder")
+
+
+def test_a_cross_encoder_made_of_modules_is_taken_for_neither(tmp_path: Path) -> None:
+    """Pooling and layers after a bare encoder: only `model_type` tells it from an embedder."""
+    folder = write(tmp_path, {"architectures": ["ModernBertModel"]}, POOLING, {"model_type": "CrossEncoder"})
+    with pytest.raises(ConfigError, match=r"saved as CrossEncoder\); .*for models\.reranker"):
+        describe(folder, "embedder")
+    check_kind("reranker", read_saved(folder))
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,9 @@ def test_whether_a_graph_is_at_hand_is_told_apart_from_weights(tmp_path: Path, e
     card = Model(role="reranker", name="org/m")
     assert is_local(card, graph=True)
     assert not is_local(card)
+    (snapshot / "onnx" / "model.onnx").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"missing weights .*, or onnx/model\.onnx beside config\.json"):
+        resolve(card, graph=True)
 
 
 def test_unreachable_hub_and_unknown_model_are_reasons_not_tracebacks(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
-from orchestrator.models import Model
+from orchestrator.models import Model, load_onnx
 from orchestrator.models.network import load_network
 from orchestrator.models.tokens import TextEncoder
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
@@ -221,6 +221,16 @@ def test_int8_is_made_once_beside_the_export_and_agrees(checkpoints: Any, tmp_pa
     export, copy = sorted(folder for folder in (tmp_path / "models").glob("xlmr-*") if folder.is_dir())
     assert copy.name.startswith(f"{export.name}-int8")
     assert (copy / "model.onnx").stat().st_size < (export / "model.onnx").stat().st_size
+
+
+def test_int8_scores_would_change_with_the_batch_if_a_batch_had_more_than_one_pair(
+    checkpoints: Any, shared_root: Path
+) -> None:
+    path = checkpoints.transformer("xlmr", labels=1)
+    stage = reranker(path, shared_root, precision="int8")
+    model = load_onnx(stage.model, threads=1, int8=True)
+    together = model.session.run(model.encoder.batch(model.encoder.encode(TEXTS)))[:, 0]
+    assert np.abs(together - stage.score(PAIRS, Call())).max() > 1e-3
 
 
 def test_int8_that_orders_documents_otherwise_is_refused_with_the_figures(checkpoints: Any, shared_root: Path) -> None:
