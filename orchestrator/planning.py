@@ -14,7 +14,7 @@ from orchestrator.cost import CostModel, ModelInfo
 from orchestrator.decide import Decision, decide
 from orchestrator.errors import ConfigError
 from orchestrator.languages import MIXED, UNDETERMINED
-from orchestrator.models import Model, is_hub_off, is_local
+from orchestrator.models import Model, is_hub_off, is_local, takes_graph
 from orchestrator.need import USUAL_CANDIDATES, Catalogue, Need
 from orchestrator.rules import Rules, Slot
 
@@ -145,7 +145,7 @@ def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:
         tuple(map(str, card.get("languages") or ())),
         card.get("parameters_millions"),
         card.get("max_length_tokens"),
-        findable and is_local(Model(**{**known, "storage_root": root})),
+        findable and is_local(model := Model(**{**known, "storage_root": root}), graph=takes_graph(model.role)),
     )
 
 

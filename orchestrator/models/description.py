@@ -10,6 +10,7 @@ from typing import Any
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Role
 from orchestrator.models.files import list_files, transformer_folder
+from orchestrator.models.kind import check_kind
 from orchestrator.models.modules import (
     Module,
     Saved,
@@ -65,9 +66,10 @@ def describe(folder: Path, role: Role) -> Description:
     its own token vectors.
 
     Raises:
-        ConfigError: something that only sentence-transformers itself can run; names it.
+        ConfigError: another kind of model, or something that only sentence-transformers itself can run; names it.
     """
-    saved = _saved(folder)
+    saved = read_saved(folder)
+    check_kind(role, saved)
     _refuse_settings(role, saved)
     tokens = read_multi_vector(saved) if role == "multi_vector" else None
     return Description(
@@ -84,7 +86,8 @@ def describe(folder: Path, role: Role) -> Description:
     )
 
 
-def _saved(folder: Path) -> Saved:
+def read_saved(folder: Path) -> Saved:
+    """The JSON files beside the model in `folder`."""
     entries = read_json(folder / "modules.json", [])
     transformer = folder / (entries[0].get("path", "") if entries else transformer_folder(list_files(folder)))
     text: dict[str, Any] = next(

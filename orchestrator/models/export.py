@@ -1,39 +1,37 @@
-"""Makes the ONNX export of a model, once, and finds it again. The export is checked against torch before it is kept."""
+"""Finds or makes the ONNX graph of a model, once: a published one, or our export, checked against torch."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import secrets
-import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.log import get_logger
 from orchestrator.models.card import Model
-from orchestrator.models.files import digests, list_files, needed_files
-from orchestrator.models.manifest import (
-    EXPORT_FORMAT,
-    HEAD_FILE,
-    ONNX_FILE,
-    TOKENIZER_FILE,
-    Manifest,
-    file_sizes,
-)
+from orchestrator.models.files import GRAPH_FILE, digests, has_graph, list_files, missing_parts, needed_files
+from orchestrator.models.kept import find_or_make
+from orchestrator.models.manifest import EXPORT_FORMAT, HEAD_FILE, ONNX_FILE, TOKENIZER_FILE, Manifest
 from orchestrator.models.modules import torch_way
+from orchestrator.models.published import (
+    UnusableGraphError,
+    raise_if_remembered,
+    remember,
+    takes_graph,
+    use_published,
+)
 from orchestrator.models.resolve import resolve
 from orchestrator.models.scoring import tensors
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.tokens import TextEncoder
 from orchestrator.stage import Json
-from orchestrator.storage import locked, slug, stable_hash
+from orchestrator.storage import slug, stable_hash
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +41,6 @@ if TYPE_CHECKING:
 _log = get_logger()
 _OPSET = 17
 _TOLERANCE = 1e-4
-_PARTIAL = ".partial-"
 _DENSE_TENSORS = ("linear.weight", "linear.bias", "residual.weight")
 _SENTENCES = (
     "what",
@@ -53,25 +50,28 @@ _SENTENCES = (
 
 
 def find_or_export(model: Model) -> tuple[Path, Manifest]:
-    """The folder of the model's export and its manifest; exported first where it never was.
+    """The folder of the model's graph and its manifest; made first where it never was.
 
-    Kept in `<root>/models/<key>/`, where the key is made of the digests of weights, tokenizer and configuration. Later
-    calls read a few small files and no weights. Two processes at once export once; one killed in the middle leaves
-    nothing that is taken for an export.
+    A graph that stands beside the model as `onnx/model.onnx` is used as it is, if it can be; of others we make an
+    export. Kept in `<root>/models/<key>/`, where the key is made of the digests of weights, tokenizer and
+    configuration. Later calls read a few small files and no weights. Two processes at once export once; one killed in
+    the middle leaves nothing that is taken for an export.
 
     Raises:
         ModelNotFoundError: its files are nowhere.
-        MissingExtraError: torch or transformers is not installed, and the export is not there yet.
-        ConfigError: the model cannot be exported.
+        MissingExtraError: torch or transformers is not installed, and an export is needed and not there yet.
+        ConfigError: the model cannot be exported, or is of another kind than its card says.
     """
+    if takes_graph(model.role) and model.yes_token is None:
+        folder = resolve(model, graph=True)
+        names = list_files(folder)
+        if has_graph(names):
+            try:
+                return _find_published(model, folder, names)
+            except UnusableGraphError as error:
+                _log.warning("model.graph_unusable", model=model.label, reason=str(error), instead="own export")
     folder = resolve(model)
-    sources = digests(folder, needed_files(list_files(folder)), model.root)
-    target = model.root / "models" / export_key(model, folder, sources)
-    manifest = Manifest.read(target)
-    if manifest is None:
-        with locked(target.with_name(f".{target.name}.lock")):
-            manifest = Manifest.read(target) or _build(model, folder, sources, target)
-    return target, manifest
+    return _find(model, folder, needed_files(list_files(folder)), _write)
 
 
 def export_key(model: Model, folder: Path, sources: Mapping[str, str]) -> str:
@@ -86,29 +86,54 @@ def export_key(model: Model, folder: Path, sources: Mapping[str, str]) -> str:
     return f"{slug(name)}-{content}"
 
 
-def _build(model: Model, folder: Path, sources: Mapping[str, str], target: Path) -> Manifest:
-    """Builds beside the target and renames at the end. The caller holds the target's lock."""
-    _remove(target, target.parent.glob(f"{_PARTIAL}{target.name}-*"))
-    partial = target.with_name(f"{_PARTIAL}{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
-    partial.mkdir(parents=True)
-    _log.info("model.export", model=model.label, to=str(target))
+_Write: TypeAlias = Callable[[Model, Path, Mapping[str, str], Path], Manifest]
+
+
+def _find(model: Model, folder: Path, names: Iterable[str], write: _Write) -> tuple[Path, Manifest]:
+    sources = digests(folder, names, model.root)
+    target = model.root / "models" / export_key(model, folder, sources)
+    raise_if_remembered(target)
     try:
-        manifest = _write(model, folder, sources, partial)
-        partial.replace(target)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        return target, find_or_make(target, lambda partial: write(model, folder, sources, partial))
+    except UnusableGraphError as error:
+        remember(target, error)
         raise
-    return manifest
 
 
-def _remove(target: Path, leftovers: Iterator[Path]) -> None:
-    for entry in [target, *leftovers]:
-        shutil.rmtree(entry, ignore_errors=True)
+def _find_published(model: Model, folder: Path, names: list[str]) -> tuple[Path, Manifest]:
+    wanted = set(needed_files(names, graph=True))
+    if model.path is not None:
+        # In a folder of the user's the weights may have changed after the graph was made; then both count.
+        wanted |= set(needed_files(names))
+    return _find(model, folder, sorted(wanted), _use)
+
+
+def _use(model: Model, folder: Path, sources: Mapping[str, str], partial: Path) -> Manifest:
+    """The published graph; compared with torch where the folder has torch's weights too, and torch can load them."""
+    manifest = use_published(model, folder, sources, partial)
+    _log.info("model.graph_used", model=model.label, file=GRAPH_FILE)
+    if missing_parts(sources):
+        return manifest
+    from orchestrator.models.network import load_network
+
+    try:
+        network = load_network(model, folder, sources)
+    except (ConfigError, MissingExtraError) as error:
+        _log.info("model.graph_not_compared", model=model.label, reason=str(error))
+        return manifest
+    for fact in ("pad_id", "truncation_side", "max_length_tokens", "position_limit"):
+        if getattr(manifest, fact) != getattr(network.manifest, fact):
+            raise UnusableGraphError(f"{fact} differs between the files and transformers")
+    try:
+        return _check(model, replace(network, manifest=manifest), partial)
+    except ConfigError as error:
+        raise UnusableGraphError(error.detail.partition(";")[0]) from error
 
 
 def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path) -> Manifest:
     from orchestrator.models.network import load_network
 
+    _log.info("model.export", model=model.label)
     network = load_network(model, folder, sources)
     (partial / TOKENIZER_FILE).write_text(network.tokenizer_json, encoding="utf-8")
     _write_head(network, folder, partial)
@@ -116,10 +141,7 @@ def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path
         _write_onnx(network, partial / ONNX_FILE)
     except Exception as error:
         raise ConfigError(f"models.{model.role}", _advice(model, f"cannot be exported to ONNX: {error}")) from error
-    manifest = _check(model, network, partial)
-    manifest = replace(manifest, files=file_sizes(partial))
-    manifest.write(partial)
-    return manifest
+    return _check(model, network, partial)
 
 
 def _advice(model: Model, problem: str) -> str:
@@ -200,7 +222,7 @@ def _check(model: Model, network: Network, partial: Path) -> Manifest:
 
     Texts of several lengths, most of them unlike those traced: a graph that kept a traced length fails here.
     """
-    session = OnnxSession(partial / ONNX_FILE, 1)
+    session = OnnxSession(partial / ONNX_FILE, 1, network.manifest.output)
     manifest = replace(network.manifest, input_names=session.input_names)
     tokenizer = (partial / TOKENIZER_FILE).read_text(encoding="utf-8")
     encoders = [TextEncoder(tokenizer, manifest, manifest.max_length_tokens)]

@@ -17,18 +17,22 @@ _TOKENIZER_FILES = {"tokenizer.json", "vocab.txt", "vocab.json"}
 _TOKENIZER_SUFFIXES = (".model", ".txt", ".jinja")
 _COLBERT_SETTINGS = "artifact.metadata"
 _WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+GRAPH_FILE = "onnx/model.onnx"
+"""Where sentence-transformers and optimum publish the float32 graph. Its other forms (`model_O3.onnx`,
+`model_qint8_avx512.onnx`, `model_quantized.onnx`, ...) are not used."""
 _NOT_READ = {"training.json"}  # what `orchestrate train` keeps beside a model: no model changes with it
 _SHARD_OF = {_WEIGHTS[1]: ".safetensors", _WEIGHTS[3]: ".bin"}
 
 
-def needed_files(names: Iterable[str]) -> list[str]:
+def needed_files(names: Iterable[str], *, graph: bool = False) -> list[str]:
     """The names that loading the model reads, sorted: configuration, tokenizer, modules, one format of weights.
 
-    Safetensors are preferred to pickled weights, folder by folder, as transformers does. Exports of others (`onnx/`,
-    `openvino/`), TensorFlow weights and pictures stay out.
+    Safetensors are preferred to pickled weights, folder by folder, as transformers does. Exports of others
+    (`openvino/`), TensorFlow weights and pictures stay out.
 
     Args:
         names: all files of the model, relative, with forward slashes.
+        graph: the published ONNX graph, with the files of its weights, in place of torch's weights.
     """
     folders: dict[str, list[str]] = {}
     for name in names:
@@ -37,8 +41,20 @@ def needed_files(names: Iterable[str]) -> list[str]:
     kept: list[str] = []
     for folder, leaves in folders.items():
         if folder == "" or _is_module_folder(folder, leaves):
-            kept += [str(PurePosixPath(folder, leaf)) for leaf in _needed_in(leaves)]
+            kept += [str(PurePosixPath(folder, leaf)) for leaf in _needed_in(leaves, weights=not graph)]
+        elif graph and folder == "onnx":
+            kept += [f"onnx/{leaf}" for leaf in leaves if _is_graph_file(leaf)]
     return sorted(kept)
+
+
+def has_graph(names: Iterable[str]) -> bool:
+    """Whether a folder with these files runs from its published ONNX graph: graph, configuration and tokenizer.
+
+    Not when a module after the transformer has weights of its own, which the graph does not hold.
+    """
+    present = set(names)
+    inner = any("/" in name and name.rpartition("/")[2] in _WEIGHTS for name in present)
+    return not inner and {GRAPH_FILE, "config.json", "tokenizer.json"} <= present
 
 
 def missing_parts(names: Iterable[str]) -> list[str]:
@@ -86,16 +102,21 @@ def _is_module_folder(folder: str, leaves: list[str]) -> bool:
     return "/" not in folder and folder[:1].isdigit() and "config.json" in leaves
 
 
-def _needed_in(leaves: list[str]) -> list[str]:
-    weights = next((name for name in _WEIGHTS if name in leaves), None)
+def _is_graph_file(leaf: str) -> bool:
+    """The graph, or one of the files that large graphs keep their weights in: `model.onnx_data`, or a tensor's name."""
+    return leaf.startswith(GRAPH_FILE.rpartition("/")[2]) or "." not in leaf
+
+
+def _needed_in(leaves: list[str], weights: bool) -> list[str]:
+    file = next((name for name in _WEIGHTS if name in leaves), None) if weights else None
     settings = [x for x in leaves if x.endswith(".json") and x not in _SHARD_OF and x not in _NOT_READ]
     kept = [x for x in leaves if x.endswith(_TOKENIZER_SUFFIXES)] + settings
     kept += [x for x in leaves if x == _COLBERT_SETTINGS]
-    if weights is not None:
-        kept.append(weights)
-        if weights in _SHARD_OF:
-            stem = weights.partition(".")[0] + "-"
-            kept += [x for x in leaves if x.startswith(stem) and x.endswith(_SHARD_OF[weights])]
+    if file is not None:
+        kept.append(file)
+        if file in _SHARD_OF:
+            stem = file.partition(".")[0] + "-"
+            kept += [x for x in leaves if x.startswith(stem) and x.endswith(_SHARD_OF[file])]
     return kept
 
 

@@ -79,6 +79,9 @@ class Manifest:
         files: file -> size in bytes of the export itself; another size means a damaged export.
         token_rules: of a multi-vector encoder.
         template: of a reranker whose files say how a pair is written; None is as the tokenizer writes pairs.
+        type_ids: the two texts of a pair are told apart by type ids 0 and 1; if not, all are 0.
+        output: the graph's output that is read; None is its only one.
+        agreement: of an int8 copy, how well its scores agree with those of float32.
     """
 
     role: Role
@@ -98,6 +101,9 @@ class Manifest:
     files: Mapping[str, int]
     token_rules: TokenRules | None = None
     template: Template | None = None
+    type_ids: bool = True
+    output: str | None = None
+    agreement: Mapping[str, float] | None = None
 
     def write(self, folder: Path) -> None:
         """Keep it in `folder`."""

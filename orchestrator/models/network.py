@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -17,24 +17,25 @@ from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorErro
 from orchestrator.models.card import Model
 from orchestrator.models.chat import read_chat
 from orchestrator.models.description import Description, describe
+from orchestrator.models.kind import check_labels
 from orchestrator.models.manifest import Manifest, Template
 from orchestrator.models.modules import read_json
 from orchestrator.models.reranker import Classifier
 from orchestrator.models.scoring import auto_class, check_declared, scored
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
+from orchestrator.models.tokenizer_files import NO_LIMIT, serialized
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
 
 if TYPE_CHECKING:
     import torch
 
-# Above it, a tokenizer says that it knows no limit (transformers' VERY_LARGE_INTEGER is 1e30).
-_NO_LIMIT = 1_000_000
+TorchPrecision: TypeAlias = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
 class Network:
-    """A checkpoint in memory, on torch, in float32 and evaluation mode.
+    """A checkpoint in memory, on torch, in evaluation mode; in float32 before `cast`.
 
     Attributes:
         module: the transformers model; what it gives first is the last hidden state, of a reranker the score.
@@ -62,6 +63,12 @@ class Network:
         except (RuntimeError, AssertionError) as error:
             raise ConfigError("device", f"found '{wanted}': {error}") from error
         return torch.device(wanted).type
+
+    def cast(self, precision: TorchPrecision) -> None:
+        """Weights and activations in `precision` from now on; `forward` still gives float32."""
+        import torch
+
+        self.module.to({"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision])
 
     def forward(self, inputs: Inputs) -> Vectors:
         """float32 [n, length, width], of a reranker [n, 1], computed where the module lives."""
@@ -198,11 +205,8 @@ def _is_classifier(description: Description) -> bool:
 
 
 def _check_labels(model: Model, description: Description, module: Any) -> None:
-    if _is_classifier(description) and module.config.num_labels != 1:
-        raise ConfigError(
-            f"models.{model.role}",
-            f"{model.label} gives {module.config.num_labels} numbers a pair; expected 1, a relevance score",
-        )
+    if _is_classifier(description):
+        check_labels(model.role, model.label, module.config.num_labels)
 
 
 def _network(
@@ -264,7 +268,7 @@ def _position_limit(module: Any) -> int | None:
 
 def _max_length(description: Description, tokenizer: Any, limit: int | None) -> int | None:
     own = description.max_length_tokens or tokenizer.model_max_length
-    return shortest(own if own < _NO_LIMIT else None, limit)
+    return shortest(own if own < NO_LIMIT else None, limit)
 
 
 def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> str:
@@ -272,11 +276,4 @@ def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> s
         raise ConfigError(
             f"models.{model.role}", f"{model.label} has a tokenizer written in Python; expected one with tokenizer.json"
         )
-    from tokenizers import Tokenizer
-    from tokenizers.normalizers import Lowercase, Sequence
-
-    copy = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    if description.lowercase:
-        parts = [Lowercase()] if copy.normalizer is None else [Lowercase(), copy.normalizer]
-        copy.normalizer = Sequence(parts)
-    return str(copy.to_str())
+    return serialized(tokenizer.backend_tokenizer.to_str(), description.lowercase)

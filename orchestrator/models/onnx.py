@@ -1,4 +1,4 @@
-"""An exported model in memory: network, tokenizer, and where texts are cut."""
+"""A model in memory from its ONNX graph: network, tokenizer, and where texts are cut."""
 
 from __future__ import annotations
 
@@ -8,38 +8,48 @@ from pathlib import Path
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
+from orchestrator.models.int8 import find_or_quantise
 from orchestrator.models.manifest import ONNX_FILE, TOKENIZER_FILE, Manifest
-from orchestrator.models.session import OnnxSession, physical_cores, shared_session
+from orchestrator.models.session import OnnxSession, Open, Session, physical_cores, shared_session
 from orchestrator.models.template import with_template
 from orchestrator.models.tokens import TextEncoder
 
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An exported model, ready to run.
+    """A model, ready to run.
 
     Attributes:
-        folder: of the export.
+        folder: of the graph.
         manifest: what it says about itself.
-        session: shared with every other holder of the same export and thread count.
+        session: shared with every other holder of the same graph, runtime and thread count.
         encoder: its tokenizer, cutting at `max_length_tokens`.
         max_length_tokens: where texts are cut; None is nowhere.
     """
 
     folder: Path
     manifest: Manifest
-    session: OnnxSession
+    session: Session
     encoder: TextEncoder
     max_length_tokens: int | None
 
 
-def load_onnx(model: Model, *, threads: int | None = None, max_length_tokens: int | None = None) -> OnnxModel:
+def load_onnx(
+    model: Model,
+    *,
+    threads: int | None = None,
+    max_length_tokens: int | None = None,
+    runtime: Open = OnnxSession,
+    int8: bool = False,
+) -> OnnxModel:
     """The model in memory, exported first where it never was.
 
     Args:
         model: its card.
         threads: of one call; None is one a physical core this process may use.
         max_length_tokens: where texts are cut; None is what the card says, or else the model itself.
+        runtime: what runs the graph.
+        int8: run the int8 copy of the graph, made first where it never was. Each text must be a batch of its own.
 
     Raises:
         ModelNotFoundError: its files are nowhere.
@@ -48,8 +58,11 @@ def load_onnx(model: Model, *, threads: int | None = None, max_length_tokens: in
     """
     folder, manifest = find_or_export(model)
     manifest = with_template(model, manifest)
+    if int8:
+        folder, manifest = find_or_quantise(model, folder, manifest)
+        manifest = with_template(model, manifest)  # the copy keeps the instruction that it was compared with
     length = max_length(model, manifest, max_length_tokens)
-    session = shared_session(folder / ONNX_FILE, threads or physical_cores())
+    session = shared_session(folder / ONNX_FILE, threads or physical_cores(), manifest.output, runtime)
     encoder = TextEncoder.read(folder / TOKENIZER_FILE, manifest, length)
     return OnnxModel(folder, manifest, session, encoder, length)
 

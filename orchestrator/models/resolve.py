@@ -9,7 +9,16 @@ from pathlib import Path
 
 from orchestrator.errors import ModelNotFoundError
 from orchestrator.models.card import Model
-from orchestrator.models.files import digests, list_files, missing_parts, needed_files, transformer_folder
+from orchestrator.models.external import external_files
+from orchestrator.models.files import (
+    GRAPH_FILE,
+    digests,
+    has_graph,
+    list_files,
+    missing_parts,
+    needed_files,
+    transformer_folder,
+)
 
 _HUB_TIMEOUT_S = 10.0
 _TRUE = {"1", "ON", "YES", "TRUE"}
@@ -19,12 +28,17 @@ class _NotHereError(Exception):
     """One place does not have the model; the text says which place and why."""
 
 
-def resolve(model: Model) -> Path:
+def resolve(model: Model, *, graph: bool = False) -> Path:
     """The folder that holds the model's files, complete enough to load.
 
     Order: `path` (then nothing else is tried), the packaged weights (sha256 checked), the local hub cache at
     `revision`, the hub itself unless HF_HUB_OFFLINE says no. A cached revision is taken as it is: no request tells
     whether the hub has a newer one, so that results do not change by themselves.
+
+    Args:
+        model: its card.
+        graph: a published ONNX graph will do in place of torch's weights, and of a repository that has one only that
+            is downloaded.
 
     Raises:
         ModelNotFoundError: names every place looked in, why it failed, and the choices.
@@ -33,17 +47,17 @@ def resolve(model: Model) -> Path:
     reasons = []
     for place in places:
         try:
-            return place(model)
+            return place(model, graph)
         except _NotHereError as error:
             reasons.append(str(error))
     raise ModelNotFoundError(model.label, reasons, _choices(model))
 
 
-def is_local(model: Model) -> bool:
-    """Whether `resolve` would find the files without asking the hub. Looks at names only: no file is read or hashed."""
+def is_local(model: Model, *, graph: bool = False) -> bool:
+    """Whether `resolve` would find the files without asking the hub. Looks at names only: nothing is hashed."""
     for place in [_from_path] if model.path else [_package_folder, _from_cache]:
         try:
-            place(model)
+            place(model, graph)
         except _NotHereError:
             continue
         return True
@@ -66,20 +80,20 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(environ.get("HF_HUB_CACHE") or default)).expanduser()
 
 
-def _from_path(model: Model) -> Path:
+def _from_path(model: Model, graph: bool) -> Path:
     folder = Path(str(model.path)).expanduser()
     if not folder.is_dir():
         raise _NotHereError(f"path {folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}")
-    return _complete(folder, f"path {folder}")
+    return _complete(folder, f"path {folder}", graph)
 
 
-def _from_package(model: Model) -> Path:
-    folder = _package_folder(model)
+def _from_package(model: Model, graph: bool) -> Path:
+    folder = _package_folder(model, graph)
     _check_digests(model, folder)
     return folder
 
 
-def _package_folder(model: Model) -> Path:
+def _package_folder(model: Model, graph: bool) -> Path:
     if model.package is None:
         raise _NotHereError("packaged weights: the card names no package")
     top, _, inner = model.package.partition("/")
@@ -88,7 +102,7 @@ def _package_folder(model: Model) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise _NotHereError(f"packaged weights: package '{top}' is not installed")
     folder = Path(next(iter(spec.submodule_search_locations)), inner)
-    return _complete(folder, f"packaged weights {folder}")
+    return _complete(folder, f"packaged weights {folder}", graph)
 
 
 def _check_digests(model: Model, folder: Path) -> None:
@@ -103,7 +117,7 @@ def _check_digests(model: Model, folder: Path) -> None:
             )
 
 
-def _from_cache(model: Model) -> Path:
+def _from_cache(model: Model, graph: bool) -> Path:
     if model.name is None:
         raise _NotHereError("local hub cache: the card gives no hub name")
     revision = model.revision or "main"
@@ -116,10 +130,10 @@ def _from_cache(model: Model) -> Path:
     snapshot = entry / "snapshots" / commit
     if not snapshot.is_dir():
         raise _NotHereError(f"{place}: no snapshot of revision '{revision}'")
-    return _complete(snapshot, place)
+    return _complete(snapshot, place, graph)
 
 
-def _from_hub(model: Model) -> Path:
+def _from_hub(model: Model, graph: bool) -> Path:
     if model.name is None:
         raise _NotHereError("hub: the card gives no hub name")
     if is_hub_off():
@@ -130,18 +144,25 @@ def _from_hub(model: Model) -> Path:
     try:
         # model_info asks once; list_repo_files asks again and again for 24 s where no hub answers.
         found = HfApi().model_info(model.name, revision=model.revision, timeout=_HUB_TIMEOUT_S)
-        wanted = needed_files(file.rfilename for file in found.siblings or ())
+        names = [file.rfilename for file in found.siblings or ()]
+        wanted = needed_files(names, graph=graph and has_graph(names))
         folder = Path(snapshot_download(model.name, revision=model.revision, allow_patterns=wanted))
     except Exception as error:  # errors of the hub's transport pass through; which library that is changes
         raise _NotHereError(f"{place}: {_first_line(error)}") from error
-    return _complete(folder, place)
+    return _complete(folder, place, graph)
 
 
-def _complete(folder: Path, place: str) -> Path:
+def _complete(folder: Path, place: str, graph: bool) -> Path:
     names = list_files(folder)
+    lost: list[str] = []
+    if graph and has_graph(names):
+        lost = [f"weights {name}" for name in sorted(external_files(folder / GRAPH_FILE) - set(names))]
+        if not lost:
+            return folder
     missing = missing_parts(names) + _missing_shards(folder, transformer_folder(names))
     if missing:
-        raise _NotHereError(f"{place}: incomplete, missing {'; '.join(missing)}")
+        choice = f", or {GRAPH_FILE} beside config.json and tokenizer.json" if graph and not lost else ""
+        raise _NotHereError(f"{place}: incomplete, missing {'; '.join(missing + lost)}{choice}")
     return folder
 
 

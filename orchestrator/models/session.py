@@ -1,4 +1,4 @@
-"""Networks on ONNX Runtime, CPU. One session a file and thread count, shared by the whole process."""
+"""Networks in memory, on any runtime. One session a file and thread count, shared by the whole process."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -15,15 +16,33 @@ from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
 
 
-class OnnxSession:
+class Session(Protocol):
     """One network in memory. Safe to call from several threads.
+
+    Attributes:
+        input_names: the graph's inputs, in its order.
+    """
+
+    input_names: tuple[str, ...]
+
+    def run(self, inputs: Inputs) -> Vectors:
+        """The network's output, float32."""
+
+
+Open: TypeAlias = Callable[[Path, int, str | None], Session]
+"""A runtime: file of a graph, threads of one call and name of the output (None: the only one) -> session."""
+
+
+class OnnxSession:
+    """One network in memory on ONNX Runtime, CPU. Safe to call from several threads.
 
     Args:
         path: the `.onnx` file.
         threads: of one call; ONNX Runtime's pool belongs to the session.
+        output: name of the output that is read; None is the first.
     """
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, output: str | None = None) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -33,17 +52,19 @@ class OnnxSession:
         # Every batch has another shape: a plan of memory for each of them only grows the process.
         options.enable_mem_pattern = False
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._outputs = [output or self._session.get_outputs()[0].name]
         self.input_names = tuple(node.name for node in self._session.get_inputs())
-        self._warm_up()
+        warm_up(self)
 
     def run(self, inputs: Inputs) -> Vectors:
-        """The network's only output, float32. Inputs that the graph does not have are left out."""
-        output: Any = self._session.run(None, {name: inputs[name] for name in self.input_names})[0]
+        """The output, float32. Inputs that the graph does not have are left out."""
+        output: Any = self._session.run(self._outputs, {name: inputs[name] for name in self.input_names})[0]
         return np.asarray(output, np.float32)
 
-    def _warm_up(self) -> None:
-        """Run sixteen tokens: the first call of a session allocates and is several times slower than the others."""
-        self.run({name: np.ones((1, 16), dtype=np.int64) for name in self.input_names})
+
+def warm_up(session: Session) -> None:
+    """Run sixteen tokens: the first call of a session allocates and is several times slower than the others."""
+    session.run({name: np.ones((1, 16), dtype=np.int64) for name in session.input_names})
 
 
 def physical_cores() -> int:
@@ -61,20 +82,21 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-_sessions: weakref.WeakValueDictionary[tuple[Path, int], OnnxSession] = weakref.WeakValueDictionary()
-_warm: OrderedDict[tuple[Path, int], OnnxSession] = OrderedDict()
+_Key: TypeAlias = tuple[Path, int, Open]
+_sessions: weakref.WeakValueDictionary[_Key, Session] = weakref.WeakValueDictionary()
+_warm: OrderedDict[_Key, Session] = OrderedDict()
 _warm_limit = 0
 _lock = threading.Lock()
 
 
-def shared_session(path: Path, threads: int) -> OnnxSession:
+def shared_session(path: Path, threads: int, output: str | None = None, runtime: Open = OnnxSession) -> Session:
     """The session of `path`; it goes when its last holder lets go, or later after `keep_loaded`."""
     with _lock:
-        key = (path, threads)
+        key = (path, threads, runtime)
         session = _sessions.get(key)
         if session is None:
             _shrink(_warm_limit - 1)  # before the new one comes: two large models need not be in memory for it
-            session = _sessions[key] = OnnxSession(path, threads)
+            session = _sessions[key] = runtime(path, threads, output)
         if _warm_limit:
             _warm[key] = session
             _warm.move_to_end(key)

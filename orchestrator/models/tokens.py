@@ -146,7 +146,7 @@ class TextEncoder:
             length = len(row.ids)
             ids[index, :length] = row.ids
             mask[index, : row.n_read or length] = 1
-            types[index, :length] = row.type_ids
+            types[index, :length] = row.type_ids if self._manifest.type_ids else 0
         return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
 
 

@@ -12,7 +12,9 @@ import numpy as np
 
 from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
 from orchestrator.models.card import Model
+from orchestrator.models.description import read_saved
 from orchestrator.models.files import digests, list_files, needed_files
+from orchestrator.models.kind import check_kind
 from orchestrator.models.resolve import resolve
 from orchestrator.models.tokens import plan_batches
 from orchestrator.storage import stable_hash
@@ -84,11 +86,13 @@ class TorchEmbed:
 
         Raises:
             MissingExtraError: sentence-transformers is not installed.
-            ConfigError: sentence-transformers cannot load the model, or it compares vectors by a distance.
+            ConfigError: sentence-transformers cannot load the model, it is no embedder, or compares vectors by a
+                distance.
         """
         with self._loading:
             if self._loaded is None:
                 folder = resolve(self.model)
+                check_kind("embedder", read_saved(folder))
                 loaded = _load(self.model, folder, self.device)
                 self._model_id = _identity(self.model, folder, loaded)
                 self._loaded = loaded

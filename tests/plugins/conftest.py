@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import string
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,13 @@ class Checkpoints:
     def transformer(self, kind: str, labels: int | None = None, max_length: int = 48) -> Path:
         """A plain checkpoint: an encoder, or with `labels` a sequence classifier. 64 positions."""
         return self.once(f"{kind}-{labels}-{max_length}", lambda folder: _save(folder, kind, labels, max_length))
+
+    def published(
+        self, kind: str, labels: int | None = None, source: Path | None = None, weights: bool = False
+    ) -> Path:
+        """A folder as the hub has it, with `onnx/model.onnx` as optimum writes it; torch's weights only when asked."""
+        name = f"published-{kind}-{labels}-{source.name if source else ''}-{weights}"
+        return self.once(name, lambda folder: _publish(folder, source or self.transformer(kind, labels), weights))
 
     def sentence_transformer(self, name: str, kind: str, modules: Callable[[], list[Any]], **settings: Any) -> Path:
         """A folder as sentence-transformers saves it: `kind` followed by `modules()`."""
@@ -106,6 +116,56 @@ def _save(folder: Path, kind: str, labels: int | None, max_length: int) -> None:
     network.save_pretrained(folder)
     tokenizer.model_input_names = _inputs(kind)
     tokenizer.save_pretrained(folder)
+
+
+def _publish(folder: Path, source: Path, weights: bool) -> None:
+    shutil.copytree(source, folder, ignore=None if weights else shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((source / "config.json").read_text())
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    names = _inputs({"deberta-v2": "deberta"}.get(config["model_type"], config["model_type"]))
+    # BertTokenizer and its like do not write this, since it is their default.
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "model_input_names": names}))
+    (folder / "onnx").mkdir()
+    (folder / "onnx" / "model_quantized.onnx").write_bytes(b"of no use here")
+    _write_graph(source, folder / "onnx" / "model.onnx", names)
+
+
+def _write_graph(source: Path, path: Path, names: list[str]) -> None:
+    """By torch's own exporter, with the names of inputs and outputs that optimum gives."""
+    import torch
+    import transformers
+
+    classifier = "ForSequenceClassification" in (source / "config.json").read_text()
+    auto = transformers.AutoModelForSequenceClassification if classifier else transformers.AutoModel
+    network = auto.from_pretrained(source, attn_implementation="eager").eval()
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *inputs: torch.Tensor) -> Any:
+            return self.network(**dict(zip(names, inputs, strict=True)), return_dict=True)[0]
+
+    output = "logits" if classifier else "last_hidden_state"
+    axes = {name: {0: "batch", 1: "sequence"} for name in names} | {
+        output: {0: "batch"} if classifier else {0: "batch", 1: "sequence"}
+    }
+    example = {"input_ids": torch.randint(5, 60, (2, 11)), "attention_mask": torch.ones(2, 11, dtype=torch.int64)}
+    example["attention_mask"][1, 7:] = 0
+    example["token_type_ids"] = torch.zeros(2, 11, dtype=torch.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        torch.onnx.export(
+            Positional().eval(),
+            tuple(example[name] for name in names),
+            str(path),
+            input_names=names,
+            output_names=[output],
+            dynamic_axes=axes,
+            opset_version=17,
+            dynamo=False,
+        )
 
 
 def _inputs(kind: str) -> list[str]:

@@ -33,6 +33,8 @@ HEAVY = {
     "datasets",
     "accelerate",
     "onnxruntime",
+    "onnx",
+    "openvino",
     "qdrant_edge",
     "qdrant_client",
     "xgboost",

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
-from orchestrator.models.files import digests, missing_parts, needed_files
+from orchestrator.models.files import digests, has_graph, missing_parts, needed_files
 from orchestrator.models.session import physical_cores
 from orchestrator.models.tokens import plan_batches
 
@@ -57,6 +57,30 @@ def test_needed_files_are_configuration_tokenizer_modules_and_one_format_of_weig
         "tokenizer_config.json",
         "vocab.txt",
     ]
+
+
+def test_needed_files_of_a_published_graph_are_the_graph_in_place_of_the_weights() -> None:
+    names = [*HUB_FOLDER, "onnx/model.onnx_data", "onnx/Constant_7_attr__value", "onnx/model_O4.onnx"]
+    names += ["onnx/model_qint8_avx512_vnni.onnx", "onnx/tokenizer.json"]
+    weights = {"model.safetensors", "2_Dense/model.safetensors"}
+    graph = {"onnx/model.onnx", "onnx/model.onnx_data", "onnx/Constant_7_attr__value"}
+    assert set(needed_files(names, graph=True)) == set(needed_files(names)) - weights | graph
+
+
+@pytest.mark.parametrize(
+    ("without", "more", "usable"),
+    [
+        (None, [], True),
+        (None, ["1_Pooling/config.json", "model.safetensors"], True),
+        (None, ["2_Dense/model.safetensors"], False),  # the graph does not hold them
+        ("tokenizer.json", ["vocab.txt"], False),
+        ("config.json", ["0_Transformer/config.json"], False),
+        ("onnx/model.onnx", ["onnx/model_quantized.onnx"], False),
+    ],
+)
+def test_a_graph_is_used_beside_configuration_and_tokenizer(without: str, more: list[str], usable: bool) -> None:
+    names = {"config.json", "tokenizer.json", "onnx/model.onnx"} - {without}
+    assert has_graph([*names, *more]) is usable
 
 
 @pytest.mark.parametrize(

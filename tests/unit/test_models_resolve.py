@@ -198,9 +198,12 @@ def serving() -> Iterator[str]:
         server.server_close()
 
 
-def resolve_elsewhere(home: Path, endpoint: str, name: str = "org/model") -> subprocess.CompletedProcess[str]:
+def resolve_elsewhere(
+    home: Path, endpoint: str, name: str = "org/model", graph: bool = False
+) -> subprocess.CompletedProcess[str]:
     """`resolve` in a process of its own: huggingface_hub reads its environment when it is imported."""
-    code = f"from orchestrator.models import Model, resolve; print(resolve(Model(role='reranker', name='{name}')))"
+    card = f"Model(role='reranker', name='{name}')"
+    code = f"from orchestrator.models import Model, resolve; print(resolve({card}, graph={graph}))"
     drop = {*CACHE_VARIABLES, "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"}
     environ = {key: value for key, value in os.environ.items() if key not in drop}
     environ |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_XET": "1"}
@@ -216,6 +219,31 @@ def test_hub_download_takes_only_what_is_needed_and_is_found_in_the_cache_afterw
     assert names == ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"]
     again = resolve_elsewhere(tmp_path, "http://127.0.0.1:9")  # nothing answers there: the cache must do
     assert again.stdout.strip() == str(folder), again.stderr
+
+
+def test_hub_download_takes_the_graph_in_place_of_weights_and_the_weights_when_they_are_needed(tmp_path: Path) -> None:
+    with serving() as endpoint:
+        found = resolve_elsewhere(tmp_path, endpoint, graph=True)
+        assert found.returncode == 0, found.stderr
+        folder = Path(found.stdout.strip())
+        assert (folder / "onnx" / "model.onnx").exists()
+        assert not (folder / "model.safetensors").exists()
+        again = resolve_elsewhere(tmp_path, "http://127.0.0.1:9", graph=True)
+        assert again.stdout.strip() == str(folder), again.stderr
+        whole = resolve_elsewhere(tmp_path, endpoint)
+    assert whole.stdout.strip() == str(folder), whole.stderr
+    assert (folder / "model.safetensors").exists()
+
+
+def test_whether_a_graph_is_at_hand_is_told_apart_from_weights(tmp_path: Path, empty_hub: Path) -> None:
+    snapshot = fill(empty_hub / "models--org--m" / "snapshots" / "main", {**PARTS, "onnx/model.onnx": "graph"})
+    (snapshot / "model.safetensors").unlink()
+    card = Model(role="reranker", name="org/m")
+    assert is_local(card, graph=True)
+    assert not is_local(card)
+    (snapshot / "onnx" / "model.onnx").unlink()
+    with pytest.raises(ModelNotFoundError, match=r"missing weights .*, or onnx/model\.onnx beside config\.json"):
+        resolve(card, graph=True)
 
 
 def test_unreachable_hub_and_unknown_model_are_reasons_not_tracebacks(tmp_path: Path) -> None:

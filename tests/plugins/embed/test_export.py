@@ -123,8 +123,11 @@ def test_killed_export_leaves_nothing_and_the_next_one_tidies_up(checkpoints: An
 
 
 def test_failed_export_leaves_nothing(checkpoints: Any, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="lacks the weights"):
-        find_or_export(Model(role="reranker", path=str(checkpoints.transformer("bert")), storage_root=tmp_path))
+    path = tmp_path / "model"
+    shutil.copytree(checkpoints.transformer("bert"), path)
+    (path / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(ConfigError, match="cannot load"):
+        find_or_export(card(path, tmp_path))
     assert exports(tmp_path) == []
 
 

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.cutting import Cutter
-from orchestrator.errors import CallCancelledError, ConfigError
-from orchestrator.models import Model
+from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
+from orchestrator.models import Model, load_onnx
+from orchestrator.models.network import load_network
+from orchestrator.models.tokens import TextEncoder
 from orchestrator.passage_scores import score_cut
 from orchestrator.passages import Passages
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
@@ -46,15 +50,28 @@ def reference_scores(path: Path, max_length: int | None = None) -> Any:
 
 
 class TestContract(PointwiseRerankContract):
+    settings: ClassVar[dict[str, Any]] = {}
+
     @pytest.fixture(autouse=True)
     def _files(self, checkpoints: Any, shared_root: Path) -> None:
         self.path, self.root = checkpoints.transformer("xlmr", labels=1), shared_root
 
     def make(self) -> CrossEncoderRerank:
-        return CrossEncoderRerank(Model(role="reranker", path=str(self.path), storage_root=self.root))
+        return CrossEncoderRerank(Model(role="reranker", path=str(self.path), storage_root=self.root), **self.settings)
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
+class TestInt8Contract(TestContract):
+    """Exactly the same score whatever stands beside a pair: each is a batch of its own."""
+
+    settings: ClassVar = {"precision": "int8", "threads": 1}
+    tolerance = 0.0
+
+
+class TestOpenVinoContract(TestContract):
+    settings: ClassVar = {"backend": "openvino", "threads": 1}
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino", "torch"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_equal_sentence_transformers(kind: str, backend: str, checkpoints: Any, shared_root: Path) -> None:
     path = checkpoints.transformer(kind, labels=1)
@@ -100,15 +117,17 @@ def test_model_id_tells_weights_length_and_backend_apart(checkpoints: Any, share
         reranker(bert, shared_root),
         reranker(bert, shared_root, max_length_tokens=20),
         reranker(bert, shared_root, backend="torch"),
+        reranker(bert, shared_root, backend="openvino"),
+        reranker(bert, shared_root, precision="int8"),
         reranker(other, shared_root),
     ]
-    assert len({stage.model_id for stage in made}) == 4
+    assert len({stage.model_id for stage in made}) == len(made)
     assert reranker(bert, shared_root).model_id == made[0].model_id
 
 
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_checkpoint_without_a_head_is_refused(backend: str, checkpoints: Any, shared_root: Path) -> None:
-    with pytest.raises(ConfigError, match=r"lacks the weights .*classifier.*; expected a cross-encoder"):
+    with pytest.raises(ConfigError, match=r"config.json says BertModel\); expected a cross-encoder .*models\.embedder"):
         reranker(checkpoints.transformer("bert"), shared_root, backend=backend)
 
 
@@ -139,8 +158,15 @@ def test_embedder_card_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"backend": "onyx"}, r"backend: found 'onyx'; choices: onnx, torch. Did you mean 'onnx'\?"),
+        ({"backend": "onyx"}, r"backend: found 'onyx'; choices: onnx, openvino, torch. Did you mean 'onnx'\?"),
         ({"device": "cuda"}, "device: found 'cuda' with backend onnx"),
+        ({"device": "cuda", "backend": "openvino"}, "device: found 'cuda' with backend openvino"),
+        ({"precision": "fp8"}, r"precision: found 'fp8'; choices: fp32, int8, fp16, bf16"),
+        ({"precision": "fp16"}, "precision: found 'fp16' with backend onnx; choices: fp32, int8, or backend=torch"),
+        ({"precision": "int8", "backend": "torch"}, "choices: fp32, fp16, bf16, or backend=onnx"),
+        ({"precision": "int8", "backend": "openvino"}, "with backend openvino; choices: fp32, or backend=onnx"),
+        ({"precision": "bf16", "backend": "torch", "device": "cpu"}, "found 'bf16' on cpu, which computes it 3 to 6"),
+        ({"min_agreement": 95}, "min_agreement: found 95; expected a share from 0 to 1"),
         ({"batch_tokens": 0}, "batch_tokens: found 0; expected a number from 1"),
         ({"max_length_tokens": -1}, "max_length_tokens: found -1"),
     ],
@@ -153,6 +179,96 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
 def test_unknown_device_is_named(checkpoints: Any, shared_root: Path) -> None:
     with pytest.raises(ConfigError, match="device: found 'warp'"):
         reranker(checkpoints.transformer("bert", labels=1), shared_root, backend="torch", device="warp")
+
+
+def test_half_precision_is_refused_on_a_machine_without_gpu(checkpoints: Any, shared_root: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match="precision: found 'fp16' on cpu"):
+        reranker(checkpoints.transformer("bert", labels=1), shared_root, backend="torch", precision="fp16")
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp16", 2e-3), ("bf16", 4e-2)])
+def test_half_precision_agrees_with_fp32_in_any_batch(
+    precision: Any, tolerance: float, checkpoints: Any, shared_root: Path
+) -> None:
+    """The network itself, on CPU: slow there, but the same numbers. A tolerance is a share of the largest score."""
+    path = checkpoints.transformer("xlmr", labels=1)
+    network = load_network(Model(role="reranker", path=str(path), storage_root=shared_root), path, {})
+    encoder = TextEncoder(network.tokenizer_json, network.manifest, network.manifest.max_length_tokens)
+    rows = encoder.encode(TEXTS)
+    exact = network.forward(encoder.batch(rows))
+    network.cast(precision)
+    together = network.forward(encoder.batch(rows))
+    alone = np.concatenate([network.forward(encoder.batch([row])) for row in rows])
+    assert together.dtype == np.float32
+    largest = float(np.abs(exact).max())
+    np.testing.assert_allclose(together, exact, atol=tolerance * largest, rtol=0)
+    np.testing.assert_allclose(alone, together, atol=tolerance * largest, rtol=0)
+    assert np.abs(together - exact).max() > 0
+
+
+def test_int8_is_made_once_beside_the_export_and_agrees(checkpoints: Any, tmp_path: Path) -> None:
+    path = checkpoints.transformer("xlmr", labels=1)
+    exact = reranker(path, tmp_path).score(PAIRS, Call())
+    with capture_logs() as first:
+        coarse = reranker(path, tmp_path, precision="int8").score(PAIRS, Call())
+    with capture_logs() as second:
+        again = reranker(path, tmp_path, precision="int8").score(PAIRS, Call())
+    assert [entry["event"] for entry in first] == ["model.quantise", "model.agreement"]
+    assert second == []
+    np.testing.assert_array_equal(coarse, again)
+    assert 0 < np.abs(coarse - exact).max() < np.ptp(exact) / 4
+    export, copy = sorted(folder for folder in (tmp_path / "models").glob("xlmr-*") if folder.is_dir())
+    assert copy.name.startswith(f"{export.name}-int8")
+    assert (copy / "model.onnx").stat().st_size < (export / "model.onnx").stat().st_size
+
+
+def test_int8_scores_would_change_with_the_batch_if_a_batch_had_more_than_one_pair(
+    checkpoints: Any, shared_root: Path
+) -> None:
+    path = checkpoints.transformer("xlmr", labels=1)
+    stage = reranker(path, shared_root, precision="int8")
+    model = load_onnx(stage.model, threads=1, int8=True)
+    together = model.session.run(model.encoder.batch(model.encoder.encode(TEXTS)))[:, 0]
+    assert np.abs(together - stage.score(PAIRS, Call())).max() > 1e-3
+
+
+def test_int8_that_orders_documents_otherwise_is_refused_with_the_figures(checkpoints: Any, shared_root: Path) -> None:
+    path = checkpoints.transformer("bert", labels=1)
+    message = r"precision: int8 orders .*: order 0\.9\d+ of 219 pairs, spearman .* at least 1.0 \(min_agreement\)"
+    with pytest.raises(ConfigError, match=message):
+        reranker(path, shared_root, precision="int8", min_agreement=1.0)
+    reranker(path, shared_root, precision="int8", min_agreement=0.9)
+
+
+@pytest.mark.parametrize(
+    ("missing", "settings"), [("onnx", {"precision": "int8"}), ("openvino", {"backend": "openvino"})]
+)
+def test_what_a_backend_lacks_is_named_with_its_extra(
+    missing: str,
+    settings: dict[str, Any],
+    checkpoints: Any,
+    shared_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "model"
+    shutil.copytree(checkpoints.published("xlmr", labels=1), path)
+    reranker(path, tmp_path)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(MissingExtraError, match=r"rerank-orchestrator\[(int8|openvino)\]"):
+        reranker(path, tmp_path, **settings)
+
+
+def test_settings_go_with_another_model() -> None:
+    card, other = (Model(role="reranker", name=name) for name in ("org/model", "org/other"))
+    settings: dict[str, Any] = {"threads": 3, "batch_tokens": 99, "precision": "int8", "min_agreement": 0.5}
+    stage = CrossEncoderRerank(card, **settings).with_model(other)
+    assert stage.model == other
+    assert {key: getattr(stage, key) for key in settings} == settings
 
 
 def test_languages_come_from_the_card() -> None:

@@ -1,0 +1,52 @@
+"""Folders of the model store: made whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.models.manifest import Manifest, file_sizes
+from orchestrator.storage import locked
+
+_PARTIAL = ".partial-"
+
+
+def find_or_make(target: Path, make: Callable[[Path], Manifest]) -> Manifest:
+    """The manifest of the folder `target`; `make` fills the folder first where it is not there.
+
+    Two processes at once make it once; one killed in the middle leaves nothing that is taken for a whole one.
+
+    Args:
+        target: the folder.
+        make: fills an empty folder, and gives its manifest; the sizes of files are added here.
+    """
+    manifest = Manifest.read(target)
+    if manifest is None:
+        with locked(target.with_name(f".{target.name}.lock")):
+            manifest = Manifest.read(target) or _make(target, make)
+    return manifest
+
+
+def _make(target: Path, make: Callable[[Path], Manifest]) -> Manifest:
+    """Builds beside the target and renames at the end. The caller holds the target's lock."""
+    _remove(target, target.parent.glob(f"{_PARTIAL}{target.name}-[0-9]*"))
+    partial = target.with_name(f"{_PARTIAL}{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    partial.mkdir(parents=True)
+    try:
+        manifest = make(partial)
+        manifest = replace(manifest, files=file_sizes(partial))
+        manifest.write(partial)
+        partial.replace(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def _remove(target: Path, leftovers: Iterator[Path]) -> None:
+    for entry in [target, *leftovers]:
+        shutil.rmtree(entry, ignore_errors=True)
