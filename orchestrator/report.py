@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.evaluate import Latency, Quality
     from orchestrator.graph import StageGraph
     from orchestrator.need import Need
-    from orchestrator.trace import Result, Trace
+    from orchestrator.trace import Result, StageTrace, Trace
     from orchestrator.verdict import Verdict
 
 
@@ -59,7 +59,8 @@ def _trace_json(trace: Trace) -> dict[str, object]:
             "cache_hits": stage.cache_hits,
             "tokens": stage.tokens,
             "cost_usd": stage.cost_usd,
-            "repairs": stage.repairs,
+            "repairs": stage.n_repairs,
+            "repairs_by_kind": dict(stage.repairs),
             "notes": list(stage.notes),
         }
         for stage in trace.stages
@@ -153,7 +154,7 @@ def trace_table(trace: Trace) -> RenderableType:
             str(stage.n_in or "–"),
             str(stage.n_out),
             f"{stage.ms:.1f}",
-            "; ".join(stage.notes),
+            "; ".join([*_spent(stage), *stage.notes]),
         )
     budget = ""
     if trace.budget_ms is not None:
@@ -162,6 +163,14 @@ def trace_table(trace: Trace) -> RenderableType:
     table.add_section()
     table.add_row("total", "", "", "", f"{trace.total_ms:.1f}", budget)
     return table
+
+
+def _spent(stage: StageTrace) -> list[str]:
+    """Tokens, money and repairs of a stage, each only where there are some."""
+    tokens = [f"{stage.tokens:,} tokens"] if stage.tokens else []
+    money = [f"${stage.cost_usd:.2g}"] if stage.cost_usd else []
+    kinds = ", ".join(f"{times} {kind.replace('_', ' ')}" for kind, times in stage.repairs.items())
+    return [*tokens, *money, *([f"repaired: {kinds}"] if kinds else [])]
 
 
 def graph_table(graph: StageGraph) -> RenderableType:
