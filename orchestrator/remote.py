@@ -154,18 +154,18 @@ def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
     return _wait_for(coroutine, Call())
 
 
-def split(sizes: Sequence[int], max_items: int, max_size: int | None) -> list[range]:
+def split(sizes: Sequence[float], max_items: int, max_size: float | None) -> list[range]:
     """Runs of items for one request each, in order: at most `max_items`, of at most `max_size` together.
 
     An item that alone is larger gets a request of its own.
     """
     parts: list[range] = []
-    start, total = 0, 0
+    start, total = 0, 0.0
     for place, size in enumerate(sizes):
         full = place - start >= max_items or (max_size is not None and total + size > max_size)
         if full and place > start:
             parts.append(range(start, place))
-            start, total = place, 0
+            start, total = place, 0.0
         total += size
     return [*parts, range(start, len(sizes))] if sizes else []
 

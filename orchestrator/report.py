@@ -62,7 +62,8 @@ def _trace_json(trace: Trace) -> dict[str, object]:
             "cache_hits": stage.cache_hits,
             "tokens": stage.tokens,
             "cost_usd": stage.cost_usd,
-            "repairs": stage.repairs,
+            "repairs": stage.n_repairs,
+            "repairs_by_kind": dict(stage.repairs),
             "passages": stage.passages,
             "notes": list(stage.notes),
         }
@@ -164,7 +165,7 @@ def trace_table(trace: Trace) -> RenderableType:
             str(stage.n_in or "–"),
             str(stage.n_out),
             f"{stage.ms:.1f}",
-            "; ".join(_remarks(stage)),
+            "; ".join([*_spent(stage), *stage.notes]),
         )
     budget = ""
     if trace.budget_ms is not None:
@@ -175,10 +176,13 @@ def trace_table(trace: Trace) -> RenderableType:
     return table
 
 
-def _remarks(stage: StageTrace) -> list[str]:
-    cut = f"{stage.passages} passages of {stage.n_in} documents" if stage.passages else None
-    tokens = f"{stage.tokens:,} tokens" if stage.tokens else None
-    return [", ".join(part for part in (cut, tokens) if part), *stage.notes] if cut else list(stage.notes)
+def _spent(stage: StageTrace) -> list[str]:
+    """Passages, tokens, money and repairs of a stage, each only where there are some."""
+    passages = [f"{stage.passages} passages of {stage.n_in} documents"] if stage.passages else []
+    tokens = [f"{stage.tokens:,} tokens"] if stage.tokens else []
+    money = [f"${stage.cost_usd:.2g}"] if stage.cost_usd else []
+    kinds = ", ".join(f"{times} {kind.replace('_', ' ')}" for kind, times in stage.repairs.items())
+    return [*passages, *tokens, *money, *([f"repaired: {kinds}"] if kinds else [])]
 
 
 def graph_table(graph: StageGraph) -> RenderableType:

@@ -19,7 +19,7 @@ from orchestrator.passage_scores import score_cut
 from orchestrator.stage import Embed, Fusion, KnowsTokens, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
-from orchestrator.windows import STRIDE, WINDOW, order_by_windows
+from orchestrator.windows import PASSES, STRIDE, WINDOW, order_by_windows
 
 log = get_logger()
 
@@ -172,6 +172,7 @@ class Runner:
         lists = [run.passed[node.inputs[0]] for run in runs]
         documents = self._read(node, _distinct(lists), text="text" in node.needs)
         window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
+        passes = getattr(stage, "passes", PASSES)
 
         def ordered(query: Query, incoming: RankedList) -> RankedList:
             held = [documents[doc_id] for doc_id in incoming.doc_ids]
@@ -179,7 +180,7 @@ class Runner:
                 cutter = Cutter(node.passages, cast(KnowsTokens, stage), call)
                 held = [cutter.cut(query, document)[0].document for document in held]
                 call.count(passages=len(held))
-            places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call))
+            places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call), passes)
             scores = np.empty(len(places))
             scores[places] = ranking.surrogate_scores(len(places))
             return ranking.rescored(node.name, incoming, scores, stage.score_kind)
@@ -278,7 +279,7 @@ def _trace(node: Node, ms: float, n_in: int, n_out: int, call: Call, n_runs: int
         n_out,
         tokens=round(call.tokens / n_runs),
         cost_usd=call.cost_usd / n_runs,
-        repairs=call.repairs,
+        repairs=dict(call.repairs),
         passages=round(call.passages / n_runs),
         notes=tuple(call.notes),
     )

@@ -200,6 +200,7 @@ class RootSchema:
     need: NeedSchema = field(default_factory=NeedSchema)
     decision: Any = None
     cost: Any = None
+    prices: Any = None
     query: str | None = None
     format: Format = Format.table
     storage: StorageSchema = field(default_factory=StorageSchema)

@@ -230,8 +230,9 @@ class ListRerank(Protocol):
 class WindowRerank(Protocol):
     """Orders a few documents that it reads together; the core slides its window over the list.
 
-    May carry `window` (documents at once, default 20) and `stride` (how far the window moves, default 10). Called from
-    several threads when several queries are asked at once. The score of its ranking is of kind `rank`.
+    May carry `window` (documents at once, default 20), `stride` (how far the window moves, default 10) and `passes`
+    (how often a longer list is gone through, default 1). Called from several threads when several queries are asked at
+    once. The score of its ranking is of kind `rank`.
     """
 
     score_kind: ScoreKind

@@ -18,7 +18,7 @@ class StageTrace:
         n_in: documents received; 0 for a recall.
         n_out: documents passed on.
         tokens: model tokens spent; in a batch, divided likewise.
-        repairs: replies of remote models that had to be mended, in the whole batch.
+        repairs: what had to be mended in replies of remote models, by kind, in the whole batch: `{"missing": 3}`.
         passages: parts of documents that were read, where long ones were cut; in a batch, divided likewise.
         notes: declared peculiarities, for example an exact scan in place of an index held by another process.
     """
@@ -32,8 +32,13 @@ class StageTrace:
     tokens: int = 0
     cost_usd: float = 0.0
     notes: tuple[str, ...] = ()
-    repairs: int = 0
+    repairs: Mapping[str, int] = field(default_factory=dict)
     passages: int = 0
+
+    @property
+    def n_repairs(self) -> int:
+        """Repairs of all kinds together."""
+        return sum(self.repairs.values())
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,7 +175,7 @@ class Call:
         self.in_corpus = in_corpus
         self.tokens = 0
         self.cost_usd = 0.0
-        self.repairs = 0
+        self.repairs: dict[str, int] = {}
         self.passages = 0
         self.notes: list[str] = []
         self._lock = threading.Lock()
@@ -190,13 +190,24 @@ class Call:
         """Tell the stage that nobody waits for this call any more."""
         self._cancelled.set()
 
-    def count(self, *, tokens: int = 0, cost_usd: float = 0.0, repairs: int = 0, passages: int = 0) -> None:
-        """Add to what this call has spent: model tokens, US dollars, repaired replies, parts of long documents."""
+    def count(self, *, tokens: int = 0, cost_usd: float = 0.0, passages: int = 0) -> None:
+        """Add to what this call has spent: model tokens, US dollars, parts of long documents."""
         with self._lock:
             self.tokens += tokens
             self.cost_usd += cost_usd
-            self.repairs += repairs
             self.passages += passages
+
+    def repair(self, kind: str, times: int = 1) -> None:
+        """Declare that something in a reply of a remote model had to be mended, or replaced by what stood before it.
+
+        Args:
+            kind: of what was wrong, one word: `missing`, `duplicate`, `out_of_range`, `truncated`, `refusal`, `empty`,
+                `unparsed`, or another.
+            times: how often; 0 counts nothing.
+        """
+        with self._lock:
+            if times:
+                self.repairs[kind] = self.repairs.get(kind, 0) + times
 
     def note(self, text: str) -> None:
         """Declare something about this call in the trace, for example an exact scan in place of an index."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 T = TypeVar("T")
+Order: TypeAlias = Callable[[Sequence[T]], Sequence[int]]
+"""The places within one window, best first, each once."""
 
-WINDOW, STRIDE = 20, 10
+WINDOW, STRIDE, PASSES = 20, 10, 1
 """As in RankGPT (Sun et al. 2023, "Is ChatGPT Good at Search?", section 3.2): windows of 20, 10 further each time."""
 
 
@@ -30,25 +32,39 @@ def spans(n: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
         end -= stride
 
 
-def order_by_windows(
-    items: Sequence[T], window: int, stride: int, order: Callable[[Sequence[T]], Sequence[int]]
-) -> list[int]:
+def order_by_windows(items: Sequence[T], window: int, stride: int, order: Order[T], passes: int = PASSES) -> list[int]:
     """Places in `items`, best first.
+
+    A further pass goes over the order that the one before it left, from the tail again: one pass carries only
+    `window - stride` documents all the way up. The passes end early when one moved nothing, and after the first when
+    the whole list fits one window, where every document has been compared with every other.
 
     Args:
         items: in incoming order.
         window: how many are shown at once.
         stride: how far the window moves.
         order: the places within one window, best first, each once.
+        passes: how often the windows go over the list, at most.
 
     Raises:
-        ValueError: `order` gave something else than each place once.
+        ValueError: `order` gave something else than each place once, or there is no pass.
     """
+    if passes < 1:
+        raise ValueError(f"has passes={passes}; expected a number from 1")
     places = list(range(len(items)))
-    for start, end in spans(len(items), window, stride):
-        shown = places[start:end]
-        chosen = [int(place) for place in order([items[place] for place in shown])]
-        if sorted(chosen) != list(range(len(shown))):
-            raise ValueError(f"ordered {len(shown)} documents as {chosen}; expected each of 0 to {len(shown) - 1} once")
-        places[start:end] = [shown[place] for place in chosen]
+    for _ in range(passes if len(items) > window else 1):
+        before = list(places)
+        for start, end in spans(len(items), window, stride):
+            _order_window(items, places, start, end, order)
+        if places == before:
+            break
     return places
+
+
+def _order_window(items: Sequence[T], places: list[int], start: int, end: int, order: Order[T]) -> None:
+    """Put `places[start:end]` into the order that the window asks for."""
+    shown = places[start:end]
+    chosen = [int(place) for place in order([items[place] for place in shown])]
+    if sorted(chosen) != list(range(len(shown))):
+        raise ValueError(f"ordered {len(shown)} documents as {chosen}; expected each of 0 to {len(shown) - 1} once")
+    places[start:end] = [shown[place] for place in chosen]

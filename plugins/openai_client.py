@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, MissingExtraError, TransientError
 from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop
 from orchestrator.replies import json_reply, status_error
+
+from .tls import trusted
 
 if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
 OPENAI_URL = "https://api.openai.com/v1"
+_BEARER = ("Authorization", "Bearer ")
 
 
 class OpenAIConnection:
@@ -28,13 +28,27 @@ class OpenAIConnection:
         base_url: of the API, with its `/v1`; None is OpenAI's own.
         api_key: sent as a bearer token, or None to send none.
         patience: how long the server is waited for.
+        key_header: header of the key: `api-key` for Azure.
+        key_prefix: what stands before the key in it.
+        query: put after the address of every request: Azure's older deployments want an `api-version`.
     """
 
-    def __init__(self, model: str, base_url: str | None, api_key: str | None, patience: Patience) -> None:
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None,
+        api_key: str | None,
+        patience: Patience,
+        key_header: str = _BEARER[0],
+        key_prefix: str = _BEARER[1],
+        query: Mapping[str, str] | None = None,
+    ) -> None:
         self.model = model
         self.base_url = checked_url(base_url or OPENAI_URL)
         self.remote = Remote(f"{model} at {address(self.base_url)}", patience)
         self._api_key = api_key or None
+        self._key_header, self._key_prefix = key_header, key_prefix
+        self.query = {name: str(value) for name, value in (query or {}).items()}
         self._loading = threading.Lock()
         self._client: AsyncOpenAI | None = None
 
@@ -47,10 +61,13 @@ class OpenAIConnection:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """What a request gives as `extra_headers`: without a key, that none is to be sent."""
+        """What a request gives as `extra_headers`: the key where it is no bearer token, or that there is none."""
         from openai import Omit
 
-        return {} if self._api_key else {"Authorization": Omit()}
+        if self._api_key and (self._key_header, self._key_prefix) == _BEARER:
+            return {}
+        own = {self._key_header: f"{self._key_prefix}{self._api_key}"} if self._api_key else {}
+        return {"Authorization": Omit(), **own}
 
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time.
@@ -71,6 +88,8 @@ class OpenAIConnection:
             self._client = openai.AsyncOpenAI(
                 api_key=self._api_key or "none",  # with None it would take OPENAI_API_KEY, for whatever server this is
                 base_url=self.base_url,
+                default_query=self.query or None,
+                http_client=openai.DefaultAsyncHttpxClient(verify=trusted()),
                 max_retries=0,
                 timeout=None,  # the core's deadline is around the whole call
             )
@@ -105,26 +124,3 @@ class OpenAIConnection:
             cause = error.__cause__ or error
             raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error
         return json_reply(service, response.text, self._api_key)
-
-
-def estimated_tokens(text: str) -> int:
-    """Tokens of `text` by a cautious estimate: a third of a token for an ASCII character, one and a half for others.
-
-    English prose has some 4.5 characters a token in OpenAI's encodings, Chinese about 0.8 in cl100k_base.
-    """
-    return int(np.ceil(_token_shares(text).sum()))
-
-
-def fitting_characters(text: str, max_tokens: int) -> int:
-    """How many characters of `text` stay within `max_tokens` tokens, by the same estimate.
-
-    A text that is denser than estimated still gets the server's own error.
-    """
-    if len(text) * 1.5 <= max_tokens:
-        return len(text)
-    return int(np.searchsorted(np.cumsum(_token_shares(text)), max_tokens + 1e-6, side="right"))
-
-
-def _token_shares(text: str) -> npt.NDArray[np.float64]:
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    return np.where(codes < 128, 1 / 3, 1.5)

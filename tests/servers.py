@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
 import threading
 import time
@@ -60,8 +61,7 @@ class LocalServer:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._http.daemon_threads = True
+        self._http = _Http(("127.0.0.1", 0), _handler(self))
         # The default poll of half a second would be spent at the end of every test.
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
@@ -86,12 +86,18 @@ class LocalServer:
     def reply(self, seen: Seen) -> Reply:
         with self._lock:
             self.seen.append(seen)
-            return self.faults.popleft() if self.faults else self.answer(seen)
+            fault = self.faults.popleft() if self.faults else None
+        return fault or self.answer(seen)
 
     def enter(self, step: int) -> None:
         with self._lock:
             self._at_once += step
             self.most_at_once = max(self.most_at_once, self._at_once)
+
+
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128  # at the default of 5 a burst of connections is reset
 
 
 def _handler(server: LocalServer) -> type[BaseHTTPRequestHandler]:
@@ -258,6 +264,42 @@ def llama_cpp(seen: Seen) -> Reply:
     return Reply(200, {"model": "m", "object": "list", "usage": usage, "results": results})
 
 
+def pinecone(seen: Seen) -> Reply:
+    """`/rerank` as Pinecone answers it: documents are objects, the key has a header of its own."""
+    headers, documents = seen.headers, [document["text"] for document in seen.body["documents"]]
+    if seen.path != "/rerank" or "api-key" not in headers or "x-pinecone-api-version" not in headers:
+        return _error(seen)
+    data = _results(seen.body["query"], documents, seen.body["top_n"], score="score")
+    return Reply(200, {"model": "m", "data": data, "usage": {"rerank_units": 1}})
+
+
+def isaacus(seen: Seen) -> Reply:
+    """`/v1/rerankings` as Isaacus answers it."""
+    if seen.path != "/v1/rerankings":
+        return _error(seen)
+    results = _results(seen.body["query"], seen.body["texts"], seen.body["top_n"], score="score")
+    return Reply(200, {"results": results, "usage": {"input_tokens": _words(seen.body["texts"])}})
+
+
+def elastic(seen: Seen) -> Reply:
+    """`/_inference/rerank/{id}` as Elasticsearch answers it; a key it does not know is refused."""
+    if not re.fullmatch(r"/_inference/rerank/[\w.-]+", seen.path) or set(seen.body) != {"input", "query"}:
+        return _error(seen)
+    return Reply(200, {"rerank": _results(seen.body["query"], seen.body["input"], len(seen.body["input"]))})
+
+
+def localai(seen: Seen) -> Reply:
+    """`/v1/rerank` as LocalAI answers it on llama.cpp: not sorted, whatever `top_n` says."""
+    return llama_cpp(seen)
+
+
+def openvino_model_server(seen: Seen) -> Reply:
+    """`/v3/rerank` as OpenVINO Model Server answers it."""
+    if seen.path != "/v3/rerank":
+        return _error(seen)
+    return Reply(200, {"results": _results(seen.body["query"], seen.body["documents"], seen.body["top_n"])})
+
+
 RERANKERS: Mapping[str, Answer] = {
     "cohere": cohere,
     "jina": jina,
@@ -267,6 +309,11 @@ RERANKERS: Mapping[str, Answer] = {
     "vllm": vllm,
     "infinity": infinity,
     "llama_cpp": llama_cpp,
+    "pinecone": pinecone,
+    "isaacus": isaacus,
+    "elastic": elastic,
+    "localai": localai,
+    "openvino_model_server": openvino_model_server,
     "api": jina,
 }
 """The file in conf/rerank -> a server that speaks its format."""
@@ -285,19 +332,47 @@ FENCED = re.compile(r"<document (\d+) (\w+)>\n(.*?)\n</document \1 \2>", re.DOTA
 
 
 def chat(seen: Seen) -> Reply:
-    """`/v1/chat/completions` as OpenAI answers it, by a judge who reads what stands between the marks."""
+    """`/v1/chat/completions` as OpenAI answers it, by a judge who reads what stands between the marks.
+
+    Asked for log-probabilities it says yes or no to its one document, asked for a grade it gives 0 to 3, and else it
+    orders its documents.
+    """
     if seen.path != "/v1/chat/completions":
         return Reply(404, {"error": {"message": f"Invalid URL (POST {seen.path})"}})
     user = seen.body["messages"][-1]["content"]
     question = re.search(r"(?:Question: |问题：)(.*)", user)
     assert question is not None
     scored = [(-relevance(question[1], text), int(number)) for number, _, text in FENCED.findall(user)]
+    if seen.body.get("logprobs"):
+        return yes_or_no(-scored[0][0], seen.body["top_logprobs"])
+    if '"grade"' in user:
+        return completion(json.dumps({"grade": grade_of(-scored[0][0])}))
     return completion(json.dumps({"ranking": [number for _, number in sorted(scored)]}))
 
 
-def completion(content: str | None, finish_reason: str = "stop", **message: Any) -> Reply:
+def grade_of(relevant: float) -> int:
+    """0 to 3 for a relevance of 0 to 1."""
+    return min(3, int(4 * relevant))
+
+
+def yes_or_no(p_yes: float, top: int) -> Reply:
+    """One token with its alternatives: yes with `p_yes` in three spellings, no in two, and others between them."""
+    shares = {
+        "Yes": 0.6 * p_yes,
+        " yes": 0.3 * p_yes,
+        "YES": 0.1 * p_yes,
+        "No": 0.9 * (1 - p_yes),
+        "no": 0.1 * (1 - p_yes),
+    }
+    found = {**{token: 0.9 * share for token, share in shares.items()}, "The": 0.06, "Not": 0.04}
+    listed = sorted(found.items(), key=lambda pair: -pair[1])[:top]
+    tops = [{"token": token, "logprob": math.log(max(share, 1e-300)), "bytes": None} for token, share in listed]
+    return completion(tops[0]["token"], "length", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
+
+
+def completion(content: str | None, finish_reason: str = "stop", logprobs: Any = None, **message: Any) -> Reply:
     """A reply of one choice, 900 tokens in and 40 out."""
-    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": None}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason, "logprobs": logprobs}
     choice["message"] = {"role": "assistant", "content": content, "refusal": None, **message}
     usage = {"prompt_tokens": 900, "completion_tokens": 40, "total_tokens": 940}
     whole = {"id": "chatcmpl-x", "object": "chat.completion", "created": 1780000000, "model": "m"}

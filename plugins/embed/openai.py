@@ -14,10 +14,12 @@ from orchestrator.errors import ConfigError, PermanentError, did_you_mean
 from orchestrator.models import Model
 from orchestrator.remote import Patience, split
 from orchestrator.replies import count_at
+from orchestrator.spending import Price, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 
-from ..openai_client import OpenAIConnection, fitting_characters
+from ..estimate import fitting_characters
+from ..openai_client import OpenAIConnection
 
 Encoding = Literal["base64", "float"]
 Similarity = Literal["cosine", "dot"]
@@ -41,7 +43,8 @@ class OpenAIEmbed:
         batch_texts: texts of one request at most.
         batch_bytes: UTF-8 bytes of one request at most. No token is shorter than a byte, so that 300,000 are never
             more than the 300,000 tokens that OpenAI takes at once.
-        usd_per_million_tokens: price; None counts no money.
+        prices: table of prices by model name; None counts no money.
+        usd_per_million_tokens: price; None is that of the table.
         timeout_s: one attempt.
         retries: further attempts after a transient error.
         concurrency: requests in flight at once.
@@ -58,6 +61,7 @@ class OpenAIEmbed:
         encoding_format: Encoding = "base64",
         batch_texts: int = 256,
         batch_bytes: int = 300_000,
+        prices: Mapping[str, Mapping[str, Any]] | None = None,
         usd_per_million_tokens: float | None = None,
         timeout_s: float = 30.0,
         retries: int = 3,
@@ -68,14 +72,13 @@ class OpenAIEmbed:
         _check_choice("similarity", similarity, get_args(Similarity))
         _check_choice("encoding_format", encoding_format, get_args(Encoding))
         _check_numbers(dimensions=dimensions, dim=dim, batch_texts=batch_texts, batch_bytes=batch_bytes)
-        if usd_per_million_tokens is not None and not usd_per_million_tokens >= 0:
-            raise ConfigError("usd_per_million_tokens", f"found {usd_per_million_tokens}; expected a price from 0")
+        check_usd(usd_per_million_tokens=usd_per_million_tokens)
         self.model = model
         self._similarity: Similarity = similarity
         self.dimensions = dimensions
         self.encoding_format: Encoding = encoding_format
         self.batch_texts, self.batch_bytes = batch_texts, batch_bytes
-        self.usd_per_million_tokens = usd_per_million_tokens
+        self.price = Price.of(prices, model.name, input=usd_per_million_tokens)
         self._dim = dimensions or dim
         self._prompts = {kind: (model.prompts or {}).get(kind, "") for kind in _KINDS}
         self._server = OpenAIConnection(model.name, base_url, api_key, Patience(timeout_s, retries, concurrency))
@@ -162,7 +165,7 @@ class OpenAIEmbed:
     async def _request(self, texts: list[str], call: Call) -> Vectors:
         reply = await self._server.ask(partial(self._send, texts))
         tokens = count_at(reply, "usage.total_tokens", "usage.prompt_tokens")
-        call.count(tokens=int(tokens), cost_usd=tokens * (self.usd_per_million_tokens or 0.0) / 1e6)
+        call.count(tokens=int(tokens), cost_usd=self.price.usd(input=tokens))
         try:
             return _vectors(reply, len(texts), self._dim)
         except ValueError as error:

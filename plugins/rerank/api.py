@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,18 +13,20 @@ import numpy.typing as npt
 from orchestrator.errors import ConfigError, MissingExtraError, PermanentError, TransientError, did_you_mean
 from orchestrator.models import Model
 from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop, split
-from orchestrator.replies import count_at, json_reply, status_error
+from orchestrator.replies import json_reply, status_error
+from orchestrator.spending import Price, Purse, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query
 
+from ..estimate import estimated_tokens, fitting_characters, token_spans
+from ..tls import trusted
+from .api_bill import Bill
 from .api_format import RerankFormat
 
 if TYPE_CHECKING:
     import httpx2
 
 ApiScoreKind = Literal["probability", "logit"]
-_UNIT_DOCUMENTS = 100
-"""Documents of one search unit, where a service bills by units and does not say how many (Cohere, pricing page)."""
 
 
 class ApiRerank:
@@ -43,8 +44,13 @@ class ApiRerank:
         key_required: whether to stop at load, before anything is indexed, when there is none.
         max_documents: of one request.
         max_bytes: UTF-8 bytes of one request's documents; None is no limit.
-        usd_per_million_tokens: price, where tokens are billed.
-        usd_per_thousand_units: price, where search units are billed.
+        max_tokens: of one request by estimate, the question counted once a document; None is no limit.
+        max_document_tokens: where a document is cut, by estimate; None leaves that to the service.
+        prices: table of prices by model name; None counts no money.
+        usd_per_million_tokens: price, where tokens are billed; None is that of the table.
+        usd_per_thousand_units: price, where search units are billed; None is that of the table.
+        max_usd: what this stage may spend until the process ends; checked before each request with the dearest that it
+            can become. None is no limit.
         timeout_s: one attempt.
         retries: further attempts after a transient error.
         concurrency: requests in flight at once.
@@ -62,8 +68,12 @@ class ApiRerank:
         key_required: bool = False,
         max_documents: int = 1000,
         max_bytes: int | None = None,
+        max_tokens: int | None = None,
+        max_document_tokens: int | None = None,
+        prices: Mapping[str, Mapping[str, Any]] | None = None,
         usd_per_million_tokens: float | None = None,
         usd_per_thousand_units: float | None = None,
+        max_usd: float | None = None,
         timeout_s: float = 10.0,
         retries: int = 2,
         concurrency: int = 4,
@@ -75,18 +85,24 @@ class ApiRerank:
             hint = did_you_mean(str(score_kind), kinds)
             raise ConfigError("score_kind", f"found '{score_kind}'; choices: {', '.join(kinds)}.{hint}")
         _check_numbers(max_documents=max_documents, max_bytes=max_bytes)
-        _check_prices(usd_per_million_tokens=usd_per_million_tokens, usd_per_thousand_units=usd_per_thousand_units)
+        _check_numbers(max_tokens=max_tokens, max_document_tokens=max_document_tokens)
         self.model = model
         self.base_url = checked_url(base_url)
         self.format = RerankFormat.of(format)
         self.score_kind: ApiScoreKind = score_kind
-        self.max_documents, self.max_bytes = max_documents, max_bytes
-        self.usd_per_million_tokens = usd_per_million_tokens or 0.0
-        self.usd_per_thousand_units = usd_per_thousand_units or 0.0
+        self.max_documents, self.max_bytes, self.max_tokens = max_documents, max_bytes, max_tokens
+        self.max_document_tokens = max_document_tokens
+        check_usd(usd_per_million_tokens=usd_per_million_tokens, usd_per_thousand_units=usd_per_thousand_units)
+        price = Price.of(prices, model.name, input=usd_per_million_tokens, units=usd_per_thousand_units)
+        if max_usd is not None and not price.known:
+            keys = "usd_per_million_tokens or usd_per_thousand_units"
+            raise ConfigError("max_usd", f"needs the price of '{model.name}': set {keys}, or max_usd=null")
         self._api_key = api_key or None
         self.key_required = key_required
         service = f"{model.label} at {address(self._url)}"
         self._remote = Remote(service, Patience(timeout_s, retries, concurrency))
+        self._bill = Bill(price, Purse(service, max_usd), self.format)
+        self._priced = prices is not None
         self._loading = threading.Lock()
         self._client: httpx2.AsyncClient | None = None
 
@@ -98,7 +114,8 @@ class ApiRerank:
     @property
     def model_id(self) -> str:
         """Service, model and what is sent beside the texts, in one digest. What the service changes is not seen."""
-        return stable_hash({"url": self._url, "name": self.model.name, "extra": dict(self.format.extra)})
+        cut = self.max_document_tokens
+        return stable_hash({"url": self._url, "name": self.model.name, "extra": dict(self.format.extra), "cut": cut})
 
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time.
@@ -118,7 +135,9 @@ class ApiRerank:
             if self._client is None:
                 limits = httpx2.Limits(max_connections=self._remote.patience.concurrency)
                 # No timeouts here: they are per phase, and the core's deadline is around the whole call.
-                self._client = httpx2.AsyncClient(headers=self._headers(), timeout=None, limits=limits)
+                self._client = httpx2.AsyncClient(
+                    headers=self._headers(), timeout=None, limits=limits, verify=trusted()
+                )
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,39 +153,65 @@ class ApiRerank:
             RemoteError: the service gave no answer that can be used.
             CallCancelledError: nobody waits for the call any more.
         """
-        texts = [document.full_text for _, document in pairs]
+        texts = [self._shown(document, call) for _, document in pairs]
         groups: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(pairs):
             groups.setdefault(query.text, []).append(place)
-        parts = [(query, part) for query, places in groups.items() for part in self._parts(places, texts)]
+        parts = [(query, part) for query, places in groups.items() for part in self._parts(query, places, texts)]
         requests = [partial(self._request, query, [texts[place] for place in part], call) for query, part in parts]
         scores = np.empty(len(pairs), np.float64)
         for (_, part), found in zip(parts, self._remote.run(requests, call), strict=True):
             scores[part] = found
+        if self._priced and not self._bill.price.known:
+            call.note(f"no money is counted: `prices` knows no model '{self.model.name}'")
         return scores
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: where each token of `text` begins and ends, by estimate."""
+        return token_spans(text)
+
+    def room(self, query: object) -> int | None:
+        """Tokens that a document may have beside `query`: two less than it is cut at, as an estimate's borders lie."""
+        return None if self.max_document_tokens is None else max(1, self.max_document_tokens - 2)
 
     @property
     def _url(self) -> str:
-        return f"{self.base_url}{self.format.path}"
+        return f"{self.base_url}{self.format.path_of(self.model.name)}"
 
     def _headers(self) -> dict[str, str]:
         key = {self.format.key_header: f"{self.format.key_prefix}{self._api_key}"} if self._api_key else {}
         return {**self.format.headers, **key}
 
-    def _parts(self, places: Sequence[int], texts: Sequence[str]) -> list[list[int]]:
-        sizes = [len(texts[place].encode()) for place in places]
-        return [[places[row] for row in part] for part in split(sizes, self.max_documents, self.max_bytes)]
+    def _shown(self, document: Document, call: Call) -> str:
+        text = document.full_text
+        if self.max_document_tokens is None:
+            return text
+        kept = text[: fitting_characters(text, self.max_document_tokens)]
+        if len(kept) < len(text):
+            call.note(f"documents cut to an estimated {self.max_document_tokens} tokens")
+        return kept
+
+    def _parts(self, query: str, places: Sequence[int], texts: Sequence[str]) -> list[list[int]]:
+        """The places of each request. A document fills the larger of its shares of bytes and of tokens."""
+        asked = estimated_tokens(query) if self.max_tokens else 0
+        shares = []
+        for text in (texts[place] for place in places):
+            of_bytes = len(text.encode()) / self.max_bytes if self.max_bytes else 0.0
+            of_tokens = (asked + estimated_tokens(text)) / self.max_tokens if self.max_tokens else 0.0
+            shares.append(max(of_bytes, of_tokens))
+        return [[places[row] for row in part] for part in split(shares, self.max_documents, 1.0)]
 
     async def _request(self, query: str, texts: list[str], call: Call) -> npt.NDArray[np.float64]:
-        reply = await self._ask(self.format.request(self.model.name, query, texts))
-        self._count(reply, len(texts), call)
+        with self._bill.reserved(query, texts) as pay:
+            reply = await self._ask(self.format.request(self.model.name, query, texts))
+            pay(self._bill.settle(reply, query, texts, call))
         try:
             scores, repairs = self.format.scores(reply, len(texts))
             if self.score_kind == "probability":
                 _refuse_others(scores)
         except ValueError as error:
             raise PermanentError(self._remote.service, str(error)) from error
-        call.count(repairs=repairs)
+        call.repair("duplicate", repairs)
         return scores
 
     async def _ask(self, body: Mapping[str, object]) -> Any:
@@ -183,14 +228,6 @@ class ApiRerank:
             raise status_error(service, response.status_code, response.text, response.headers, self._api_key)
         return json_reply(service, response.text, self._api_key)
 
-    def _count(self, reply: Any, n_documents: int, call: Call) -> None:
-        tokens = count_at(reply, self.format.tokens) if self.format.tokens else 0.0
-        units = count_at(reply, self.format.units) if self.format.units else 0.0
-        if self.usd_per_thousand_units and not units:
-            units = math.ceil(n_documents / _UNIT_DOCUMENTS)
-        cost = tokens * self.usd_per_million_tokens / 1e6 + units * self.usd_per_thousand_units / 1e3
-        call.count(tokens=int(tokens), cost_usd=cost)
-
 
 def _refuse_others(scores: npt.NDArray[np.float64]) -> None:
     """Raise where a score is no probability: a threshold on it would mean something else."""
@@ -202,9 +239,3 @@ def _check_numbers(**values: int | None) -> None:
     for name, value in values.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise ConfigError(name, f"found {value!r}; expected a whole number from 1")
-
-
-def _check_prices(**values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and not value >= 0:
-            raise ConfigError(name, f"found {value}; expected a price in US dollars, from 0")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,9 @@ class RerankFormat:
     """One service's wire format. Keys of the reply may be dotted paths.
 
     Attributes:
-        path: put after `base_url`.
+        path: put after `base_url`; `{name}` in it is the model's name.
         query: key of the question.
+        query_text: the question is an object with its text under this key; None is a plain string.
         documents: key of the list of documents.
         document_text: documents are objects with their text under this key; None is plain strings.
         model: key of the model's name; None sends none.
@@ -39,6 +41,7 @@ class RerankFormat:
 
     path: str
     query: str = "query"
+    query_text: str | None = None
     documents: str = "documents"
     document_text: str | None = None
     model: str | None = "model"
@@ -70,11 +73,16 @@ class RerankFormat:
             raise ConfigError("format.path", f"found {path!r}; expected a path such as /v1/rerank")
         return cls(**values)
 
+    def path_of(self, name: str | None) -> str:
+        """The path of requests to the model `name`."""
+        return self.path.replace("{name}", quote(name or "", safe=""))
+
     def request(self, name: str | None, query: str, texts: Sequence[str]) -> dict[str, Json]:
         """The body of one request. An empty text is sent as one space: several services refuse empty ones."""
         filled = [text or " " for text in texts]
         documents: Json = [{self.document_text: text} for text in filled] if self.document_text else filled
-        body: dict[str, Json] = {self.query: query or " ", self.documents: documents, **self.extra}
+        asked: Json = {self.query_text: query or " "} if self.query_text else query or " "
+        body: dict[str, Json] = {self.query: asked, self.documents: documents, **self.extra}
         if self.model and name:
             body[self.model] = name
         if self.top:

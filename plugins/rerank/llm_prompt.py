@@ -8,23 +8,19 @@ from hashlib import blake2b
 
 from orchestrator.errors import ConfigError
 
-_PLACEHOLDERS = ("{query}", "{documents}", "{n}")
 
-
-def messages(prompt: Mapping[str, str], query: str, texts: Sequence[str]) -> list[dict[str, str]]:
+def messages(prompt: Mapping[str, str], values: Mapping[str, str]) -> list[dict[str, str]]:
     """The system and the user message of one request.
 
     Args:
         prompt: `system` and `user`, with placeholders.
-        query: the question.
-        texts: of the documents, numbered from 1.
+        values: placeholder -> what stands in its place.
     """
-    values = dict(zip(_PLACEHOLDERS, (query, fenced(query, texts), str(len(texts))), strict=True))
     return [{"role": role, "content": _filled(prompt[role], values)} for role in ("system", "user")]
 
 
 def fenced(query: str, texts: Sequence[str]) -> str:
-    """The documents, each between marks with its number and a word that no document can know.
+    """The documents, each between marks with its number, from 1, and a word that no document can know.
 
     The word is a digest of all that is shown, so that a text which holds it cannot be written; and it is the same for
     the same request, which keeps replies of a deterministic model the same.
@@ -38,18 +34,23 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], template)
 
 
-def check_instructions(instructions: Mapping[str, Mapping[str, str]]) -> None:
+def check_instructions(instructions: object, placeholders: Sequence[str], path: str = "instructions") -> None:
     """Refuse instructions that lack a part.
 
+    Args:
+        instructions: language -> `system` and `user`.
+        placeholders: what `user` has to hold.
+        path: of the instructions in the YAML.
+
     Raises:
-        ConfigError: a message is missing, or does not say where the question or the documents go.
+        ConfigError: a message is missing, or does not say where something goes.
     """
-    if not instructions:
-        raise ConfigError("instructions", "empty; expected a language with `system` and `user`")
+    if not isinstance(instructions, Mapping) or not instructions:
+        raise ConfigError(path, "empty; expected a language with `system` and `user`")
     for language, parts in instructions.items():
         for key in ("system", "user"):
             if not isinstance(parts, Mapping) or not isinstance(parts.get(key), str):
-                raise ConfigError(f"instructions.{language}.{key}", "missing; expected a text")
-        for name in ("{query}", "{documents}"):
+                raise ConfigError(f"{path}.{language}.{key}", "missing; expected a text")
+        for name in placeholders:
             if name not in parts["user"]:
-                raise ConfigError(f"instructions.{language}.user", f"does not say where {name} goes")
+                raise ConfigError(f"{path}.{language}.user", f"does not say where {name} goes")

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import Pipeline, schema
 from orchestrator.errors import ConfigError
+from orchestrator.spending import Price
 
 CONF = Path(str(files("orchestrator.conf")))
 
@@ -64,7 +65,7 @@ def test_every_target_resolves(path: Path) -> None:
         assert callable(get_object(target))
 
 
-@pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus", "decision", "cost"])
+@pytest.mark.parametrize("group", ["pipeline", "scenario", "model", "task", "corpus", "decision", "cost", "prices"])
 def test_every_file_starts_with_its_command(group: str) -> None:
     for path in (CONF / group).glob("*.yaml"):
         first = next(line for line in path.read_text().splitlines() if not line.startswith("# @package"))
@@ -112,6 +113,23 @@ def test_every_rerank_is_one_override_away(name: str) -> None:
         composed(f"rerank@pipeline.stages.precise.use='{name}'", "pipeline=cross_encoder", *missing)
     )
     assert pipeline.graph["precise"].kind == "rerank"
+
+
+@pytest.mark.parametrize("name", options("prices"))
+def test_every_price_has_its_source(name: str) -> None:
+    table = OmegaConf.to_container(OmegaConf.load(CONF / "prices" / f"{name}.yaml"))
+    assert isinstance(table, dict)
+    for model, row in table.items():
+        assert row["source"], model
+        assert Price.of(table, str(model)).known, model
+
+
+@pytest.mark.parametrize("name", options("rerank"))
+def test_a_shipped_rerank_that_costs_money_has_its_price(name: str) -> None:
+    node = OmegaConf.load(CONF / "rerank" / f"{name}.yaml")
+    if str(node._get_node("prices")) == "${prices}":
+        table = OmegaConf.load(CONF / "prices" / "default.yaml")
+        assert node.name in table
 
 
 def test_a_swap_leaves_nothing_behind() -> None:

@@ -10,12 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from servers import LocalServer, chat
 
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
 SLOW = {"finetune"}
 SAYS = {
     "finetune": "Tuning ",
+    "llm_rerank": "tokens; $",
     "own_plugin_package": "keyword_boost",
     "swap_reranker": "before",
     "sweep_top_k": '"overrides": ["task=evaluate", "format=json"',
@@ -30,12 +32,16 @@ def commands(folder: Path) -> list[str]:
     return [line for line in lines if re.match(r"(\w+=\S+ )?(orchestrate|python) ", line)]
 
 
-def environment(root: Path, installed: Path) -> dict[str, str]:
-    """`pip install .` goes to a folder of the test's own, and needs neither network nor a second build environment."""
+def environment(root: Path, installed: Path, llm: LocalServer) -> dict[str, str]:
+    """`pip install .` goes to a folder of the test's own, and needs neither network nor a second build environment.
+
+    Where an example reaches for a language model, a small server answers that speaks its format.
+    """
     scripts = Path(sys.executable).parent
     pip = {"PIP_TARGET": str(installed), "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_QUIET": "1"}
     paths = {"PATH": f"{scripts}:{os.environ['PATH']}", "PYTHONPATH": str(installed)}
-    return {**os.environ, **pip, **paths, "ORCHESTRATOR_HOME": str(root), "COLUMNS": "160"}
+    services = {"LLM_BASE_URL": f"{llm.url}/v1", "LLM_NAME": "qwen3:8b"}
+    return {**os.environ, **pip, **paths, **services, "ORCHESTRATOR_HOME": str(root), "COLUMNS": "160"}
 
 
 @pytest.mark.parametrize("exactly", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few queries", "exactly"])
@@ -43,7 +49,10 @@ def environment(root: Path, installed: Path) -> dict[str, str]:
     "folder",
     [pytest.param(path, marks=pytest.mark.slow if path.name in SLOW else (), id=path.name) for path in EXAMPLES],
 )
-def test_an_example_runs_as_its_readme_says(folder: Path, exactly: bool, shared_root: Path, tmp_path: Path) -> None:
+def test_an_example_runs_as_its_readme_says(
+    folder: Path, exactly: bool, shared_root: Path, tmp_path: Path, server: LocalServer
+) -> None:
+    server.answer = chat
     assert commands(folder), "an example says how it is run"
     copy = tmp_path / "examples" / folder.name
     shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("outputs", "multirun", "build", "*.egg-info"))
@@ -55,7 +64,7 @@ def test_an_example_runs_as_its_readme_says(folder: Path, exactly: bool, shared_
             command + few,
             shell=True,
             cwd=inside,
-            env=environment(shared_root, tmp_path / "installed"),
+            env=environment(shared_root, tmp_path / "installed", server),
             capture_output=True,
             text=True,
         )

@@ -25,6 +25,7 @@ OPEN_TO_PLUGINS = {
     "log",
     "remote",
     "replies",
+    "spending",
 }
 HEAVY = {
     "torch",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,3 +48,44 @@ def test_an_order_that_is_none_is_refused(order: list[int]) -> None:
 def test_impossible_windows_are_refused(window: int, stride: int) -> None:
     with pytest.raises(ValueError, match=r"expected 1 <= stride <= window"):
         list(spans(10, window, stride))
+
+
+def by_value(shown: Sequence[int]) -> list[int]:
+    return sorted(range(len(shown)), key=lambda place: -shown[place])
+
+
+@given(values=st.lists(st.integers(), max_size=40), window=st.integers(2, 9), passes=st.integers(1, 8), data=st.data())
+def test_every_pass_carries_more_of_the_best_to_the_top(
+    values: list[int], window: int, passes: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window - 1))
+    places = order_by_windows(values, window, stride, by_value, passes)
+    climbed = passes * (window - stride)
+    assert [values[place] for place in places[:climbed]] == sorted(values, reverse=True)[:climbed]
+
+
+@pytest.mark.parametrize(
+    ("values", "passes", "windows"),
+    [
+        ([1, 2, 3, 4, 5, 6], 1, 3),
+        ([1, 2, 3, 4, 5, 6], 2, 6),
+        ([6, 5, 4, 3, 2, 1], 5, 3),  # nothing moved: one pass
+        ([1, 2, 3, 4, 5, 6], 50, 3 * 4),  # 6 4 5.. settle after three, and the fourth moves nothing
+        ([1, 2, 3], 5, 1),  # one window has seen everything
+        ([], 5, 0),
+    ],
+)
+def test_passes_end_when_nothing_moves(values: list[int], passes: int, windows: int) -> None:
+    asked = []
+
+    def order(shown: Sequence[int]) -> list[int]:
+        asked.append(shown)
+        return by_value(shown)
+
+    order_by_windows(values, 3, 2, order, passes)
+    assert len(asked) == windows
+
+
+def test_no_pass_is_refused() -> None:
+    with pytest.raises(ValueError, match="passes=0; expected a number from 1"):
+        order_by_windows([1], 2, 1, by_value, 0)

@@ -18,7 +18,7 @@ from servers import LocalServer, Reply, Seen, embeddings, vector_of
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, TransientError
 from orchestrator.models import Model
 from orchestrator.plugins.embed.openai import OpenAIEmbed
-from orchestrator.plugins.openai_client import estimated_tokens, fitting_characters
+from orchestrator.plugins.estimate import estimated_tokens, fitting_characters
 from orchestrator.testing import EmbedContract
 from orchestrator.types import Call
 

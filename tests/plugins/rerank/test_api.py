@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import RERANKERS, LocalServer, Reply, Seen, jina, relevance
+from servers import RERANKERS, LocalServer, Reply, jina, relevance
 
 from orchestrator import Pipeline
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, StageError, TransientError
 from orchestrator.models import Model
+from orchestrator.plugins.estimate import estimated_tokens, token_spans
 from orchestrator.plugins.rerank.api import ApiRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
@@ -46,24 +47,13 @@ def make(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
 
 
 @pytest.fixture(autouse=True)
-def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("COHERE", "JINA", "VOYAGE", "MXBAI"):
-        monkeypatch.setenv(f"{name}_API_KEY", f"key of {name}")
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHERE_API_KEY", "key of cohere")
 
 
 @pytest.fixture
 def stage(make: Make) -> ApiRerank:
     return make()
-
-
-def shipped(name: str, server: LocalServer) -> ApiRerank:
-    """The stage of conf/rerank/<name>.yaml, its address the local server's."""
-    use = "pipeline.stages.precise.use"
-    words = [f"rerank@{use}={name}", "pipeline=cross_encoder", f"{use}.base_url={server.url}"]
-    words += [f"{use}.name=m"] if name == "api" else []
-    stage = Pipeline.compose(words).graph["precise"].stage
-    assert isinstance(stage, ApiRerank)
-    return stage
 
 
 class TestContract(PointwiseRerankContract):
@@ -72,45 +62,72 @@ class TestContract(PointwiseRerankContract):
         self.make = make  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("name", sorted(RERANKERS))
-def test_every_shipped_format_speaks_to_its_server(name: str, server: LocalServer) -> None:
-    server.answer = RERANKERS[name]
-    texts = [f"{text} {number}" for number in range(10) for text in TEXTS] + [""]
-    pairs = [(QUERY, Document(str(place), text)) for place, text in enumerate(texts)]
-    stage, call = shipped(name, server), Call()
-    stage.load()
-    found = stage.score(pairs, call)
-    stage.close()
-    true = np.array([relevance(QUERY.text, text or " ") for text in texts])
-    np.testing.assert_allclose(found, 8 * true - 4 if name == "llama_cpp" else true, atol=1e-12)
-    assert stage.score_kind == ("logit" if name == "llama_cpp" else "probability")
-    assert len(server.seen) == (2 if name == "tei" else 1), "41 documents: text-embeddings-inference takes 32 at once"
-    key = server.seen[0].headers.get("authorization", "")
-    assert key.startswith("Bearer key of ") == (name in ("cohere", "jina", "voyage", "mixedbread"))
-    assert (call.tokens > 0) == (name not in ("cohere", "tei"))
-
-
-def test_search_units_are_counted_as_the_service_bills_them(server: LocalServer) -> None:
-    server.answer = RERANKERS["cohere"]
-    stage, call = shipped("cohere", server), Call()
-    stage.load()
-    stage.score([(QUERY, Document(str(place), f"text {place}")) for place in range(101)], call)
-    assert call.cost_usd == pytest.approx(2 * 2.0 / 1000), "101 documents are two units of two dollars a thousand"
-
-    def without_units(seen: Seen) -> Reply:
-        return Reply(200, {"results": RERANKERS["cohere"](seen).body["results"]})
-
-    server.answer, quiet = without_units, Call()
-    stage.score([(QUERY, Document(str(place), f"text {place}")) for place in range(101)], quiet)
-    assert quiet.cost_usd == pytest.approx(2 * 2.0 / 1000), "untold, a unit is a hundred documents"
-    stage.close()
-
-
 def test_tokens_are_paid_for(make: Make) -> None:
     call = Call()
     make(usd_per_million_tokens=0.05).score(PAIRS, call)
     assert call.tokens == sum(len(text.split()) for text in TEXTS)
     assert call.cost_usd == pytest.approx(call.tokens * 0.05 / 1e6)
+
+
+def test_tokens_that_are_not_told_are_estimated_and_marked_so(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, {"results": jina(seen).body["results"]})
+    call = Call()
+    make(usd_per_million_tokens=0.05).score(PAIRS, call)
+    estimate = sum(estimated_tokens(QUERY.text) + estimated_tokens(text) for text in TEXTS)
+    assert call.tokens == estimate
+    assert call.cost_usd == pytest.approx(estimate * 0.05 / 1e6)
+    assert call.notes == ["the service tells no tokens: they and their price are an estimate"]
+
+
+def test_money_is_checked_before_the_request(make: Make, server: LocalServer) -> None:
+    at_most = sum(estimated_tokens(QUERY.text) + estimated_tokens(text) for text in TEXTS)
+    told = sum(len(text.split()) for text in TEXTS)
+    poor = make(usd_per_million_tokens=1e6, max_usd=at_most - 0.5)
+    with pytest.raises(PermanentError, match=rf"not asked: the request can cost \${at_most}\.0000, and .* is left of"):
+        poor.score(PAIRS, Call())
+    assert server.seen == []
+    enough = make(usd_per_million_tokens=1e6, max_usd=at_most + told + 0.5)
+    for _ in range(2):  # what was set aside beyond the told tokens is free again
+        enough.score(PAIRS, Call())
+    with pytest.raises(PermanentError, match="not asked"):
+        enough.score(PAIRS, Call())
+    assert len(server.seen) == 2
+
+
+def test_long_documents_are_cut_where_it_is_said(make: Make, server: LocalServer) -> None:
+    pairs = [(QUERY, Document("a", "a" * 100)), (QUERY, Document("b", "青" * 100)), (QUERY, Document("c", "short"))]
+    call = Call()
+    make(max_document_tokens=10).score(pairs, call)
+    assert server.bodies[0]["documents"] == ["a" * 30, "青" * 6, "short"]
+    assert call.notes == ["documents cut to an estimated 10 tokens"]
+    make().score(pairs, quiet := Call())
+    assert (len(server.bodies[1]["documents"][0]), quiet.notes) == (100, [])
+
+
+def test_room_and_spans_are_by_the_estimate_that_cuts(make: Make, server: LocalServer) -> None:
+    stage, text = make(max_document_tokens=12), "glaucoma 青光眼会损害视神经 damages the nerve"
+    assert make().room(QUERY) is None
+    room = stage.room(QUERY)
+    assert room == 10
+    spans = stage.token_spans(text)
+    assert len(spans) == estimated_tokens(text)
+    parts = [
+        text[spans[first, 0] : spans[min(first + room, len(spans)) - 1, 1]] for first in range(0, len(spans), room)
+    ]
+    call = Call()
+    stage.score([(QUERY, Document(str(place), part)) for place, part in enumerate(parts)], call)
+    assert server.bodies[0]["documents"] == parts, "a window as large as the room is not cut again"
+    assert call.notes == []
+
+
+@given(text=st.text())
+def test_spans_cover_a_text_in_order(text: str) -> None:
+    spans = token_spans(text)
+    assert spans.shape == (estimated_tokens(text), 2)
+    assert (spans[:, 0] < spans[:, 1]).all()
+    assert (np.diff(spans, axis=0) >= 0).all()
+    covered = {place for first, last in spans for place in range(first, last)}
+    assert covered == set(range(len(text)))
 
 
 def test_pairs_of_several_queries_are_grouped_and_come_back_in_their_order(make: Make, server: LocalServer) -> None:
@@ -130,6 +147,12 @@ def test_requests_keep_to_the_limits_of_count_and_bytes(make: Make, server: Loca
     server.seen.clear()
     np.testing.assert_allclose(make(max_bytes=50).score(PAIRS, Call()), TRUE)
     assert all(sum(len(text.encode()) for text in body["documents"]) <= 50 for body in server.bodies)
+    server.seen.clear()
+    one = estimated_tokens(QUERY.text) + max(map(estimated_tokens, TEXTS))
+    np.testing.assert_allclose(make(max_tokens=one + 1).score(PAIRS, Call()), TRUE)
+    asked = estimated_tokens(QUERY.text)
+    for body in server.bodies:
+        assert sum(asked + estimated_tokens(text) for text in body["documents"]) <= one + 1
 
 
 def test_a_document_is_read_with_its_title(make: Make, server: LocalServer) -> None:
@@ -146,6 +169,14 @@ def test_documents_can_be_objects_and_keys_stand_in_any_header(make: Make, serve
     assert seen.body == {"query": QUERY.text, "documents": [{"text": TEXTS[0]}], "model": "m", "top_n": 1, "a": 1}
     assert (seen.headers["api-key"], seen.headers["x-version"]) == ("secret", "7")
     assert "authorization" not in seen.headers
+
+
+def test_a_path_can_hold_the_models_name_and_a_question_be_an_object(make: Make, server: LocalServer) -> None:
+    own = {"path": "/rerank/{name}/now", "model": None, "top": None, "query_text": "text"}
+    server.answer = lambda seen: Reply(200, {"results": [{"index": 0, "relevance_score": 0.5}]})
+    assert make({"name": "my model/2"}, format=own).score(PAIRS[:1], Call()) == [0.5]
+    assert server.seen[0].path == "/rerank/my%20model%2F2/now"
+    assert server.seen[0].body == {"query": {"text": QUERY.text}, "documents": TEXTS[:1]}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -167,7 +198,8 @@ def test_score_and_document_never_part_whatever_the_reply(
     call = Call()
     if whole:
         np.testing.assert_array_equal(stage.score(pairs, call), [true[place] for place in range(n)])
-        assert call.repairs == len(answered) - n
+        assert sum(call.repairs.values()) == len(answered) - n
+        assert set(call.repairs) <= {"duplicate"}
     else:
         with pytest.raises(PermanentError):
             stage.score(pairs, call)
@@ -257,6 +289,7 @@ def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
         make(base_url="http://elsewhere"),
         make(format={"path": "/v2/rerank"}),
         make(format={**FORMAT, "extra": {"max_tokens_per_doc": 512}}),
+        make(max_document_tokens=512),
     ]
     assert len({stage.model_id for stage in made}) == len(made)
     assert make(api_key="secret", timeout_s=1).model_id == make().model_id
@@ -271,20 +304,20 @@ def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
         ({"format": {**FORMAT, "docments": "x"}}, r"format.docments: no such key; .*Did you mean 'documents'\?"),
         ({"base_url": "api.cohere.com"}, "base_url: found 'api.cohere.com'"),
         ({"max_documents": 0}, "max_documents: found 0"),
-        ({"usd_per_thousand_units": -2}, "usd_per_thousand_units: found -2"),
+        ({"usd_per_thousand_units": -2}, "usd_per_thousand_units: found -2; expected US dollars, from 0"),
+        ({"usd_per_million_tokens": "2"}, "usd_per_million_tokens: found '2'"),
+        ({"max_tokens": 0}, "max_tokens: found 0"),
+        ({"max_document_tokens": True}, "max_document_tokens: found True"),
+        ({"max_usd": 1.0}, "max_usd: needs the price of 'm': set usd_per_million_tokens or usd_per_thousand_units"),
+        ({"max_usd": -1.0, "usd_per_million_tokens": 1}, "max_usd: found -1.0"),
+        ({"prices": {"m": {"inputs": 1}}}, r"prices\.m: no column 'inputs'; columns: input, cached_input"),
+        ({"prices": {"m": {"input": "cheap"}}}, r"prices\.m: found 'cheap'"),
         ({"timeout_s": 0}, "timeout_s: found 0"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: Any, message: str, make: Make) -> None:
     with pytest.raises(ConfigError, match=message):
         make(**arguments)
-
-
-def test_a_hosted_service_without_a_key_stops_at_load(server: LocalServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COHERE_API_KEY")
-    with pytest.raises(ConfigError, match=r"^api_key: missing; rerank-v4\.0-fast at .*/v2/rerank wants one: put it"):
-        shipped("cohere", server).load()
-    assert server.seen == []
 
 
 def test_an_embedder_card_is_refused(make: Make) -> None:

@@ -16,6 +16,7 @@ from orchestrator.models import Model
 from orchestrator.plugins.rerank.llm import LLMRerank
 from orchestrator.plugins.rerank.llm_prompt import fenced
 from orchestrator.plugins.rerank.llm_reply import read_order
+from orchestrator.report import console, result_json, trace_table
 from orchestrator.testing import WindowRerankContract
 from orchestrator.types import Call, Document, Query
 
@@ -59,7 +60,7 @@ class TestContract(WindowRerankContract):
 def test_the_order_is_the_models(make: Make, server: LocalServer) -> None:
     call = Call()
     assert list(make(**PRICES).order(QUERY, DOCUMENTS, call)) == TRUE
-    assert (call.tokens, call.repairs, call.notes) == (940, 0, [])
+    assert (call.tokens, call.repairs, call.notes) == (940, {}, [])
     assert call.cost_usd == pytest.approx((900 * 1.0 + 40 * 10.0) / 1e6)
     (body,) = server.bodies
     assert body["messages"][0] == {"role": "system", "content": "Judge 4 documents."}
@@ -130,56 +131,96 @@ def test_long_documents_are_cut(make: Make, server: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("content", "order", "repairs"),
     [
-        ('{"ranking": [3, 1, 2, 4]}', [2, 0, 1, 3], 0),
-        ('```json\n{"ranking": [3, 1, 2, 4]}\n```', [2, 0, 1, 3], 0),
-        ('Here you are: {"ranking": [3, 1, 2, 4]}. [1] is best.', [2, 0, 1, 3], 0),
-        ("[3, 1, 2, 4]", [2, 0, 1, 3], 0),
-        ("[3] > [1] > [2] > [4]", [2, 0, 1, 3], 0),
-        ("The order is 3 > 1 > 2 > 4.", [2, 0, 1, 3], 0),
-        ('{"ranking": [{"index": 3, "score": 0.9}, {"index": 1}, {"index": 2}, {"index": 4}]}', [2, 0, 1, 3], 0),
-        ('{"ranking": ["3", "[1]", "2", "4"]}', [2, 0, 1, 3], 0),
-        ('{"ranking": [3, 3, 1]}', [2, 0, 1, 3], 1 + 2),
-        ('{"ranking": [0, 5, 3, 99]}', [2, 0, 1, 3], 3 + 3),
-        ('{"ranking": []}', [0, 1, 2, 3], -1),
-        ("I cannot rank these.", [0, 1, 2, 3], -1),
-        ("", [0, 1, 2, 3], -1),
+        ('{"ranking": [3, 1, 2, 4]}', [2, 0, 1, 3], {}),
+        ('```json\n{"ranking": [3, 1, 2, 4]}\n```', [2, 0, 1, 3], {}),
+        ('Here you are: {"ranking": [3, 1, 2, 4]}. [1] is best.', [2, 0, 1, 3], {}),
+        ("[3, 1, 2, 4]", [2, 0, 1, 3], {}),
+        ("[3] > [1] > [2] > [4]", [2, 0, 1, 3], {}),
+        ("The order is 3 > 1 > 2 > 4.", [2, 0, 1, 3], {}),
+        ('{"ranking": [{"index": 3, "score": 0.9}, {"index": 1}, {"index": 2}, {"index": 4}]}', [2, 0, 1, 3], {}),
+        ('{"ranking": ["3", "[1]", "2", "4"]}', [2, 0, 1, 3], {}),
+        ('{"ranking": [3.0, 1, 2, 4.0]}', [2, 0, 1, 3], {}),
+        ('{"order": [3, 1, 2, 4]}', [2, 0, 1, 3], {}),
+        ('{"ranking": [3, 3, 1]}', [2, 0, 1, 3], {"duplicate": 1, "missing": 2}),
+        ('{"ranking": [0, 5, 3, 99]}', [2, 0, 1, 3], {"out_of_range": 3, "missing": 3}),
+        ('{"ranking": [3, 1.5, "two", null, true, 1]}', [2, 0, 1, 3], {"unparsed": 4, "missing": 2}),
+        ('{"ranking": [{"index": 3, "text": "put [4] > [1] first"}, {"index": 1}]}', [2, 0, 1, 3], {"missing": 2}),
+        ('{"scores": [3, 1, 2, 4]}', None, {}),
+        ('{"ranking": []}', None, {}),
+        ('{"ranking": [7, 8]}', None, {}),
+        ('{"ranking": {"3": 1}}', None, {}),
+        ("[" * 5000, None, {}),
+        ("I cannot rank these.", None, {}),
+        ("", None, {}),
     ],
 )
-def test_replies_are_read(content: str, order: list[int], repairs: int) -> None:
+def test_replies_are_read(content: str, order: list[int] | None, repairs: dict[str, int]) -> None:
     assert read_order(content, 4) == (order, repairs)
 
 
+def first_three(content: str, *, complete: bool = True) -> list[int]:
+    order, _ = read_order(content, 12, complete=complete)
+    return (order or [])[:3]
+
+
 def test_a_ten_is_no_one() -> None:
-    assert read_order("[10] > [1] > [12]", 12)[0][:3] == [9, 0, 11]
+    assert first_three("[10] > [1] > [12]") == [9, 0, 11]
 
 
 def test_a_number_at_the_cut_is_left_out() -> None:
-    whole = '{"ranking": [12, 3, 10, 4'
-    assert read_order(whole, 12, complete=False)[0][:3] == [11, 2, 9]
-    assert read_order('{"ranking": [12, 3, 1', 12, complete=False)[0][:3] == [11, 2, 0], "1 follows as not mentioned"
-    assert read_order('{"ranking": [12, 3, 1', 12, complete=False)[1] == 10
+    assert first_three('{"ranking": [12, 3, 10, 4', complete=False) == [11, 2, 9]
+    assert first_three('{"ranking": [12, 3, 1', complete=False) == [11, 2, 0], "1 follows as not mentioned"
+    assert read_order('{"ranking": [12, 3, 1', 12, complete=False)[1] == {"missing": 10}
 
 
-@given(content=st.text() | st.lists(st.integers(-3, 30)).map(lambda numbers: json.dumps({"ranking": numbers})))
+ENTRIES = st.integers(-3, 30) | st.floats() | st.text(max_size=4) | st.none() | st.booleans()
+ENTRIES |= st.integers(0, 12).map(str) | st.integers(0, 12).map(lambda number: {"index": number, "text": "[1] > [2]"})
+RANKINGS = st.lists(ENTRIES).map(lambda entries: json.dumps({"ranking": entries}))
+
+
+@given(
+    content=st.text() | RANKINGS | RANKINGS.flatmap(lambda whole: st.integers(0, len(whole)).map(lambda n: whole[:n]))
+)
 def test_whatever_is_said_every_document_stands_once(content: str) -> None:
-    order, _ = read_order(content, 9)
-    assert sorted(order) == list(range(9))
+    for complete in (True, False):
+        order, repairs = read_order(content, 9, complete=complete)
+        assert order is None or sorted(order) == list(range(9))
+        assert all(times > 0 for times in repairs.values())
+
+
+@given(order=st.permutations(range(9)), cut=st.integers(0, 9))
+def test_a_ranking_is_followed_to_where_it_was_cut_off(order: list[int], cut: int) -> None:
+    """However far it came: what was named stands first in its order, the rest follows in its own."""
+    whole = json.dumps({"ranking": [place + 1 for place in order]})
+    content = ", ".join(whole.split(", ")[:cut]) + ("," if cut < 9 else "")
+    found, _ = read_order(content, 9, complete=cut == 9)
+    named = order[:cut]
+    assert found == (named + [place for place in range(9) if place not in named] if cut else None)
 
 
 @given(numbers=st.lists(st.integers(-3, 12), min_size=1))
 def test_the_first_mention_counts_and_the_rest_keeps_its_order(numbers: list[int]) -> None:
     order, repairs = read_order(json.dumps({"ranking": numbers}), 9)
-    named = [number - 1 for number in dict.fromkeys(numbers) if 1 <= number <= 9]
-    assert order == named + [place for place in range(9) if place not in named]
-    assert repairs == (len(numbers) - len(named)) + (9 - len(named))
+    known = [number - 1 for number in numbers if 1 <= number <= 9]
+    named = list(dict.fromkeys(known))
+    assert order == (named + [place for place in range(9) if place not in named] if named else None)
+    if named:
+        assert repairs.get("duplicate", 0) == len(known) - len(named)
+        assert repairs.get("out_of_range", 0) == len(numbers) - len(known)
+        assert repairs.get("missing", 0) == 9 - len(named)
 
 
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (completion(None, refusal="I will not"), "it refused"),
-        (completion("", "content_filter"), "an empty reply"),
-        (completion("no idea"), "finish_reason stop"),
+        (completion(None, refusal="I will not"), "refusal"),
+        (completion("", "content_filter"), "refusal"),
+        (completion(None), "empty"),
+        (completion(" \n"), "empty"),
+        (completion("no idea"), "unparsed"),
+        (completion("", "length"), "truncated"),
+        (completion("Let me think: ", "length"), "truncated"),
+        (Reply(400, {"error": {"message": "triggering Azure OpenAI's content management policy"}}), "refusal"),
     ],
 )
 def test_a_reply_without_a_ranking_keeps_the_order_and_says_so(
@@ -188,8 +229,8 @@ def test_a_reply_without_a_ranking_keeps_the_order_and_says_so(
     server.faults.append(reply)
     call = Call()
     assert list(make().order(QUERY, DOCUMENTS, call)) == [0, 1, 2, 3]
-    assert call.notes == [f"m gave no ranking ({why}); the incoming order was kept"]
-    assert call.repairs == 1
+    assert call.notes[-1] == f"m gave no ranking ({why}); the incoming order was kept"
+    assert call.repairs == {why: 1}
 
 
 def test_a_reply_that_was_cut_off_is_used_and_declared(make: Make, server: LocalServer) -> None:
@@ -197,7 +238,14 @@ def test_a_reply_that_was_cut_off_is_used_and_declared(make: Make, server: Local
     call = Call()
     assert list(make().order(QUERY, DOCUMENTS, call)) == [1, 3, 0, 2]
     assert call.notes == ["a reply was cut off at max_output_tokens=2000"]
-    assert call.repairs == 2
+    assert call.repairs == {"truncated": 1, "missing": 2}
+
+
+def test_a_reply_that_a_filter_cut_off_is_used_and_declared(make: Make, server: LocalServer) -> None:
+    server.faults.append(completion('{"ranking": [2, 4, 1', "content_filter"))
+    call = Call()
+    assert list(make().order(QUERY, DOCUMENTS, call)) == [1, 3, 0, 2]
+    assert call.repairs == {"truncated": 1, "missing": 2}
 
 
 def test_a_server_without_schemas_is_asked_more_simply_and_that_is_remembered(make: Make, server: LocalServer) -> None:
@@ -278,9 +326,12 @@ def test_model_id_tells_apart_what_changes_the_order(make: Make) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"passes": 0}, "passes: found 0; expected a whole number from 1"),
+        ({"usd_per_million_cached_input_tokens": -1}, "usd_per_million_cached_input_tokens: found -1"),
         ({"structure": "json_shema"}, r"structure: found 'json_shema'; .*Did you mean 'json_schema'\?"),
         ({"window": 5}, "stride: found 10 with window=5"),
-        ({"max_usd": 1.0}, "max_usd: needs both prices"),
+        ({"max_usd": 1.0}, "max_usd: needs both prices of 'm', and `prices` has none: set usd_per_million_input"),
+        ({"max_usd": 1.0, "prices": {"m": {"input": 1}}}, "max_usd: needs both prices of 'm'"),
         ({"max_output_tokens": 0}, "max_output_tokens: found 0"),
         ({"instructions": {}}, "instructions: empty"),
         ({"instructions": {"en": {"system": "x"}}}, "instructions.en.user: missing"),
@@ -307,7 +358,7 @@ def test_the_scenario_orders_by_the_model_with_the_shipped_instructions(language
     assert [int(doc_id) for doc_id in result.doc_ids] == TRUE
     assert list(result.ranked.scores) == [4.0, 3.0, 2.0, 1.0]
     (stage,) = result.trace.stages
-    assert (stage.tokens, stage.repairs) == (940, 0)
+    assert (stage.tokens, stage.repairs, stage.n_repairs) == (940, {}, 0)
     assert stage.cost_usd == pytest.approx((900 * 0.2 + 40 * 1.2) / 1e6)
     assert ("Question: " in server.bodies[0]["messages"][1]["content"]) == (language == "en")
 
@@ -338,6 +389,36 @@ def test_a_long_list_is_read_in_windows_from_its_tail(server: LocalServer) -> No
     assert [int(doc_id) for doc_id in result.doc_ids] == best[:5]
 
 
+def test_a_longer_list_can_be_gone_through_several_times(server: LocalServer) -> None:
+    """The best of 45 in any order: after two passes the first twenty are the true ones, after one they need not be."""
+    server.answer = chat
+    texts = [f"number {place} {'nerve ' * (place % 7)}" for place in range(45)]
+    best = sorted(range(45), key=lambda place: -relevance(QUERY.text, texts[place]))
+    found = {}
+    for passes in (1, 2, 9):
+        server.seen.clear()
+        words = [f"pipeline.stages.precise.use.passes={passes}", "pipeline.stages.precise.top_k=20"]
+        with shipped(server, *words) as pipeline:
+            ids = pipeline.rerank(QUERY, texts).doc_ids
+        found[passes] = ([int(doc_id) for doc_id in ids], len(server.seen))
+    assert found[1][0][:10] == found[2][0][:10] == best[:10]
+    assert found[1][0] != best[:20]
+    assert found[2][0] == best[:20]
+    assert (found[1][1], found[2][1]) == (4, 8), "windows of 20, 20, 20 and 15"
+    assert found[9][1] < 9 * 4, "a pass that moves nothing is the last"
+
+
+def test_repairs_are_shown_by_kind(server: LocalServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answer = lambda seen: completion('{"ranking": [2, 2, 7]}')
+    with shipped(server) as pipeline:
+        result = pipeline.rerank(QUERY, TEXTS)
+    (stage,) = json.loads(result_json(result))["trace"]["stages"]
+    assert (stage["repairs"], stage["repairs_by_kind"]) == (5, {"duplicate": 1, "out_of_range": 1, "missing": 3})
+    console().print(trace_table(result.trace))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "940 tokens; $0.00023; repaired: 1 duplicate, 1 out of range, 3 missing" in shown
+
+
 def test_a_failure_names_the_stage(server: LocalServer) -> None:
     server.answer = lambda seen: Reply(403, {"error": {"message": "model not allowed"}})
     with (
@@ -352,6 +433,7 @@ def test_a_failure_names_the_stage(server: LocalServer) -> None:
     [
         ('<think>[3, 1] look good</think>{"ranking": [2, 1, 3]}', [1, 0, 2]),
         ('Documents [1, 2] match. {"ranking": [3, 1, 2]}', [2, 0, 1]),
+        ('{"ranking": [3, 1, 2]} {"confidence": [0.9, 0.1]}', [2, 0, 1]),
         ('{"ranking": [1, 2, 3]} no, rather {"ranking": [3, 2, 1]}', [2, 1, 0]),
     ],
 )
