@@ -13,7 +13,6 @@ import numpy.typing as npt
 from orchestrator.errors import ConfigError, PermanentError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
-from ..estimate import token_spans
 from .llm_chat import Answer, Messages
 from .llm_judgement import first_token, grade_schema, read_grade, yes_probability
 from .llm_prompt import check_instructions, fenced, messages
@@ -81,14 +80,6 @@ class LLMPointRerank(LLMStage):
         """Server, model, prompt, limits and what a score is, in one digest. What the server changes is not seen."""
         judged = [self.max_grade] if self.scoring == "grade" else [*sorted(self._yes), "/", *sorted(self._no)]
         return self.digest(self.prompt, scoring=self.scoring, judged=judged, top_logprobs=self.top_logprobs)
-
-    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
-        """int64 [n_tokens, 2]: where each token of `text` begins and ends, by estimate."""
-        return token_spans(text)
-
-    def room(self, query: object) -> int | None:
-        """Tokens that a document may have beside `query`: two less than it is cut at, as an estimate's borders lie."""
-        return max(1, self.max_document_tokens - 2)
 
     def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> npt.NDArray[np.float64]:
         """float64 [n_pairs], in the order of `pairs`.

@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.models import Model
 from orchestrator.remote import Patience
@@ -14,7 +17,7 @@ from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need
 
-from ..estimate import estimated_tokens, fitting_characters
+from ..estimate import estimated_tokens, fitting_characters, token_spans
 from ..openai_client import OpenAIConnection
 from .llm_chat import LADDER, Chat, Structure
 
@@ -117,6 +120,14 @@ class LLMStage:
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the card; `multilingual` means any."""
         return self.model.languages
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: where each token of `text` begins and ends, by estimate."""
+        return token_spans(text)
+
+    def room(self, query: object) -> int | None:
+        """Tokens that a document may have beside `query`: two less than it is cut at, as an estimate's borders lie."""
+        return max(1, self.max_document_tokens - 2)
 
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time."""

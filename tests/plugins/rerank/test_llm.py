@@ -439,3 +439,20 @@ def test_a_failure_names_the_stage(server: LocalServer) -> None:
 )
 def test_a_ranking_counts_before_what_the_model_says_around_it(content: str, order: list[int]) -> None:
     assert read_order(content, 3)[0] == order
+
+
+def test_of_long_documents_the_best_window_can_be_shown(server: LocalServer) -> None:
+    """Where the answer stands behind what a document is cut at, a window of it is shown in its place."""
+    server.answer = chat
+    deep = "A wall is a wall. " * 300 + "Glaucoma damages the optic nerve. " + "A gate is a gate. " * 50
+    words = ["pipeline.stages.precise.passages={how: windows, max_windows: 1, size: 100}"]
+    shown = {}
+    for more in ([], words):
+        server.seen.clear()
+        with shipped(server, *more) as pipeline:
+            result = pipeline.rerank(QUERY, [deep, "an eye"])
+        shown[bool(more)] = server.bodies[0]["messages"][1]["content"]
+        assert result.trace.stages[0].passages == (2 if more else 0)
+    assert "optic nerve. A" not in shown[False]
+    assert "optic nerve. A" in shown[True]
+    assert len(shown[True]) < len(shown[False])
