@@ -109,9 +109,9 @@ def _pools(saved: Saved) -> bool:
 
 
 def _labels(config: Mapping[str, Any]) -> int:
-    """As transformers counts them: names of labels, or else `num_labels`, or else 2."""
+    """As transformers counts them: names of labels, or else `num_labels`, or else 2; 1 with code of its authors."""
     names = config.get("id2label")
-    return len(names) if names else int(config.get("num_labels") or 2)
+    return len(names) if names else int(config.get("num_labels") or (1 if config.get("auto_map") else 2))
 
 
 def _other(role: Role, saved: Saved, found: str, what: str) -> ConfigError:

@@ -34,6 +34,7 @@ def write(folder: Path, config: Any, modules: Any = None, whole: Any = None) -> 
     [
         ONE,
         {"architectures": ["NewForSequenceClassification"], "num_labels": 1},
+        {"architectures": ["OwnForSequenceClassification"], "auto_map": {"AutoConfig": "own.Config"}},  # may be 1 there
         {},  # nothing is said: the weights will tell
     ],
 )
