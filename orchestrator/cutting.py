@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +27,10 @@ _TITLE_SHARE = 4
 _WORD_REACH = 8
 """How many tokens a border of a window is moved back at most, so that it does not cut a word."""
 _GAP, _GAP_TOKENS = " … ", 2
+_FIRST_CJK, _LAST_CJK = "\u3040", "\u9fff"
+_WORD = re.compile(f"[{_FIRST_CJK}-{_LAST_CJK}]{{2,}}|[^\\W_{_FIRST_CJK}-{_LAST_CJK}]+")
+_STEM = 6
+"""Letters of a word that count: a stemmer for any language, and good enough to choose among windows of one document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +134,10 @@ class Cutter:
         """At most `most` of the windows, in the order of the text."""
         if self._policy.choose == "first":
             return list(windows[:most])
-        wanted = set(_tokens(query.text, self._of(query.text)))
-        tokens = _tokens(text, spans)
-        held = [wanted.intersection(tokens[first:end]) for first, end in windows]
-        frequency = Counter(token for tokens in held for token in tokens)
-        values = [sum(math.log(1 + len(windows) / frequency[token]) for token in tokens) for tokens in held]
+        wanted = set(_terms(query.text))
+        held = [wanted.intersection(_terms(text[spans[first, 0] : spans[end - 1, 1]])) for first, end in windows]
+        frequency = Counter(term for terms in held for term in terms)
+        values = [sum(math.log(1 + len(windows) / frequency[term]) for term in terms) for terms in held]
         best = sorted(range(len(windows)), key=lambda place: (-values[place], place))[:most]
         return [windows[place] for place in sorted(best)]
 
@@ -157,8 +162,10 @@ def window_borders(text: str, spans: Spans, size: int, stride: int | None) -> It
     yield first, len(spans)
 
 
-def _tokens(text: str, spans: Spans) -> list[str]:
-    return [text[start:end].strip().casefold() for start, end in spans.tolist()]
+def _terms(text: str) -> Iterator[str]:
+    """Words without their endings, and pairs of characters where a script has no spaces, in any language."""
+    for word in _WORD.findall(text.casefold()):
+        yield from [word[:_STEM]] if word[0] < _FIRST_CJK else map("".join, itertools.pairwise(word))
 
 
 def _at_word(text: str, spans: Spans, place: int, least: int) -> int:
@@ -172,4 +179,4 @@ def _at_word(text: str, spans: Spans, place: int, least: int) -> int:
 
 def _ends_word(letter: str) -> bool:
     # Scripts written without spaces have a border at each letter, which is what isalnum() of an ideograph hides.
-    return not letter.isalnum() or "\u3040" <= letter <= "\u9fff"
+    return not letter.isalnum() or _FIRST_CJK <= letter <= _LAST_CJK

@@ -29,7 +29,7 @@ class Passages:
         stride: how far a window begins behind the one before; None is three quarters of its length.
         aggregate: `max`, `mean` or `first`.
         max_windows: most windows of one document; None is no limit.
-        choose: which of more: those that hold the query's rarest tokens (`matching`), or the `first`.
+        choose: which of more: those that hold the query's rarest words (`matching`), or the `first`.
 
     Raises:
         ConfigError: a value is out of range, or two do not go together.

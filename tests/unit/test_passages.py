@@ -293,3 +293,18 @@ def test_a_stage_that_cannot_is_refused(stage: Any, policy: Passages, said: str)
 def test_a_recall_has_no_passages() -> None:
     with pytest.raises(PipelineError, match=r"stages\.bm25\.passages\.how: found 'windows', but Source reads"):
         StageGraph.of([StageSpec("bm25", Source([]), 5, (), Passages(how="windows"))])  # type: ignore[arg-type]
+
+
+def test_windows_of_chinese_text_are_chosen_by_pairs_of_characters() -> None:
+    text = "这里没有什么值得注意的内容。" * 40
+    document = Document("zh", text[:280] + "高眼压会损害视神经。" + text[280:])
+    stage = Overlap()
+    stage.token_spans = lambda text: np.array([(place, place + 1) for place in range(len(text))], np.int64)  # type: ignore[method-assign]
+    (window,) = cut(document, stage, Query("q", "什么会损害视神经？"), how="windows", max_windows=1)
+    assert "视神经" in window.document.text
+
+
+def test_windows_are_chosen_by_words_whatever_their_endings() -> None:
+    document = Document("d", " ".join([*FILLER * 5, "Pressures of the EYES.", *FILLER * 5]))
+    (window,) = cut(document, query=Query("q", "pressure eyes"), how="windows", max_windows=1)
+    assert "Pressures" in window.document.text
