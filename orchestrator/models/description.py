@@ -22,6 +22,7 @@ from orchestrator.models.modules import (
 )
 from orchestrator.models.multi_vector import read_multi_vector
 from orchestrator.models.reading import Reading
+from orchestrator.models.splade import document_route, splade_modules
 
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
@@ -31,6 +32,7 @@ _TASKS: Mapping[Role, str] = {
     "embedder": "feature-extraction",
     "reranker": "sequence-classification",
     "multi_vector": "feature-extraction",
+    "sparse": "fill-mask",
 }
 
 
@@ -68,12 +70,13 @@ def describe(folder: Path, role: Role) -> Description:
     Raises:
         ConfigError: something that only sentence-transformers itself can run; names it.
     """
-    saved = _saved(folder)
+    whole = _saved(folder)
+    saved = document_route(whole) if role == "sparse" else whole
     _refuse_settings(role, saved)
     tokens = read_multi_vector(saved) if role == "multi_vector" else None
     return Description(
         transformer=saved.transformer,
-        modules=_modules(role, saved) if tokens is None else tokens.modules,
+        modules=_modules(role, whole, saved) if tokens is None else tokens.modules,
         max_length_tokens=saved.text.get("max_seq_length"),
         lowercase=bool(saved.text.get("do_lower_case", False)),
         prompts={**_prompts(saved.whole), **(tokens.prompts if tokens is not None else {})},
@@ -104,7 +107,9 @@ def _refuse_settings(role: Role, saved: Saved) -> None:
             raise unsupported(role, f"`{key}` in {saved.transformer}", "models without it")
 
 
-def _modules(role: Role, saved: Saved) -> tuple[Module, ...]:
+def _modules(role: Role, whole: Saved, saved: Saved) -> tuple[Module, ...]:
+    if role == "sparse":
+        return splade_modules(whole, saved)
     return _sentence_modules(saved) if role == "embedder" else _no_modules(saved)
 
 

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
-from orchestrator.models.card import Model
+from orchestrator.models.card import Model, Role
 from orchestrator.models.description import Description, describe
 from orchestrator.models.manifest import Manifest
+from orchestrator.models.splade import pooled
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokens import Inputs
 from orchestrator.types import Vectors
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Above it, a tokenizer says that it knows no limit (transformers' VERY_LARGE_INTEGER is 1e30).
 _NO_LIMIT = 1_000_000
+_AUTO_CLASSES: Mapping[Role, str] = {
+    "reranker": "AutoModelForSequenceClassification",
+    "sparse": "AutoModelForMaskedLM",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Network:
     """A checkpoint in memory, on torch, in float32 and evaluation mode.
 
     Attributes:
-        module: the transformers model; a reranker's gives `logits`, the others' `last_hidden_state`.
+        module: the transformers model; a reranker's gives `logits`, a sparse encoder's weights of the vocabulary, the
+            others' `last_hidden_state`.
         tokenizer_json: its tokenizer, for the `tokenizers` library.
         description: what stands around it.
         manifest: the same facts as an export states; no files yet.
@@ -82,8 +88,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
     require("torch")
     transformers = require("transformers")
     with quiet(transformers), _explained(model):
-        pairs = model.role == "reranker"
-        auto = transformers.AutoModelForSequenceClassification if pairs else transformers.AutoModel
+        auto = getattr(transformers, _AUTO_CLASSES.get(model.role, "AutoModel"))
         module, report = auto.from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
@@ -99,7 +104,10 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         register_markers(tokenizer, description.reading.markers)
     _check_weights(model, report["missing_keys"])
     _check_labels(model, module)
-    return _network(model, module.eval(), tokenizer, description, sources)
+    network = _network(model, module.eval(), tokenizer, description, sources)
+    if model.role == "sparse":
+        return replace(network, module=pooled(network.module, description.modules[0]))
+    return network
 
 
 def _attention(transformers: ModuleType, description: Description) -> str | None:
