@@ -17,6 +17,7 @@ from orchestrator.analysis import analyzer
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, IndexStateError, StageError
 from orchestrator.plugins.embed.bm25 import BM25Sparse
+from orchestrator.plugins.embed.qdrant_bm25 import LANGUAGES, QdrantBM25
 from orchestrator.plugins.recall.bm25 import BM25Recall
 from orchestrator.plugins.recall.qdrant_sparse import QdrantSparseRecall
 from orchestrator.sparse_vectors import open_sparse
@@ -397,3 +398,32 @@ def test_opening_and_searching_change_no_file_that_the_manifest_checks(site: Any
         ask(stage, "glaucoma", 5)
         stage.close()
     assert site.reasons == []
+
+
+class TestQdrantsOwnBM25(EmbedSparseContract):
+    """What holds for every sparse encoder."""
+
+    def make(self) -> QdrantBM25:
+        """Of English."""
+        return QdrantBM25("en")
+
+
+def test_qdrants_own_bm25_numbers_terms_by_murmur3_and_weighs_them_by_its_formula() -> None:
+    encoder = QdrantBM25("en-US", k1=1.2, b=0.75, average_length_tokens=256)
+    encoder.load()
+    (query,) = encoder.embed_sparse(["the foo hello hello"], kind="query", call=Call())
+    (document,) = encoder.embed_sparse(["the foo hello hello"], kind="document", call=Call())
+    # abs(mmh3.hash("foo")) and abs(mmh3.hash("hello")), as fastembed numbers them; "the" is a stop word
+    assert query.indices.tolist() == document.indices.tolist() == [156908512, 613153351]
+    assert query.values.tolist() == [1.0, 1.0]
+    norm = 1.2 * (1 - 0.75 + 0.75 * 3 / 256)
+    np.testing.assert_allclose(document.values, [2.2 * 1 / (1 + norm), 2.2 * 2 / (2 + norm)], rtol=1e-6)
+
+
+def test_languages_are_those_of_qdrants_bm25() -> None:
+    for code in LANGUAGES:
+        QdrantBM25(code).load()
+    with pytest.raises(ConfigError, match="language: found 'cy'; Qdrant's BM25 knows ar, az"):
+        QdrantBM25("cy")
+    with pytest.raises(ConfigError, match="Qdrant's BM25: "):
+        QdrantBM25("en", b=2).load()
