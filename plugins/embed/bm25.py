@@ -28,7 +28,7 @@ class BM25Sparse:
     for two things: avgdl is known to half a per cent (see `CorpusSparse`), and N leaves out documents without a term.
     A term that stands twice in a query counts twice, as there.
 
-    A term's dimension is the first 32 bits of its blake2b hash. Two terms may share one, and then count as one: of a
+    A term's dimension is its blake2b hash of 32 bits. Two terms may share one, and then count as one: of a
     vocabulary of 100,000 terms one pair is expected to, of a million some 116.
 
     Args:
