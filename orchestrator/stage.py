@@ -32,6 +32,7 @@ from orchestrator.types import (
     RankedList,
     Scored,
     ScoreKind,
+    SparseVector,
     TextKind,
     TokenVectors,
     Vectors,
@@ -89,6 +90,41 @@ class EmbedTokens(Protocol):
 
     def embed_tokens(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> list[TokenVectors]:
         """The token vectors of each text, in the order of `texts`; each text independent of the others."""
+
+
+@runtime_checkable
+class EmbedSparse(Protocol):
+    """Turns texts into sparse vectors, which are compared by their dot product."""
+
+    @property
+    def score_kind(self) -> ScoreKind:
+        """What the dot product of a query and a document is: `dot`, or `bm25`."""
+
+    @property
+    def uses_idf(self) -> bool:
+        """Whether the index multiplies each weight of a query by how rare its dimension is in the corpus."""
+
+    @property
+    def model_id(self) -> str:
+        """Changes whenever vectors would: weights, tokenizer, analyzer, lengths. Known after `load()`."""
+
+    def load(self) -> None:
+        """Bring weights or dictionaries into memory; does nothing the second time."""
+
+    def embed_sparse(self, texts: Sequence[str], *, kind: TextKind, call: Call) -> list[SparseVector]:
+        """The sparse vector of each text, in the order of `texts`; each text independent of the others."""
+
+
+@runtime_checkable
+class WeighsInCorpus(Protocol):
+    """An `EmbedSparse` whose weights of a document depend on the corpus: what it gives, and is kept, are counts."""
+
+    @property
+    def weighting(self) -> Mapping[str, Json]:
+        """What shapes the weights beside the counts and their average."""
+
+    def weighted(self, counts: SparseVector, average: float) -> SparseVector:
+        """The weights of a document with these counts, in a corpus whose documents have `average` in all."""
 
 
 class DocumentVectors(Protocol):

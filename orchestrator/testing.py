@@ -18,7 +18,18 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.types import Call, Document, Need, Query, RankedList, ScoreKind, TextKind, TokenVectors, Vectors
+from orchestrator.types import (
+    Call,
+    Document,
+    Need,
+    Query,
+    RankedList,
+    ScoreKind,
+    SparseVector,
+    TextKind,
+    TokenVectors,
+    Vectors,
+)
 
 TEXTS: Sequence[str] = (
     "Glaucoma damages the optic nerve, often because of high pressure inside the eye.",
@@ -337,6 +348,68 @@ class EmbedTokensContract:
 
     def _embedded(self, model: Any, texts: Sequence[str], kind: TextKind) -> list[TokenVectors]:
         return list(model.embed_tokens(texts, kind=kind, call=Call()))
+
+
+class EmbedSparseContract:
+    """Weights of ascending dimensions, in order, independent of a text's neighbours.
+
+    Attributes:
+        tolerance: how far two weights of the same dimension may differ.
+    """
+
+    tolerance: float = 1e-5
+
+    def make(self) -> Any:
+        """A sparse encoder as the configuration would make it."""
+        raise NotImplementedError("a contract test says how its encoder is made: override make()")
+
+    def test_no_texts_no_vectors(self) -> None:
+        """An empty batch gives an empty list."""
+        assert self._embedded(self._ready(), [], "document") == []
+
+    def test_says_what_it_is(self) -> None:
+        """Identity and kind of score are known once loaded, and a second instance has the same."""
+        model, other = self._ready(), self._ready()
+        assert model.model_id == other.model_id != ""
+        assert model.score_kind in get_args(ScoreKind)
+        assert model.uses_idf in (True, False)
+
+    def test_every_dimension_once_in_ascending_order(self) -> None:
+        """uint32 dimensions and finite float32 weights, none of them 0; also of an empty text, which may have none."""
+        model = self._ready()
+        for kind in get_args(TextKind):
+            found = self._embedded(model, TEXTS, kind)
+            assert len(found) == len(TEXTS)
+            for vector in found:
+                assert vector.indices.dtype == np.uint32
+                assert vector.values.dtype == np.float32
+                assert vector.indices.shape == vector.values.shape == (len(vector.indices),)
+                assert (np.diff(vector.indices.astype(np.int64)) > 0).all()
+                assert (np.isfinite(vector.values) & (vector.values != 0)).all()
+
+    def test_weights_of_a_text_whatever_the_batch(self) -> None:
+        """Alone, in a batch and in reverse order a text has the same weights; tiny ones may come and go."""
+        model = self._ready()
+        for kind in get_args(TextKind):
+            together = self._embedded(model, TEXTS, kind)
+            alone = [self._embedded(model, [text], kind)[0] for text in TEXTS]
+            backwards = self._embedded(model, TEXTS[::-1], kind)[::-1]
+            for first, second, third in zip(together, alone, backwards, strict=True):
+                for other in (second, third):
+                    assert self._difference(first, other) <= self.tolerance
+
+    def _difference(self, first: SparseVector, second: SparseVector) -> float:
+        """The largest difference of two weights."""
+        one, two = (dict(zip(v.indices.tolist(), v.values.tolist(), strict=True)) for v in (first, second))
+        return max((abs(one.get(index, 0.0) - two.get(index, 0.0)) for index in one.keys() | two.keys()), default=0.0)
+
+    def _ready(self) -> Any:
+        model = self.make()
+        model.load()
+        return model
+
+    def _embedded(self, model: Any, texts: Sequence[str], kind: TextKind) -> list[SparseVector]:
+        return list(model.embed_sparse(texts, kind=kind, call=Call()))
 
 
 def with_vector(embedder: Any, query: Query) -> Query:

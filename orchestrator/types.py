@@ -75,6 +75,19 @@ class TokenVectors:
 
 
 @dataclass(frozen=True, slots=True)
+class SparseVector:
+    """One text as weights of a few dimensions: terms, or entries of a vocabulary. All other dimensions are 0.
+
+    Attributes:
+        indices: uint32 [n], ascending, each once.
+        values: float32 [n].
+    """
+
+    indices: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One row of a RankedList.
 

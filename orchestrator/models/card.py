@@ -11,7 +11,7 @@ from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.stage import Json
 from orchestrator.storage import default_root
 
-Role = Literal["embedder", "reranker", "multi_vector"]
+Role = Literal["embedder", "reranker", "multi_vector", "sparse"]
 _PROMPT_KEYS = ("query", "document")
 
 
@@ -23,7 +23,8 @@ class Model:
         name: name on the model hub, for example `sentence-transformers/all-MiniLM-L6-v2`.
         path: local folder with the model's files; when given, no other place is looked in.
         revision: branch, tag or commit on the hub; None is the hub's default branch.
-        role: `embedder` (one vector a text), `reranker` (one score a pair) or `multi_vector` (one vector a token).
+        role: `embedder` (one vector a text), `reranker` (one score a pair), `multi_vector` (one vector a token) or
+            `sparse` (a weight for each entry of the vocabulary).
         languages: ISO 639-1 codes the model was trained for; `multilingual` means any.
         max_length_tokens: where texts are cut, special tokens included; None is the model's own limit.
         parameters_millions: size, for reports and the decision helper.

@@ -24,12 +24,17 @@ from orchestrator.models.modules import (
 from orchestrator.models.multi_vector import read_multi_vector
 from orchestrator.models.reading import Reading
 from orchestrator.models.reranker import Reranker, read_reranker
+from orchestrator.models.splade import document_route, splade_modules
 
 _TRANSFORMER_CONFIGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 )
-_TASK = "feature-extraction"
+_TASKS: Mapping[Role, str] = {
+    "embedder": "feature-extraction",
+    "multi_vector": "feature-extraction",
+    "sparse": "fill-mask",
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,14 @@ def describe(folder: Path, role: Role) -> Description:
     Raises:
         ConfigError: another kind of model, or something that only sentence-transformers itself can run; names it.
     """
-    saved = read_saved(folder)
-    check_kind(role, saved)
+    whole = read_saved(folder)
+    check_kind(role, whole)
+    saved = document_route(whole) if role == "sparse" else whole
     _refuse_settings(role, saved)
     tokens = read_multi_vector(saved) if role == "multi_vector" else None
     return Description(
         transformer=saved.transformer,
-        modules=_modules(role, saved) if tokens is None else tokens.modules,
+        modules=_modules(role, whole, saved) if tokens is None else tokens.modules,
         max_length_tokens=saved.text.get("max_seq_length"),
         lowercase=bool(saved.text.get("do_lower_case", False)),
         prompts={**_prompts(saved.whole), **(tokens.prompts if tokens is not None else {})},
@@ -100,8 +106,8 @@ def _refuse_settings(role: Role, saved: Saved) -> None:
     """Settings of the Transformer module that change what the network is given, and that the export would lose."""
     if role == "reranker":
         return
-    if (task := saved.text.get("transformer_task", _TASK)) != _TASK:
-        raise unsupported(role, f"task '{task}' in {saved.transformer}", f"'{_TASK}'")
+    if (task := saved.text.get("transformer_task", _TASKS[role])) != _TASKS[role]:
+        raise unsupported(role, f"task '{task}' in {saved.transformer}", f"'{_TASKS[role]}'")
     if role == "multi_vector":
         return
     for key in ("processing_kwargs", "query_length", "document_length", "query_expansion"):
@@ -109,7 +115,9 @@ def _refuse_settings(role: Role, saved: Saved) -> None:
             raise unsupported(role, f"`{key}` in {saved.transformer}", "models without it")
 
 
-def _modules(role: Role, saved: Saved) -> tuple[Module, ...]:
+def _modules(role: Role, whole: Saved, saved: Saved) -> tuple[Module, ...]:
+    if role == "sparse":
+        return splade_modules(whole, saved)
     return _sentence_modules(saved) if role == "embedder" else ()
 
 

@@ -29,6 +29,7 @@ from orchestrator.models.published import (
 from orchestrator.models.resolve import resolve
 from orchestrator.models.scoring import tensors
 from orchestrator.models.session import OnnxSession
+from orchestrator.models.splade import write_static_queries
 from orchestrator.models.tokens import TextEncoder
 from orchestrator.stage import Json
 from orchestrator.storage import slug, stable_hash
@@ -137,6 +138,8 @@ def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path
     network = load_network(model, folder, sources)
     (partial / TOKENIZER_FILE).write_text(network.tokenizer_json, encoding="utf-8")
     _write_head(network, folder, partial)
+    if model.role == "sparse":
+        write_static_queries(folder, network.manifest.modules[0], partial)
     try:
         _write_onnx(network, partial / ONNX_FILE)
     except Exception as error:
@@ -189,7 +192,7 @@ def _write_onnx(network: Network, path: Path) -> None:
     # Without eval() here the exporter sets the wrapper back to training, and dropout with it.
     wrapper = Positional().eval()
     axes = {name: {0: "rows", 1: "length"} for name in names}
-    axes["output"] = {0: "rows"} if network.manifest.role == "reranker" else {0: "rows", 1: "length"}
+    axes["output"] = {0: "rows"} if network.manifest.role in ("reranker", "sparse") else {0: "rows", 1: "length"}
     with _exporter_warnings(), torch.inference_mode():
         torch.onnx.export(
             wrapper,

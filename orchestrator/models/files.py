@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
@@ -21,6 +22,8 @@ GRAPH_FILE = "onnx/model.onnx"
 """Where sentence-transformers and optimum publish the float32 graph. Its other forms (`model_O3.onnx`,
 `model_qint8_avx512.onnx`, `model_quantized.onnx`, ...) are not used."""
 _NOT_READ = {"training.json"}  # what `orchestrate train` keeps beside a model: no model changes with it
+_MODULE_FOLDER = re.compile(r"([a-z]+_)?\d[^/]*$")
+_FIRST_MODULES = ("0_", "document_0_")
 _SHARD_OF = {_WEIGHTS[1]: ".safetensors", _WEIGHTS[3]: ".bin"}
 
 
@@ -70,11 +73,11 @@ def missing_parts(names: Iterable[str]) -> list[str]:
 
 
 def transformer_folder(names: Iterable[str]) -> str:
-    """Where the transformer stands: the folder itself (an empty string), or `0_Transformer` in old layouts."""
+    """Where the transformer stands: the folder itself (an empty string), or a numbered one, as in old layouts."""
     present = set(names)
     if "config.json" in present:
         return ""
-    return next((name.partition("/")[0] for name in sorted(present) if name.startswith("0_")), "")
+    return next((name.partition("/")[0] for name in sorted(present) if name.startswith(_FIRST_MODULES)), "")
 
 
 def list_files(folder: Path) -> list[str]:
@@ -98,8 +101,8 @@ def digests(folder: Path, names: Iterable[str], root: Path) -> dict[str, str]:
 
 
 def _is_module_folder(folder: str, leaves: list[str]) -> bool:
-    # sentence-transformers numbers its module folders: 1_Pooling, 2_Dense.
-    return "/" not in folder and folder[:1].isdigit() and "config.json" in leaves
+    # sentence-transformers numbers its module folders: 1_Pooling, 2_Dense; behind a Router document_0_Transformer.
+    return _MODULE_FOLDER.match(folder) is not None and "config.json" in leaves
 
 
 def _is_graph_file(leaf: str) -> bool:

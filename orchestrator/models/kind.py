@@ -17,12 +17,14 @@ _SLOTS: Mapping[Role, str] = {
     "embedder": "an embedding model, for models.embedder",
     "multi_vector": "a multi-vector encoder, for models.multi_vector",
     "reranker": "a cross-encoder, for models.reranker",
+    "sparse": "a sparse encoder, for models.sparse",
 }
 # `model_type` in config_sentence_transformers.json.
 _SAVED_AS: Mapping[str, Role] = {
     "SentenceTransformer": "embedder",
     "MultiVectorEncoder": "multi_vector",
     "CrossEncoder": "reranker",
+    "SparseEncoder": "sparse",
 }
 _CLASSIFIER = "ForSequenceClassification"
 _LEARN = "`orchestrate train cross_encoder` makes a cross-encoder of it"
@@ -94,8 +96,9 @@ def _check_head(name: str, saved: Saved) -> None:
 
 
 def _check_embedder(saved: Saved, config: Mapping[str, Any]) -> None:
-    if saved.whole.get("model_type") == "CrossEncoder":
-        raise _other("embedder", saved, "saved as CrossEncoder", _SLOTS["reranker"])
+    kind = str(saved.whole.get("model_type"))
+    if (other := _SAVED_AS.get(kind)) in ("reranker", "sparse"):
+        raise _other("embedder", saved, f"saved as {kind}", _SLOTS[other])
     if _pools(saved):
         return  # that says more than the name of a class
     for name in config.get("architectures") or []:

@@ -61,7 +61,8 @@ class Manifest:
     """The facts that scoring needs.
 
     Attributes:
-        role: `embedder` or `multi_vector` (output: last hidden state) or `reranker` (output: logits).
+        role: `embedder` or `multi_vector` (output: last hidden state), `reranker` (output: logits) or `sparse` (output:
+            weights of the vocabulary).
         source: name or path of the model it was made from, for people.
         input_names: the graph's inputs among input_ids, attention_mask, token_type_ids, in its order.
         pad_id: token id that fills a batch.

@@ -22,6 +22,7 @@ from orchestrator.models.manifest import Manifest, Template
 from orchestrator.models.modules import read_json
 from orchestrator.models.reranker import Classifier
 from orchestrator.models.scoring import auto_class, check_declared, scored
+from orchestrator.models.splade import pooled
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokenizer_files import NO_LIMIT, serialized
 from orchestrator.models.tokens import Inputs
@@ -38,7 +39,8 @@ class Network:
     """A checkpoint in memory, on torch, in evaluation mode; in float32 before `cast`.
 
     Attributes:
-        module: the transformers model; what it gives first is the last hidden state, of a reranker the score.
+        module: the transformers model; what it gives first is the last hidden state, of a reranker the score, of a
+            sparse encoder the weights of the vocabulary.
         tokenizer_json: its tokenizer, for the `tokenizers` library.
         description: what stands around it.
         manifest: the same facts as an export states; no files yet.
@@ -95,7 +97,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
     require("torch")
     transformers = require("transformers")
     with quiet(transformers), _explained(model, description.transformer):
-        module, report = auto_class(transformers, description.reranker).from_pretrained(
+        module, report = auto_class(transformers, model.role, description.reranker).from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
             dtype=require("torch").float32,
@@ -108,9 +110,11 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         register_markers(tokenizer, description.reading.markers)
     _check_weights(model, description, report["missing_keys"])
     _check_labels(model, description, module)
-    network = _network(model, module, tokenizer, description, sources)
+    network = _network(model, module.eval(), tokenizer, description, sources)
     if description.reranker is not None:
         module = scored(model, module, tokenizer, folder, description.reranker.scoring)
+    elif model.role == "sparse":
+        module = pooled(module, description.modules[0])
     return replace(network, module=module.eval())
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.models.card import Model
+from orchestrator.models.card import Model, Role
 from orchestrator.models.modules import Module
 from orchestrator.models.reranker import Layers, Reranker, Scoring, YesNo, architecture
 
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def auto_class(transformers: ModuleType, reranker: Reranker | None) -> Any:
+def auto_class(transformers: ModuleType, role: Role, reranker: Reranker | None) -> Any:
     """The class of transformers that loads the checkpoint."""
+    if role == "sparse":
+        return transformers.AutoModelForMaskedLM
     if reranker is None or isinstance(reranker.scoring, Layers):
         return transformers.AutoModel
     if isinstance(reranker.scoring, YesNo):

@@ -5,16 +5,17 @@ from __future__ import annotations
 import secrets
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus
 
-from .engine import Space
+from .dense import dense_vectors
 from .filter import DOC_ID
 from .options import Options
 from .payload import SINCE, UNTIL
 from .points import Points
+from .space import Space, V, called
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -43,21 +44,22 @@ class State:
     format: int = _FORMAT
 
 
-class Collection:
+class Collection(Generic[V]):
     """One collection by name, ours or somebody else's.
 
     Args:
         wire: the server.
         name: of the collection.
+        space: whose vectors it holds.
         options: the vector's name, payload indexes, graph and quantization.
     """
 
-    def __init__(self, wire: Wire, name: str, options: Options) -> None:
-        self.wire, self.name, self._options = wire, name, options
+    def __init__(self, wire: Wire, name: str, space: Space[V], options: Options) -> None:
+        self.wire, self.name, self.space, self._options = wire, name, space, options
         self.points = Points(wire, name)
         self.where = f"{wire.server.url}: collection '{name}'"
 
-    def checked(self, space: Space) -> models.CollectionInfo:
+    def checked(self) -> models.CollectionInfo:
         """What the server says about the collection.
 
         Raises:
@@ -66,22 +68,22 @@ class Collection:
         if not self.exists():
             raise IndexStateError(f"{self.where} does not exist; collections: {self._others()}")
         info = self.wire.read("get collection", lambda client: client.get_collection(self.name))
-        self._refuse_other_vectors(info, space)
+        self._refuse_other_vectors(info)
         return info
 
     def exists(self) -> bool:
         """Whether the server has a collection, or an alias, of this name."""
         return self.wire.read("look for the collection", lambda client: client.collection_exists(self.name))
 
-    def state(self, space: Space) -> State | None:
+    def state(self) -> State | None:
         """The state; None when there is no collection, or none that we made.
 
         Raises:
             IndexStateError: its vectors are not the embedder's.
         """
-        return _state(self.checked(space)) if self.exists() else None
+        return _state(self.checked()) if self.exists() else None
 
-    def make(self, space: Space, corpus: Corpus) -> State:
+    def make(self, corpus: Corpus) -> State:
         """The state of the collection, which is made where there is none, and given what it lacks.
 
         Raises:
@@ -89,8 +91,8 @@ class Collection:
         """
         was_there = self.exists()
         if not was_there:
-            self._create(space, corpus)
-        info = self.checked(space)
+            self._create(corpus)
+        info = self.checked()
         state = _state(info)
         if state is None:
             found = f"{self.where} ({info.points_count} points) has no state of ours: somebody else made it, or another"
@@ -109,18 +111,14 @@ class Collection:
         if _state(info) != state:
             raise IndexStateError(f"{self.where} did not keep its state; expected a Qdrant server of 1.16 or later")
 
-    def _create(self, space: Space, corpus: Corpus) -> None:
-        from qdrant_client import models
-
-        name = self._options.vector_name
-        parameters = models.VectorParams(size=space.embedder.dim, distance=models.Distance(space.distance))
-        state = State(secrets.token_hex(8), space.embedder.model_id, corpus.name)
+    def _create(self, corpus: Corpus) -> None:
+        state = State(secrets.token_hex(8), self.space.model_id, corpus.name)
         # Once: had a lost answer made it, the second attempt would fail. The next build finds it.
         self.wire.read(
             "create collection",
             lambda client: client.create_collection(
                 self.name,
-                vectors_config={name: parameters} if name else parameters,
+                **self.space.client_config(self._options.vector_name),
                 metadata={_METADATA: asdict(state)},
                 **self._tuning(),
             ),
@@ -154,17 +152,12 @@ class Collection:
             send = partial(_index_field, collection=self.name, field=field, kind=kind)
             self.wire.write(f"index payload field '{field}'", send)
 
-    def _refuse_other_vectors(self, info: models.CollectionInfo, space: Space) -> None:
-        held = info.config.params.vectors
-        found = held if isinstance(held, dict) else {} if held is None else {"": held}
-        wanted = self._options.vector_name
-        mine = found.get(wanted)
-        size, distance = space.embedder.dim, space.distance
-        if mine is None or (mine.size, mine.distance.value) != (size, distance) or mine.multivector_config:
-            kept = ", ".join(f"{_called(name)} {_described(params)}" for name, params in found.items()) or "no vectors"
-            expected = f"expected {_called(wanted)} of {size}, {distance}, as the embedder's"
+    def _refuse_other_vectors(self, info: models.CollectionInfo) -> None:
+        params = info.config.params
+        expected = self.space.unfit(params, self._options.vector_name)
+        if expected is not None:
             raise IndexStateError(
-                f"{self.where} has {kept}; {expected}. Choices: vector_name, collection, the embedder"
+                f"{self.where} has {_held(params)}; {expected}. Choices: vector_name, collection, the embedder"
             )
 
     def _others(self) -> str:
@@ -185,8 +178,14 @@ def _state(info: models.CollectionInfo) -> State | None:
     return state if state.format == _FORMAT else None
 
 
-def _called(name: str) -> str:
-    return f"vector '{name}'" if name else "an unnamed vector"
+def _held(params: models.CollectionParams) -> str:
+    """What a collection has, for messages."""
+    dense = [f"{called(name)} {_described(one)}" for name, one in dense_vectors(params).items()]
+    sparse = [
+        f"sparse vector '{name}' with modifier {one.modifier.value if one.modifier else 'none'}"
+        for name, one in (params.sparse_vectors or {}).items()
+    ]
+    return ", ".join(dense + sparse) or "no vectors"
 
 
 def _described(params: models.VectorParams) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Generic
 
 from orchestrator.stage import Corpus, Json, Progress
 
 from .edge_shard import EDGE_CONFIG, ShardBuilder, open_shard
-from .engine import Search, Space
+from .engine import Search
 from .fallback import scan_instead
 from .options import Options
+from .space import Space, V
 
 _FORMAT = 1
 
 
-class EdgeEngine:
+class EdgeEngine(Generic[V]):
     """A shard under the index folder. `hnsw`, `quantization` and `search` do nothing here: the search is exact.
 
     Args:
@@ -27,20 +29,19 @@ class EdgeEngine:
     def __init__(self, options: Options) -> None:
         self._options = options
 
-    def settings(self, space: Space) -> dict[str, Json]:
-        """Model, dimension and distance, the format of the shard, and its payload where it has one."""
+    def settings(self, space: Space[V]) -> dict[str, Json]:
+        """Model and kind of vectors, the format of the shard, and its payload where it has one."""
         return {"engine": "qdrant-edge", "format": _FORMAT, **space.settings, **self._options.payload_settings}
 
-    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
-        """Fill a shard with the corpus's vectors; missing vectors are embedded first."""
-        vectors = corpus.vectors(space.embedder, progress)
-        ShardBuilder(corpus, self._options).build(directory, vectors, space.similarity, progress)
+    def index(self, space: Space[V], corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+        """Fill a shard with the corpus's vectors; missing vectors are computed first."""
+        ShardBuilder(space, corpus, self._options).build(directory, progress)
 
-    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+    def open(self, space: Space[V], corpus: Corpus, directory: Path) -> Search[V]:
         """Open the shard; where another process has it, prepare to scan the vectors instead."""
-        search = open_shard(directory, len(corpus), self._options.vector_name, self._options.filter)
+        search = open_shard(space, directory, len(corpus), self._options.vector_name, self._options.filter)
         return search or scan_instead(space, corpus, directory, self._options.filter)
 
-    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+    def verify(self, space: Space[V], corpus: Corpus, directory: Path) -> str | None:
         """Nothing lies outside the folder."""
         return None

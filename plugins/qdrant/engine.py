@@ -3,69 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from orchestrator.stage import Corpus, Embed, Json, Progress
-from orchestrator.types import Call, Vectors
+from orchestrator.stage import Corpus, Json, Progress
+from orchestrator.types import Call
 
-from .exact_scan import Hits, Similarity
+from .space import Hits, Space, V
 
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What vectors an index holds, known once the embedder is loaded.
-
-    Attributes:
-        embedder: the model that makes them.
-        similarity: how they are compared.
-    """
-
-    embedder: Embed
-    similarity: Similarity
-
-    @property
-    def distance(self) -> str:
-        """Qdrant's name of the similarity."""
-        return "Cosine" if self.similarity == "cosine" else "Dot"
-
-    @property
-    def settings(self) -> dict[str, Json]:
-        """Model, dimension and distance, as every engine's settings have them."""
-        return {"model_id": self.embedder.model_id, "dim": self.embedder.dim, "distance": self.similarity}
+_In = TypeVar("_In", contravariant=True)
 
 
-class Search(Protocol):
+class Search(Protocol[_In]):
     """An index ready to be searched. Safe to use from several threads."""
 
-    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
-        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+    def nearest(self, vector: _In, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector`, best first, equal scores by ordinal."""
 
     def close(self) -> None:
         """Let go of files and connections."""
 
 
-class Engine(Protocol):
-    """Keeps vectors and searches them."""
+class Engine(Protocol[V]):
+    """Keeps vectors of one kind and searches them."""
 
     module: str
     rewritten_files: tuple[str, ...]
 
-    def settings(self, space: Space) -> dict[str, Json]:
+    def settings(self, space: Space[V]) -> dict[str, Json]:
         """What shapes the index."""
 
-    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+    def index(self, space: Space[V], corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
         """Build the index; `directory` is empty. `anew`: trust nothing that is there already."""
 
-    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+    def open(self, space: Space[V], corpus: Corpus, directory: Path) -> Search[V]:
         """Make the index in `directory` ready.
 
         Raises:
             IndexStateError: it is damaged.
         """
 
-    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+    def verify(self, space: Space[V], corpus: Corpus, directory: Path) -> str | None:
         """What is wrong outside `directory`, whose files the core checks; None when nothing is."""
 
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from orchestrator.stage import DocumentVectors
 from orchestrator.types import Vectors
 
+from .space import Hits
+
 Similarity = Literal["cosine", "dot"]
-Hits = list[tuple[int, float]]
-"""(ordinal, score), best first, equal scores by ordinal."""
 
 _BLOCK = 8192
 MARGIN = 1e-5

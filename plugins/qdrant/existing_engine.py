@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Document
 
 from .collection import Collection, shown
-from .engine import Search, Space
+from .engine import Search
 from .options import ExistingOptions, Options, ServerOptions
 from .server_search import ExistingSearch, doc_id_of, payload_value, unknown_ids
+from .space import Space, V
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _NOTE = "collection.json"
 _SAMPLE = 1000
 
 
-class ExistingEngine:
+class ExistingEngine(Generic[V]):
     """Searches a collection that is there; the index folder only notes that it was looked at.
 
     Args:
@@ -43,65 +44,71 @@ class ExistingEngine:
 
     def __init__(self, server: ServerOptions, options: Options, collection: str, existing: ExistingOptions) -> None:
         self._wire, self._options, self._existing = Wire(server), options, existing
-        self._collection = Collection(self._wire, collection, options)
+        self._name = collection
 
-    def settings(self, space: Space) -> dict[str, Json]:
+    def settings(self, space: Space[V]) -> dict[str, Json]:
         """Which collection, for which vectors, and where its documents' ids and texts are."""
         return {
             "engine": "qdrant-existing",
             "url": self._wire.server.url,
-            "collection": self._collection.name,
+            "collection": self._name,
             **space.settings,
             "vector_name": self._options.vector_name,
             "fields": [self._existing.id_field, self._existing.text_field, self._existing.title_field],
             "on_unknown": self._existing.on_unknown,
         }
 
-    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+    def index(self, space: Space[V], corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
         """Look whether the collection fits embedder and corpus: its vectors, and its first thousand points.
 
         Raises:
             IndexStateError: it does not; says what was found and expected.
         """
-        self._collection.checked(space)
-        fault = self._fault(corpus, itertools.islice(self._points(), _SAMPLE))
+        collection = self._collection(space)
+        collection.checked()
+        fault = self._fault(collection, corpus, itertools.islice(self._points(collection), _SAMPLE))
         if fault:
             raise IndexStateError(fault)
-        storage.write_atomic(directory / _NOTE, json.dumps({"collection": self._collection.name}))
+        storage.write_atomic(directory / _NOTE, json.dumps({"collection": self._name}))
 
-    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+    def open(self, space: Space[V], corpus: Corpus, directory: Path) -> Search[V]:
         """Make ready to search.
 
         Raises:
             IndexStateError: the collection is gone, or its vectors are not the embedder's.
             StageError: the server does not answer.
         """
-        self._collection.checked(space)
-        return ExistingSearch(self._collection, corpus, self._options, self._existing)
+        collection = self._collection(space)
+        collection.checked()
+        return ExistingSearch(collection, corpus, self._options, self._existing)
 
-    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+    def verify(self, space: Space[V], corpus: Corpus, directory: Path) -> str | None:
         """None, where every point of the collection fits the corpus.
 
         Raises:
             StageError: one does not. It is not ours to mend, so building again would not help.
         """
-        fault = self._fault(corpus, self._points())
+        collection = self._collection(space)
+        fault = self._fault(collection, corpus, self._points(collection))
         if fault:
             raise StageError("qdrant", None, fault)
         return None
 
-    def _points(self) -> Iterator[models.Record]:
-        fields = (self._existing.id_field, self._existing.text_field, self._existing.title_field)
-        return self._collection.points.all([field for field in fields if field])
+    def _collection(self, space: Space[V]) -> Collection[V]:
+        return Collection(self._wire, self._name, space, self._options)
 
-    def _fault(self, corpus: Corpus, points: Iterator[models.Record]) -> str | None:
+    def _points(self, collection: Collection[V]) -> Iterator[models.Record]:
+        fields = (self._existing.id_field, self._existing.text_field, self._existing.title_field)
+        return collection.points.all([field for field in fields if field])
+
+    def _fault(self, collection: Collection[V], corpus: Corpus, points: Iterator[models.Record]) -> str | None:
         """Ids that the corpus does not hold, or texts that it holds otherwise."""
         unknown: list[str] = []
         differing: list[str] = []
         n_points = 0
         while batch := list(itertools.islice(points, _SAMPLE)):
             n_points += len(batch)
-            ids = [doc_id_of(point, self._existing, self._collection.where) for point in batch]
+            ids = [doc_id_of(point, self._existing, collection.where) for point in batch]
             rows = corpus.find(ids)
             unknown += [doc_id for doc_id, row in zip(ids, rows.tolist(), strict=True) if row < 0]
             known = np.flatnonzero(rows >= 0)
@@ -110,11 +117,11 @@ class ExistingEngine:
                 doc.doc_id for doc, row in zip(documents, known, strict=True) if self._differs(batch[row], doc)
             ]
         if unknown and self._existing.on_unknown == "error":
-            return unknown_ids(self._collection, corpus, unknown, n_points)
+            return unknown_ids(collection, corpus, unknown, n_points)
         if differing:
             some = f"{len(differing)} of {n_points} points hold another text than corpus '{corpus.name}'"
             choices = "choices: the corpus that the collection was made of, text_field"
-            return f"{self._collection.where}: {some}: {shown(differing)}; {choices}"
+            return f"{collection.where}: {some}: {shown(differing)}; {choices}"
         return None
 
     def _differs(self, point: models.Record, document: Document) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Generic
 
 from orchestrator import storage
 from orchestrator.errors import IndexStateError
 from orchestrator.stage import Corpus, Json, Progress
 
 from .collection import Collection, shown
-from .engine import Search, Space
+from .engine import Search
 from .filter import DOC_ID
 from .options import Options, ServerOptions
 from .payload import CONTENT_HASH
 from .server_search import ServerSearch, is_visible
+from .space import Space, V
 from .sync import BOOKKEEPING, Update, point_hash
 from .wire import Wire
 
@@ -22,7 +24,7 @@ _FORMAT = 1
 _STATE = "collection.json"
 
 
-class ServerEngine:
+class ServerEngine(Generic[V]):
     """Vectors in a collection on a server; the index folder says which collection, and which generation of it.
 
     Args:
@@ -37,7 +39,7 @@ class ServerEngine:
     def __init__(self, server: ServerOptions, options: Options, collection: str | None) -> None:
         self._wire, self._options, self._collection = Wire(server), options, collection
 
-    def settings(self, space: Space) -> dict[str, Json]:
+    def settings(self, space: Space[V]) -> dict[str, Json]:
         """Which collection, for which vectors, with which payload, graph and quantization. Never the key."""
         options = self._options
         return {
@@ -50,14 +52,14 @@ class ServerEngine:
             "quantization": options.quantization,
         }
 
-    def index(self, space: Space, corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
+    def index(self, space: Space[V], corpus: Corpus, directory: Path, progress: Progress, anew: bool) -> None:
         """Bring the collection to what the corpus holds, and note its generation in `directory`."""
         collection = self._named(space, corpus)
-        state = Update(collection, space, corpus, self._options).run(anew, progress)
+        state = Update(collection, corpus, self._options).run(anew, progress)
         note = {"collection": collection.name, "made": state.made, "generation": state.generation}
         storage.write_atomic(directory / _STATE, json.dumps(note))
 
-    def open(self, space: Space, corpus: Corpus, directory: Path) -> Search:
+    def open(self, space: Space[V], corpus: Corpus, directory: Path) -> Search[V]:
         """Make ready to search the generation that `directory` notes.
 
         Raises:
@@ -65,46 +67,46 @@ class ServerEngine:
             StageError: the server does not answer.
         """
         collection = self._named(space, corpus)
-        generation = self._generation(collection, space, directory)
+        generation = self._generation(collection, directory)
         found = collection.points.count(generation)
         if found != len(corpus):
             raise IndexStateError(f"{collection.where} shows {found} documents; expected {len(corpus)}")
         return ServerSearch(collection, generation, corpus, self._options)
 
-    def verify(self, space: Space, corpus: Corpus, directory: Path) -> str | None:
+    def verify(self, space: Space[V], corpus: Corpus, directory: Path) -> str | None:
         """What differs between corpus and collection: every document's hash is compared."""
         collection = self._named(space, corpus)
-        generation = self._generation(collection, space, directory)
-        held = _hashes(collection, generation)
+        generation = self._generation(collection, directory)
+        held, identity = _hashes(collection, generation), space.identity(corpus)
         wrong = [
             document.doc_id
             for document in corpus.documents()
-            if held.pop(document.doc_id, None) != point_hash(document, space, self._options)
+            if held.pop(document.doc_id, None) != point_hash(document, identity, self._options)
         ]
         if not wrong and not held:
             return None
         found = f"{len(wrong)} documents are missing or changed, {len(held)} are not in the corpus"
         return f"{collection.where}: {found}: {shown([*wrong, *held])}"
 
-    def _generation(self, collection: Collection, space: Space, directory: Path) -> int:
+    def _generation(self, collection: Collection[V], directory: Path) -> int:
         try:
             note = json.loads((directory / _STATE).read_text())
             made, generation = str(note["made"]), int(note["generation"])
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise IndexStateError(f"{directory / _STATE}: cannot be read ({error})") from error
-        state = collection.state(space)
+        state = collection.state()
         # The generation before the last is still whole: its points are deleted by the next update.
         if state is None or state.made != made or not generation <= state.generation <= generation + 1:
             found = "is gone" if state is None else f"is at generation {state.generation}, made as {state.made}"
             raise IndexStateError(f"{collection.where} {found}; expected generation {generation}, made as {made}")
         return generation
 
-    def _named(self, space: Space, corpus: Corpus) -> Collection:
+    def _named(self, space: Space[V], corpus: Corpus) -> Collection[V]:
         # Options that can change in place are no part of the name.
         made_of = f"orchestrator-{corpus.key}-{storage.stable_hash(self._shape(space), 12)}"
-        return Collection(self._wire, self._collection or made_of, self._options)
+        return Collection(self._wire, self._collection or made_of, space, self._options)
 
-    def _shape(self, space: Space) -> dict[str, Json]:
+    def _shape(self, space: Space[V]) -> dict[str, Json]:
         options = self._options
         return {
             "format": _FORMAT,
@@ -114,6 +116,6 @@ class ServerEngine:
         }
 
 
-def _hashes(collection: Collection, generation: int) -> dict[str, str]:
+def _hashes(collection: Collection[V], generation: int) -> dict[str, str]:
     points = (point.payload or {} for point in collection.points.all(BOOKKEEPING))
     return {payload[DOC_ID]: payload[CONTENT_HASH] for payload in points if is_visible(payload, generation)}

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
 from orchestrator.errors import StageError
 from orchestrator.stage import Corpus
-from orchestrator.types import Call, Vectors
+from orchestrator.types import Call
 
 from .collection import Collection, shown
 from .engine import best, widened
-from .exact_scan import Hits
 from .filter import DOC_ID, Filter, ids_as_payload
 from .options import ExistingOptions, Options
 from .payload import SINCE, UNTIL
 from .points import visible
+from .space import Hits, V
 
 if TYPE_CHECKING:
     from qdrant_client import models
@@ -28,23 +28,27 @@ def most(top_k: int) -> int:
     return max(1000, 8 * top_k)
 
 
-class PointQuery:
+class PointQuery(Generic[V]):
     """The points of one collection nearest to a vector.
 
     Args:
         collection: on a server.
         options: the vector's name and the search parameters.
         fields: payload fields to bring along.
+        params: search parameters beside those of the options.
     """
 
-    def __init__(self, collection: Collection, options: Options, fields: list[str]) -> None:
+    def __init__(
+        self, collection: Collection[V], options: Options, fields: list[str], params: Mapping[str, Any] | None = None
+    ) -> None:
         from qdrant_client import models
 
         self._collection, self._fields = collection, fields
         self._using = options.vector_name or None
-        self._parameters = None if options.search is None else models.SearchParams.model_validate(options.search)
+        asked = {**(options.search or {}), **(params or {})}
+        self._parameters = models.SearchParams.model_validate(asked) if asked else None
 
-    def __call__(self, vector: Vectors, limit: int, only: Filter | None, query_id: str) -> list[models.ScoredPoint]:
+    def __call__(self, vector: V, limit: int, only: Filter | None, query_id: str) -> list[models.ScoredPoint]:
         """At most `limit` points that `only` selects, best first.
 
         Raises:
@@ -56,7 +60,7 @@ class PointQuery:
             "query points",
             lambda client: client.query_points(
                 self._collection.name,
-                query=vector.tolist(),
+                query=self._collection.space.client_query(vector),
                 using=self._using,
                 query_filter=None if only is None else models.Filter.model_validate(only),
                 search_params=self._parameters,
@@ -68,7 +72,7 @@ class PointQuery:
         return found.points
 
 
-class ServerSearch:
+class ServerSearch(Generic[V]):
     """Searches one generation of a collection of ours. Safe to use from several threads.
 
     Args:
@@ -78,24 +82,28 @@ class ServerSearch:
         options: filter and search parameters.
     """
 
-    def __init__(self, collection: Collection, generation: int, corpus: Corpus, options: Options) -> None:
+    def __init__(self, collection: Collection[V], generation: int, corpus: Corpus, options: Options) -> None:
         self._collection, self._generation, self._corpus = collection, generation, corpus
-        self._ask = PointQuery(collection, options, [DOC_ID, SINCE, UNTIL])
+        fields, alone = [DOC_ID, SINCE, UNTIL], collection.space.generation_params(generation)
+        self._ask_alone = PointQuery(collection, options, fields, alone)
+        # The first generation is alone in its collection. When an update comes while it is open, and no point of it is
+        # among the hits, the new points do count for the IDF of sparse vectors until the index is opened again.
+        self._ask = self._ask_alone if generation > 1 else PointQuery(collection, options, fields)
         self._filter = None if options.filter is None else ids_as_payload(options.filter)
 
-    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
-        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+    def nearest(self, vector: V, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector`, best first, equal scores by ordinal."""
         return best(widened(lambda limit: self._query(vector, limit, query_id), top_k, most(top_k)), top_k)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._collection.wire.close()
 
-    def _query(self, vector: Vectors, limit: int, query_id: str) -> tuple[Hits, int]:
+    def _query(self, vector: V, limit: int, query_id: str) -> tuple[Hits, int]:
         points = self._ask(vector, limit, self._filter, query_id)
         if not all(is_visible(point.payload or {}, self._generation) for point in points):
             # An update is under way, or was. Not filtered by generation before: that costs every query a little.
-            points = self._ask(vector, limit, self._of_generation(), query_id)
+            points = self._ask_alone(vector, limit, self._of_generation(), query_id)
         ids = [str((point.payload or {})[DOC_ID]) for point in points]
         rows = self._corpus.find(ids).tolist()
         unknown = [doc_id for doc_id, row in zip(ids, rows, strict=True) if row < 0]
@@ -108,7 +116,7 @@ class ServerSearch:
         return mine if self._filter is None else {"must": [self._filter, mine]}
 
 
-class ExistingSearch:
+class ExistingSearch(Generic[V]):
     """Searches a collection that somebody else made. Safe to use from several threads.
 
     A document with several points, as chunks are, counts once, with its best.
@@ -120,20 +128,20 @@ class ExistingSearch:
         existing: where the document's id is, and what an unknown one does.
     """
 
-    def __init__(self, collection: Collection, corpus: Corpus, options: Options, existing: ExistingOptions) -> None:
+    def __init__(self, collection: Collection[V], corpus: Corpus, options: Options, existing: ExistingOptions) -> None:
         self._collection, self._corpus, self._existing = collection, corpus, existing
         self._ask = PointQuery(collection, options, [existing.id_field] if existing.id_field else [])
         self._filter = options.filter
 
-    def nearest(self, vector: Vectors, top_k: int, call: Call, query_id: str) -> Hits:
-        """The `top_k` documents nearest to `vector` (float32 [dim]), best first, equal scores by ordinal."""
+    def nearest(self, vector: V, top_k: int, call: Call, query_id: str) -> Hits:
+        """The `top_k` documents nearest to `vector`, best first, equal scores by ordinal."""
         return best(widened(lambda limit: self._query(vector, limit, call, query_id), top_k, most(top_k)), top_k)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._collection.wire.close()
 
-    def _query(self, vector: Vectors, limit: int, call: Call, query_id: str) -> tuple[Hits, int]:
+    def _query(self, vector: V, limit: int, call: Call, query_id: str) -> tuple[Hits, int]:
         points = self._ask(vector, limit, self._filter, query_id)
         scores: dict[str, float] = {}
         for point in points:
@@ -177,7 +185,7 @@ def payload_value(payload: Mapping[str, Any], field: str) -> object:
     return value
 
 
-def unknown_ids(collection: Collection, corpus: Corpus, unknown: list[str], of: int) -> str:
+def unknown_ids(collection: Collection[V], corpus: Corpus, unknown: list[str], of: int) -> str:
     """Says how many ids a corpus does not hold, and what can be done."""
     found = f"{collection.where}: {len(unknown)} of {of} ids are not in corpus '{corpus.name}': {shown(unknown)}"
     expected = "expected all: the text of a result comes from the corpus"

@@ -7,26 +7,19 @@ results. The memory-mapped vectors of the corpus are the truth, and every index 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
-from pathlib import Path
 from typing import cast
 
-import numpy as np
+from orchestrator.errors import ConfigError, StageError
+from orchestrator.stage import Embed, Json
+from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
-from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, StageError
-from orchestrator.stage import Corpus, Embed, Json, Progress
-from orchestrator.types import Call, Need, Query, Scored, ScoreKind
-
-from ..qdrant.edge_engine import EdgeEngine
-from ..qdrant.engine import Engine, Search, Space
+from ..qdrant.dense import DenseSpace
 from ..qdrant.exact_scan import Similarity
-from ..qdrant.existing_engine import ExistingEngine
-from ..qdrant.local_engine import LocalEngine
-from ..qdrant.options import ExistingOptions, checked_options, checked_server, refuse_mixture
-from ..qdrant.server_engine import ServerEngine
+from ..qdrant.options import ExistingOptions, checked_options
+from ..qdrant.stage import QdrantStage, chosen_engine
 
 
-class QdrantRecall:
+class QdrantRecall(QdrantStage[Vectors]):
     """Finds the documents whose vectors are nearest to the query's; ties in corpus order.
 
     Edge and local search exactly, a server as it is set up. Exact search of 100,000 vectors of 384 numbers in Edge
@@ -88,24 +81,15 @@ class QdrantRecall:
     ) -> None:
         options = checked_options(vector_name, filter, payload_indexes, payload_text, hnsw, quantization, search)
         fields = ExistingOptions(id_field, text_field, title_field, on_unknown)
-        refuse_mixture(engine, url, collection, existing, fields, options)
-        self._engine: Engine
-        if url is None:
-            self._engine = LocalEngine(options) if engine == "local" else EdgeEngine(options)
-        else:
-            server = checked_server(url, api_key, prefer_grpc, grpc_port, timeout_s)
-            self._engine = (
-                ExistingEngine(server, options, cast(str, collection), fields)
-                if existing
-                else ServerEngine(server, options, collection)
-            )
+        super().__init__(
+            chosen_engine(
+                options, engine, url, api_key, prefer_grpc, grpc_port, timeout_s, collection, existing, fields
+            ),
+            path,
+        )
         self.embedder = embedder
         self.filter = filter
-        self.path = path
-        self.rewritten_files = self._engine.rewritten_files
         self.score_kind: ScoreKind = "cosine"
-        self._corpus: Corpus | None = None
-        self._search: Search | None = None
 
     def load(self) -> None:
         """Load the embedder; from then on `score_kind` is what its vectors are compared by.
@@ -114,40 +98,9 @@ class QdrantRecall:
             MissingExtraError: the engine's package is not installed.
             ConfigError: the embedder's similarity is neither cosine nor dot.
         """
-        if find_spec(self._engine.module) is None:
-            raise MissingExtraError("qdrant", self._engine.module)
+        self._refuse_missing_engine()
         self.embedder.load()
         self.score_kind = self._space().similarity
-
-    def index_settings(self) -> Mapping[str, Json]:
-        """Model, dimension and distance, and what else shapes the engine's index."""
-        return self._engine.settings(self._space())
-
-    def index(self, corpus: Corpus, directory: Path, progress: Progress) -> None:
-        """Fill an index with the corpus's vectors; missing vectors are embedded first.
-
-        A collection on a server is brought up to date instead: only changed documents are sent.
-        """
-        self._engine.index(self._space(), corpus, directory, progress, anew=False)
-
-    def index_anew(self, corpus: Corpus, directory: Path, progress: Progress) -> None:
-        """The same, with every document sent again."""
-        self._engine.index(self._space(), corpus, directory, progress, anew=True)
-
-    def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
-        """What differs between the corpus and a collection on a server; None when nothing does."""
-        return self._engine.verify(self._space(), corpus, directory)
-
-    def open(self, corpus: Corpus, directory: Path) -> None:
-        """Open the index; where another process has it, prepare to scan the vectors instead.
-
-        Raises:
-            IndexStateError: the index is damaged.
-            StageError: the server does not answer; or a filter is asked of an index that another process has open.
-        """
-        self.close()
-        self._search = self._engine.open(self._space(), corpus, directory)
-        self._corpus = corpus
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
         """The `top_k` nearest documents with their cosine or dot product, best first.
@@ -156,23 +109,14 @@ class QdrantRecall:
             IndexStateError: no index is open.
             StageError: the query has no vector, or one of another length; or the server fails.
         """
-        if self._search is None or self._corpus is None:
-            raise IndexStateError("Qdrant: no index is open; expected open() before retrieve()")
+        self._refuse_closed()
         if query.vector is None or query.vector.shape != (self.embedder.dim,):
             found = None if query.vector is None else list(query.vector.shape)
             raise StageError("qdrant", query.query_id, f"query.vector is {found}; expected [{self.embedder.dim}]")
-        hits = self._search.nearest(query.vector, top_k, call, query.query_id)
-        doc_ids = self._corpus.doc_ids(np.array([ordinal for ordinal, _ in hits], dtype=np.int64))
-        return [(doc_id, score) for doc_id, (_, score) in zip(doc_ids, hits, strict=True)]
+        return self._nearest(query.vector, query, top_k, call)
 
-    def close(self) -> None:
-        """Let go of files and connections, so that other processes may open the index."""
-        if self._search is not None:
-            self._search.close()
-        self._search = self._corpus = None
-
-    def _space(self) -> Space:
+    def _space(self) -> DenseSpace:
         found = self.embedder.similarity
         if found not in ("cosine", "dot"):
             raise ConfigError("embedder", f"compares by '{found}'; expected cosine or dot")
-        return Space(self.embedder, cast(Similarity, found))
+        return DenseSpace(self.embedder, cast(Similarity, found))

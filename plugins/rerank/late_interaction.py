@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self, cast, get_args
+from typing import Self, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
-from orchestrator.storage import default_root, write_atomic
+from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
-from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors, Vectors
+from orchestrator.types import Call, Document, Need, Query, ScoreKind
 
-from .maxsim import idf, maxsim
-
-Weights = Literal["auto", "idf", "equal"]
+from .maxsim import maxsim
+from .token_weights import TokenWeights, Weights, check_choice, check_dim
 
 _FORMAT = 1
-_FREQUENCIES = "frequencies.npy"
-_FACTS = "facts.json"
 
 
 class LateInteractionRerank:
@@ -58,18 +54,15 @@ class LateInteractionRerank:
         dim: int | None = None,
         storage_root: Path | None = None,
     ) -> None:
-        _check("query_weights", query_weights, get_args(Weights))
-        _check("precision", precision, get_args(Precision))
-        if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
-            raise ConfigError("dim", f"found {dim!r}; expected a whole number from 1, or null for the encoder's own")
+        self._weights = TokenWeights(query_weights, encoder)
+        check_choice("precision", precision, get_args(Precision))
+        check_dim(dim)
         self.encoder = encoder
         self.query_weights: Weights = query_weights
         self.precision: Precision = precision
         self.dim = dim
         self._root = storage_root if storage_root is not None else default_root()
         self._store: TokenStore | None = None
-        self._idf: Vectors | None = None
-        self._unseen = 0.0
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -79,13 +72,7 @@ class LateInteractionRerank:
     @property
     def model_id(self) -> str:
         """Encoder, weighting and what is kept. Known after `load()`."""
-        return f"{self.encoder.model_id}-{self._weighting}-{self.precision}-{self.dim or self.encoder.dim}"
-
-    @property
-    def _weighting(self) -> Weights:
-        if self.query_weights != "auto":
-            return self.query_weights
-        return "equal" if getattr(self.encoder, "fills_queries", False) else "idf"
+        return f"{self.encoder.model_id}-{self._weights.kind}-{self.precision}-{self.dim or self.encoder.dim}"
 
     def tuned_card(self) -> Model:
         """The card of the encoder.
@@ -118,7 +105,8 @@ class LateInteractionRerank:
 
     def close(self) -> None:
         """Let go of encoder and vectors."""
-        self._store = self._idf = None
+        self._store = None
+        self._weights.forget()
         close = getattr(self.encoder, "close", None)
         if close is not None:
             close()
@@ -137,8 +125,7 @@ class LateInteractionRerank:
         """Have the vectors of all documents, and write how many documents hold each token into `directory`."""
         store = self._open_store(corpus.key)
         frequencies = store.document_frequencies(store.ensure(corpus, self.encoder, progress))
-        np.save(directory / _FREQUENCIES, frequencies, allow_pickle=False)
-        write_atomic(directory / _FACTS, json.dumps({"n_documents": len(corpus)}))
+        TokenWeights.write(directory, frequencies, len(corpus))
 
     def open(self, corpus: Corpus, directory: Path) -> None:
         """Serve `corpus` with the frequencies in `directory`.
@@ -146,15 +133,9 @@ class LateInteractionRerank:
         Raises:
             IndexStateError: files are missing or damaged.
         """
-        try:
-            frequencies = np.load(directory / _FREQUENCIES, allow_pickle=False)
-            n_documents = int(json.loads((directory / _FACTS).read_text())["n_documents"])
-        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-            raise IndexStateError(f"{directory}: {error}") from error
+        self._weights.read(directory)
         store = self._open_store(corpus.key)
         store.check_axes()
-        self._idf = idf(frequencies, n_documents)
-        self._unseen = float(idf(np.zeros(1, dtype=np.int64), n_documents)[0])
         self._store = store
 
     def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
@@ -184,7 +165,7 @@ class LateInteractionRerank:
         encoded = self.encoder.embed_tokens(list(places), kind="query", call=call)
         for query_tokens, mine in zip(encoded, places.values(), strict=True):
             kept = store.take(np.array([rows[texts[place]] for place in mine], dtype=np.int64))
-            weights = self._weights(query_tokens, call)
+            weights = self._weights.of(query_tokens, call)
             scores[mine] = maxsim(store.project(query_tokens.vectors), weights, kept)
         return scores
 
@@ -196,24 +177,6 @@ class LateInteractionRerank:
             call.note(f"dim {self.dim} is fitted to a corpus, and none is open: {self.encoder.dim} dimensions compared")
         return open_tokens(self._root, self.encoder, self.precision, None, "")
 
-    def _weights(self, query: TokenVectors, call: Call) -> Vectors:
-        """float32 [n_query_tokens], above 0."""
-        if self._weighting == "equal":
-            return np.ones(len(query.token_ids), dtype=np.float32)
-        if self._idf is None:
-            call.note("tokens of the query weighed alike: no index of the corpus tells how rare they are")
-            return np.ones(len(query.token_ids), dtype=np.float32)
-        weights = np.full(len(query.token_ids), self._unseen, dtype=np.float32)
-        known = query.token_ids < len(self._idf)
-        weights[known] = self._idf[query.token_ids[known]]
-        return weights
-
     def _open_store(self, corpus: str) -> TokenStore:
         dim = self.dim if self.dim != self.encoder.dim else None
         return open_tokens(self._root, self.encoder, self.precision, dim, corpus)
-
-
-def _check(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise ConfigError(name, f"found {value!r}; choices: {', '.join(choices)}.{hint}")

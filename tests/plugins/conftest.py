@@ -90,6 +90,24 @@ class Checkpoints:
 
         return self.once(name, make)
 
+    def masked_lm(self, kind: str, max_length: int = 48) -> Path:
+        """A plain masked language model. 64 positions."""
+        return self.once(f"{kind}-mlm-{max_length}", lambda folder: _save(folder, kind, None, max_length, "MaskedLM"))
+
+    def sparse(self, name: str, modules: Callable[[], list[Any]], **settings: Any) -> Path:
+        """A sparse encoder as sentence-transformers saves it."""
+
+        def make(folder: Path) -> None:
+            import torch
+            from sentence_transformers import SparseEncoder
+
+            torch.manual_seed(5)
+            SparseEncoder(modules=modules(), device="cpu", **settings).save_pretrained(
+                str(folder), create_model_card=False
+            )
+
+        return self.once(name, make)
+
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
@@ -100,7 +118,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
-def _save(folder: Path, kind: str, labels: int | None, max_length: int) -> None:
+def _save(folder: Path, kind: str, labels: int | None, max_length: int, head: str = "") -> None:
     import torch
     import transformers
 
@@ -109,7 +127,7 @@ def _save(folder: Path, kind: str, labels: int | None, max_length: int) -> None:
     tokenizer = _unigram(max_length) if unigram else _wordpiece(max_length)
     config = _config(kind, len(tokenizer))
     if labels is None:
-        network = transformers.AutoModel.from_config(config)
+        network = getattr(transformers, f"AutoModel{f'For{head}' if head else ''}").from_config(config)
     else:
         config.num_labels = labels
         network = transformers.AutoModelForSequenceClassification.from_config(config)

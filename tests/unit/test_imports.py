@@ -16,6 +16,7 @@ CORE = Path(str(files("orchestrator")))
 PLUGINS = Path(str(files("orchestrator.plugins")))
 OPEN_TO_PLUGINS = {
     "token_vectors",
+    "sparse_vectors",
     "types",
     "errors",
     "stage",

@@ -145,7 +145,7 @@ def test_damaged_memory_of_digests_is_made_again(tmp_path: Path) -> None:
     [
         (
             {"role": "rerank"},
-            r"role: found 'rerank'; choices: embedder, reranker, multi_vector. Did you mean 'reranker'\?",
+            r"role: found 'rerank'; choices: embedder, reranker, multi_vector, sparse. Did you mean 'reranker'\?",
         ),
         ({"name": None}, "a reranker with no `name` and no `path`; give name=ORG/MODEL .* path=DIR"),
         ({"languages": "en"}, "languages: found 'en'; expected a list"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +20,9 @@ import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
+from orchestrator.corpus import DiskCorpus, open_corpus
+from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.indexes import open_index
 from orchestrator.types import Call, TextKind, Vectors
 
 
@@ -128,7 +134,9 @@ class QdrantServer:
             raise ValueError(f"Collection `{name}` already exists!")
         asked = models.CreateCollection.model_validate(body)
         metadata = asked.metadata if self.keeps_metadata else None
-        return self.client.create_collection(name, vectors_config=asked.vectors, metadata=metadata)
+        return self.client.create_collection(
+            name, vectors_config=asked.vectors, sparse_vectors_config=asked.sparse_vectors, metadata=metadata
+        )
 
     def patch_collection(self, name: str, body: Any) -> Any:
         asked = models.UpdateCollection.model_validate(body)
@@ -161,11 +169,13 @@ class QdrantServer:
 
     def post_points_query(self, name: str, body: Any) -> Any:
         asked = models.QueryRequest.model_validate(body)
+        idf = None if asked.params is None else asked.params.idf  # local mode warns of all others
         answer = self.client.query_points(
             name,
             query=asked.query,
             using=asked.using,
             query_filter=asked.filter,
+            search_params=None if idf is None else models.SearchParams(idf=idf),
             limit=asked.limit or 10,
             with_payload=asked.with_payload or False,
         )
@@ -230,6 +240,99 @@ def handler_of(server: QdrantServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = do_any  # noqa: N815 - names that http.server calls
 
     return Handler
+
+
+class DocumentSite:
+    """A folder with documents that may change, one storage root a name, and the stages opened over it.
+
+    Args:
+        folder: for all of it.
+        server: where stages are opened that name no other engine.
+        make: a stage of a corpus, an encoder or None, and options.
+        documents: id -> text, where a test brings none of its own.
+    """
+
+    def __init__(
+        self, folder: Path, server: QdrantServer, make: Callable[..., Any], documents: Mapping[str, str]
+    ) -> None:
+        self.folder, self.server, self.root = folder, server, folder / "storage"
+        self._make, self._documents = make, documents
+        self.stages: list[Any] = []
+        self.corpora: list[DiskCorpus] = []
+        self.reasons: list[str] = []
+        self.directory = folder
+
+    def corpus(self, documents: Mapping[str, str] | None = None) -> DiskCorpus:
+        """The documents on disk; `even` tells whether a document's number is."""
+        beir = self.folder / "beir"
+        beir.mkdir(exist_ok=True)
+        rows = [
+            json.dumps({"_id": key, "text": text, "even": int(key[1:]) % 2 == 0})
+            for key, text in (documents or self._documents).items()
+        ]
+        (beir / "corpus.jsonl").write_text("\n".join(rows))
+        self.corpora.append(open_corpus(CorpusSpec("eyes", str(beir)), self.root))
+        return self.corpora[-1]
+
+    def open(self, corpus: DiskCorpus, encoder: Any = None, verify: bool = False, **options: Any) -> Any:
+        """A stage of `options` ready to retrieve, on the server where they name no other place."""
+        place = {} if "engine" in options or "url" in options else {"url": self.server.url}
+        return self.opened(self._make(corpus, encoder, **place, **options), corpus, verify)
+
+    def opened(self, stage: Any, corpus: DiskCorpus, verify: bool = False) -> Any:
+        """The stage ready; `reasons` then says what was built, `directory` where the index is."""
+        self.stages.append(stage)
+        stage.load()
+        self.reasons.clear()
+        index = open_index(stage, corpus, self.root, "stage", on_build=self.reasons.append, verify=verify)
+        self.directory = index.directory
+        return stage
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for stage in self.stages:
+            stage.close()
+        for corpus in self.corpora:
+            corpus.close()
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from orchestrator.plugins.qdrant.edge_shard import open_shard
+print(open_shard(None, Path(sys.argv[1]), int(sys.argv[2])) is not None, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def held_elsewhere() -> Callable[[Path, int], contextlib.AbstractContextManager[None]]:
+    """`with held_elsewhere(directory, n_points)`: another process has the shard open."""
+
+    @contextlib.contextmanager
+    def hold(directory: Path, n_points: int) -> Iterator[None]:
+        command = [sys.executable, "-c", _HOLDER, str(directory), str(n_points)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == b"True"
+            yield
+            process.communicate()
+
+    return hold
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, server: QdrantServer) -> Iterator[Callable[..., DocumentSite]]:
+    """Makes a DocumentSite of `make` and `documents`, closed with the test."""
+    made: list[DocumentSite] = []
+
+    def make(stage: Callable[..., Any], documents: Mapping[str, str]) -> DocumentSite:
+        made.append(DocumentSite(tmp_path, server, stage, documents))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
 
 
 @pytest.fixture

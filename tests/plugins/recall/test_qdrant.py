@@ -197,7 +197,7 @@ _HOLDER = """
 import sys
 from pathlib import Path
 from orchestrator.plugins.qdrant.edge_shard import open_shard
-search = open_shard(Path(sys.argv[1]), int(sys.argv[2]))
+search = open_shard(None, Path(sys.argv[1]), int(sys.argv[2]))
 print(search is not None, flush=True)
 sys.stdin.read()
 """

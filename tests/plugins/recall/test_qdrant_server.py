@@ -657,7 +657,7 @@ def test_a_missing_collection_names_those_that_are_there(site: Site) -> None:
 def test_without_the_client_the_extra_is_named(
     place: dict[str, Any], hash_embed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.plugins.recall.qdrant.find_spec", lambda name: None)
+    monkeypatch.setattr("orchestrator.plugins.qdrant.stage.find_spec", lambda name: None)
     message = r"module 'qdrant_client' is not installed: pip install 'rerank-orchestrator\[qdrant\]'"
     with pytest.raises(MissingExtraError, match=message):
         QdrantRecall(hash_embed(), **place).load()

@@ -18,6 +18,7 @@ from orchestrator.models.manifest import TokenRules
 from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
 from orchestrator.plugins.rerank.maxsim import idf, maxsim
+from orchestrator.plugins.rerank.token_weights import TokenWeights
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.token_vectors import KeptTokens, _shared_store
 from orchestrator.types import Call, Document, Query
@@ -174,11 +175,14 @@ def test_a_lower_dimension_is_an_index_of_its_own(checkpoints: Any, shared_root:
     assert max(abs(full[doc_id] - half[doc_id]) for doc_id in shared) < 0.1
 
 
-def test_mask_tokens_that_fill_a_query_count_like_the_others(checkpoints: Any, shared_root: Path) -> None:
+def test_mask_tokens_that_fill_a_query_count_like_the_others(
+    checkpoints: Any, shared_root: Path, tmp_path: Path
+) -> None:
+    TokenWeights.write(tmp_path, np.array([3, 2, 1]), n_documents=9)
+
     def weights(fill: int) -> list[float]:
         encoder = encoder_of(checkpoints, shared_root)
-        stage = LateInteractionRerank(encoder, storage_root=shared_root)
-        stage.load()
+        encoder.load()
         rules = TokenRules(
             query_length_tokens=None,
             expand_to=fill,
@@ -190,9 +194,11 @@ def test_mask_tokens_that_fill_a_query_count_like_the_others(checkpoints: Any, s
         loaded: Any = encoder._loaded
         manifest = dataclasses.replace(loaded.model.manifest, token_rules=rules)
         encoder._loaded = dataclasses.replace(loaded, model=dataclasses.replace(loaded.model, manifest=manifest))
-        stage._idf, stage._unseen = np.array([3.0, 2.0, 1.0], np.float32), 9.0
         (query,) = encoder.embed_tokens(["the eye"], kind="query", call=Call())
-        return [float(weight) for weight in stage._weights(query, Call())]
+        query = dataclasses.replace(query, token_ids=np.arange(len(query.token_ids), dtype=np.int32))
+        found = TokenWeights("auto", encoder)
+        found.read(tmp_path)
+        return [float(weight) for weight in found.of(query, Call())]
 
     assert set(weights(fill=8)) == {1.0}
     assert len(set(weights(fill=0))) > 1
