@@ -5,7 +5,7 @@
 DATA_DIR holds one folder a collection in BEIR layout with a README.md that names its language; `sample` is the packaged
 one. Queries of the split `test`, at most 300. `dense` and `tokens` (recall/qdrant_multivector) are those of MiniLM, for
 the sets named after --vectors. `overlap` is the share of bm25's first ten that are among the first ten here too. `ms`
-is one query at a time, warm, p50; `index` is seconds to build, with embedding where the vectors were not there yet.
+is one query at a time, warm, p50, the query's encoding included.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {versions}")
     print(f"\n{'set':14} {'recall':7} {'docs':>6} {'queries':>7} {'nDCG@10':>8} {'R@100':>7} {'overlap':>7} ", end="")
-    print(f"{'ms':>7} {'index':>7}")
+    print(f"{'ms':>7}")
     for name in arguments.sets:
         first: dict[str, tuple[str, ...]] = {}
         for stage in STAGES:
@@ -50,9 +50,6 @@ def show(data_dir: Path, name: str, stage: str, first: dict[str, tuple[str, ...]
     place = [] if name == "sample" else [f"corpus.path={data_dir / name}", "corpus.split=test"]
     words = [f"pipeline={STAGES[stage]}", f"pipeline.stages.{stage}.top_k=100", "log.level=warning", *place]
     with Pipeline.compose([*words, f"corpus.language={language(data_dir, name)}"]) as pipeline:
-        started = time.perf_counter()
-        pipeline.load()
-        index_s = time.perf_counter() - started
         topics = pipeline.corpus.topics
         queries = [query for query in topics.queries if topics.qrels.get(query.query_id)][:300]
         results = pipeline.search_many(queries)
@@ -66,7 +63,7 @@ def show(data_dir: Path, name: str, stage: str, first: dict[str, tuple[str, ...]
         times = [timed(pipeline, query.text) for query in queries[:TIMED]]
         n_documents = len(pipeline.corpus)
     print(f"{name:14} {stage:7} {n_documents:6} {len(queries):7} {quality['nDCG@10']:8.4f} ", end="")
-    print(f"{quality['R@100']:7.4f} {overlap:7.3f} {statistics.median(times):7.2f} {index_s:7.1f}", flush=True)
+    print(f"{quality['R@100']:7.4f} {overlap:7.3f} {statistics.median(times):7.2f}", flush=True)
 
 
 def language(data_dir: Path, name: str) -> str:

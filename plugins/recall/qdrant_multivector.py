@@ -29,7 +29,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
 
     Scores are those of the `late_interaction` rerank with the same precision, dimension and weights, to 1e-5: means
     over the query's tokens of cosines. Edge and local mode compare with every token of every document: in Edge 700
-    documents of some 200 tokens of 384 numbers took 0.15 s on one core, which suits up to a few thousand. A server has
+    documents of some 200 tokens of 384 numbers took 0.1 s on one core, which suits up to a few thousand. A server has
     a graph above `full_scan_threshold`.
 
     Args:
