@@ -22,6 +22,8 @@ Span: TypeAlias = tuple[int, int]
 
 _LEAD_TOKENS = 128
 """As much of a document as Dai and Callan (SIGIR 2019, "Deeper Text Understanding for IR") give one passage, about."""
+_UNLIMITED_TOKENS = 512
+"""Where neither the policy nor the stage sets a limit: what most rerankers behind a service read."""
 _TITLE_SHARE = 4
 """A title takes no more than one part in so many of what a passage may hold."""
 _WORD_REACH = 8
@@ -67,7 +69,7 @@ class Cutter:
         size = self._size(query.text)
         whole = Passage(document, (0, len(document.text)))
         # Hardly a token is shorter than a byte: a text of so few need not be cut into tokens to know that it fits.
-        if size is None or len(document.full_text.encode("utf-8", "replace")) <= size:
+        if len(document.full_text.encode("utf-8", "replace")) <= size:
             return [whole]
         title, left = self._title(document.title, size)
         spans = self._of(document.text)
@@ -81,17 +83,19 @@ class Cutter:
             return self._windows(query, text, spans, size)
         return self._head_tail(text, spans, size) if self._policy.how == "head_tail" else self._lead(text, spans, size)
 
-    def _size(self, query: str) -> int | None:
-        """Tokens that a passage may have beside this query; None is no limit."""
+    def _size(self, query: str) -> int:
+        """Tokens that a passage may have beside this query."""
         if query not in self._room:
             room = self._stage.room(query)
             self._room[query] = None if room is None else max(room, 1)
         room, asked = self._room[query], self._policy.size
+        if room is not None and asked is not None and asked > room:
+            self._call.note(f"passages of {asked} tokens do not fit; they were cut to what the model can read")
         if asked is None and self._policy.how == "title_lead":
             asked = _LEAD_TOKENS
-        if self._policy.size is not None and room is not None and self._policy.size > room:
-            self._call.note(f"passages of {asked} tokens do not fit beside every query; the least room was used")
-        return min((limit for limit in (room, asked) if limit is not None), default=None)
+        if room is None:
+            return asked or _UNLIMITED_TOKENS
+        return min(room, asked or room)
 
     def _title(self, title: str, size: int) -> tuple[str, int]:
         """The title, shortened where it takes too much, and how many tokens are left beside it."""
@@ -120,6 +124,8 @@ class Cutter:
 
     def _windows(self, query: Query, text: str, spans: Spans, size: int) -> list[tuple[str, Span]]:
         windows = list(window_borders(text, spans, size, self._policy.stride))
+        if self._policy.aggregate == "first":  # no other counts, so that no other is paid for
+            windows = windows[:1]
         most = self._policy.max_windows
         if most is not None and len(windows) > most:
             kind = "first ones" if self._policy.choose == "first" else "ones that match the query best"

@@ -25,9 +25,10 @@ class Passages:
 
     Attributes:
         how: one of the above.
-        size: tokens of a passage, its title included; None is what fits beside the query.
+        size: tokens of a passage, its title included; None is what fits beside the query, 512 for a stage that sets no
+            limit.
         stride: how far a window begins behind the one before; None is three quarters of its length.
-        aggregate: `max`, `mean` or `first`.
+        aggregate: `max`, `mean` or `first`; with the last no other window is read.
         max_windows: most windows of one document; None is no limit.
         choose: which of more: those that hold the query's rarest words (`matching`), or the `first`.
 

@@ -18,6 +18,8 @@ _DAY_S = 86_400.0
 _MILLISECONDS_FROM = 1e11
 """As seconds since 1970 it lies 3,000 years ahead: a number from there on counts milliseconds."""
 _YEARS = range(1000, 10000)
+_COMPACT_DATES = range(1000_01_01, 10000_01_01)
+"""20240506 is a day; as seconds since 1970 these numbers lie in the years up to 1973."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +89,21 @@ def read_date(value: object) -> datetime | None:
 def _from_number(value: float) -> datetime:
     if value in _YEARS:
         return datetime(int(value), 1, 1, tzinfo=UTC)
+    if value in _COMPACT_DATES and (written := _compact(int(value))) is not None:
+        return written
     return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
 
 
+def _compact(value: int) -> datetime | None:
+    """The day that 20240506 is, or None."""
+    try:
+        return datetime.strptime(str(value), "%Y%m%d").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
 def _from_text(value: str) -> datetime | None:
-    if value.replace(".", "", 1).lstrip("-").isdigit() and len(value) != 8:  # CSV has no numbers; 20240506 is a date
+    if value.replace(".", "", 1).lstrip("-").isdigit():  # CSV has no numbers
         return _from_number(float(value))
     if len(value) == 7:  # 2024-05
         value += "-01"
@@ -142,7 +154,7 @@ def _scaled(path: str, given: object, _: datetime) -> Value:
     def value(found: object) -> float | None:
         try:
             number = math.nan if isinstance(found, bool) else float(found)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
         if math.isnan(number):
             return None

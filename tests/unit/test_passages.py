@@ -152,7 +152,31 @@ def test_a_document_that_fits_goes_whole() -> None:
     short = Document("s", "eye pressure", "A title")
     for how in ("windows", "head_tail", "title_lead"):
         assert [passage.document for passage in cut(short, how=how)] == [short]
-    assert [p.document for p in cut(long_document(20, 3), Overlap(room=None), how="windows")] == [long_document(20, 3)]
+
+
+@pytest.mark.parametrize("how", ["windows", "head_tail"])
+def test_a_stage_without_a_limit_reads_512_tokens_at_once(how: str) -> None:
+    fits, longer = long_document(25, 3), long_document(60, 3)
+    assert [passage.document for passage in cut(fits, Overlap(room=None), how=how)] == [fits]
+    passages = cut(longer, Overlap(room=None), how=how)
+    assert max(len(spans_of(passage.document.text)) for passage in passages) in range(500, 513)
+    assert len(passages) == (3 if how == "windows" else 1)
+
+
+def test_first_reads_the_first_window_and_no_other() -> None:
+    document, stage, call = long_document(20, 12), Overlap(room=20), Call()
+    policy = Passages(how="windows", aggregate="first", max_windows=2)
+    _, (span,) = score_cut(stage, [(Q, document)], policy, call)
+    assert span == (0, len(stage.read[0]))
+    assert call.passages == 1
+    assert call.notes == []
+
+
+def test_a_size_that_does_not_fit_is_cut_and_declared() -> None:
+    call = Call()
+    windows = Cutter(Passages(how="windows", size=900), Overlap(room=30), call).cut(Q, long_document(20, 3))
+    assert max(len(spans_of(window.document.text)) for window in windows) <= 30
+    assert call.notes[0] == "passages of 900 tokens do not fit; they were cut to what the model can read"
 
 
 def test_head_tail_keeps_both_ends() -> None:

@@ -82,6 +82,7 @@ def test_sources_are_worth_what_the_yaml_says() -> None:
 
 def test_numbers_are_scaled_between_their_bounds() -> None:
     assert added({"stars": "4"}, {"field": "stars", "number": {"max": 5}}) == pytest.approx(0.8)
+    assert added({"stars": 10**400}, {"field": "stars", "number": {"max": 5}}) == 0.0
     assert added({"stars": 9}, {"field": "stars", "number": {"max": 5}}) == pytest.approx(1.0)
     assert added({"stars": 1}, {"field": "stars", "number": {"min": 2, "max": 5}}) == pytest.approx(0.0)
     clicks = {"field": "clicks", "number": {"max": 10000, "log": True}}
@@ -107,6 +108,8 @@ def test_a_field_that_no_candidate_has_is_told() -> None:
         (2024, datetime(2024, 1, 1, tzinfo=UTC)),
         ("2024-05", datetime(2024, 5, 1, tzinfo=UTC)),
         ("20240506", datetime(2024, 5, 6, tzinfo=UTC)),
+        (20240506, datetime(2024, 5, 6, tzinfo=UTC)),
+        (20249999, datetime(1970, 8, 23, 8, 59, 59, tzinfo=UTC)),
         ("2024-05-06T10:00:00Z", datetime(2024, 5, 6, 10, tzinfo=UTC)),
         ("2024-05-06T10:00:00+02:00", datetime(2024, 5, 6, 8, tzinfo=UTC)),
         (1_700_000_000, datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
