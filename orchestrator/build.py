@@ -28,6 +28,9 @@ from orchestrator.words import SECRETS
 log = get_logger()
 
 _SAMPLE_DOCUMENTS = 100
+_SLOTS = {"embedder": "embed", "multi_vector": "embed_tokens", "sparse": "embed_sparse"}
+"""Slot under `models` -> the method that stages call of what stands there. `reranker` holds the card alone."""
+_EXAMPLES = {"embedder": "minilm", "multi_vector": "minilm_tokens", "sparse": "bm25", "reranker": "ms_marco_minilm_l6"}
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
 _MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
 
@@ -105,6 +108,7 @@ class _Builder:
                 choices = ", ".join(map(str, self._cfg.models))
                 raise ConfigError(f"models.{name}", f"no such model; models: {choices}")
             self._models[name] = self.value(f"models.{name}", self._cfg.models, name)
+            _check_slot(name, self._models[name])
         return self._models[name]
 
     def _object(self, path: str, arguments: dict[str, Any]) -> object:
@@ -128,6 +132,25 @@ class _Builder:
         model = self._object(path, {"_target_": f"{Model.__module__}.{Model.__qualname__}", **card})
         assert isinstance(model, Model)
         return model
+
+
+def _check_slot(name: str, model: object) -> None:
+    """Refuse a model that cannot do what stages ask of the slot `name`; a slot of another name takes anything."""
+    if name not in _EXAMPLES or name in _kinds(model):
+        return
+    card = getattr(model, "model", model)
+    label = card.label if isinstance(card, Model) else type(model).__name__
+    other = _kinds(model)[:1]
+    found = f"found {label}" + (f", which belongs into models.{other[0]}" if other else "")
+    choice = f"a file of conf/model with role {name}, for example model@models.{name}={_EXAMPLES[name]}"
+    raise ConfigError(f"models.{name}", f"{found}; expected {choice}")
+
+
+def _kinds(model: object) -> list[str]:
+    """The slots that `model` can stand in."""
+    if isinstance(model, Model):
+        return [model.role]
+    return [slot for slot, method in _SLOTS.items() if callable(getattr(type(model), method, None))]
 
 
 def _raw(parent: DictConfig | ListConfig, key: Any) -> str:

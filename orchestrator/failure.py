@@ -32,7 +32,8 @@ class Failure:
     def reason(self) -> str:
         """The message on one line: its first one, and the second where the first only announces it."""
         lines = [line.strip() for line in self.message.splitlines() if line.strip()]
-        return " ".join(lines[:2]) if lines and lines[0].endswith(":") else (lines or ["unknown"])[0]
+        announced = lines and (lines[0].endswith(":") or lines[0].startswith("Error merging override"))
+        return " ".join(lines[:2]) if announced else (lines or ["unknown"])[0]
 
 
 def failure_of(error: BaseException) -> Failure:

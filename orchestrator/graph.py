@@ -182,16 +182,16 @@ def _check_passages(node: Node) -> None:
         return
     path = f"{node.path}.passages.how"
     if node.behaviour not in ("pointwise", "window") or "text" not in node.needs:
-        raise PipelineError(path, f"found '{how}', but {found} reads no text of documents here; expected truncate")
+        advice = "corpus.chunk cuts documents for recalls and vectors"
+        raise PipelineError(path, f"found '{how}', but {found} reads no document pair by pair; {advice}")
     if not isinstance(node.stage, KnowsTokens):
-        raise PipelineError(
-            path, f"found '{how}', but {found} has no `token_spans` and `room` to cut by; expected truncate"
-        )
+        lacks = f"{found} does not say where its tokens are (`token_spans`, `room`)"
+        raise PipelineError(path, f"found '{how}', but {lacks}; expected truncate")
     if node.behaviour == "window" and how == "windows" and node.passages.max_windows != 1:
         raise PipelineError(
             f"{node.path}.passages.max_windows",
-            f"found {node.passages.max_windows}; {found} orders documents and scores no passage, so it can read one "
-            f"window of each: expected 1",
+            f"is {node.passages.max_windows}; {found} orders documents and scores no passage, so it can read one "
+            f"window of each: set it to 1",
         )
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.cutting import Cutter, Span
 from orchestrator.passages import Aggregate, Passages
-from orchestrator.stage import KnowsTokens, PointwiseRerank
+from orchestrator.stage import KnowsTokens, PointwiseRerank, WindowRerank
 from orchestrator.types import Call, Document, Query, Scores
 
 Pair: TypeAlias = tuple[Query, Document]
@@ -44,6 +44,31 @@ def score_cut(
     if policy.how != "windows":
         return scores, [None] * len(pairs)
     return scores, [parts[place].span for parts, place in zip(cut, best.tolist(), strict=True)]
+
+
+def read_once(
+    stage: WindowRerank, query: Query, documents: Sequence[Document], policy: Passages, call: Call
+) -> tuple[list[Document], list[Span | None]]:
+    """The documents as a stage reads them that orders several together: one passage of each.
+
+    Args:
+        stage: knows its tokens where the policy cuts.
+        query: the question.
+        documents: whole.
+        policy: how they are cut.
+        call: of the stage.
+
+    Returns:
+        documents: as they are read.
+        spans: of the window that is read; None where a document is not read in windows.
+    """
+    if not policy.cuts:
+        return list(documents), [None] * len(documents)
+    cutter = Cutter(policy, cast(KnowsTokens, stage), call)
+    cut = [cutter.cut(query, document)[0] for document in documents]
+    call.count(passages=len(cut))
+    in_windows = policy.how == "windows"
+    return [passage.document for passage in cut], [passage.span if in_windows else None for passage in cut]
 
 
 def _asked(stage: PointwiseRerank, pairs: Sequence[Pair], call: Call) -> npt.NDArray[np.floating]:

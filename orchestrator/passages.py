@@ -16,7 +16,7 @@ Choose = Literal["matching", "first"]
 class Passages:
     """What a stage reads of a document that is longer than it can read, or than it should.
 
-    - `truncate`: the document goes to the stage whole, and the model cuts it its own way.
+    - `truncate`: the document goes to the stage whole, and the model cuts it its own way; nothing else here matters.
     - `head_tail`: the first and the last half of `size` tokens (Sun et al. 2019, "How to Fine-Tune BERT for Text
       Classification", section 5.3.1, where the tail was given more).
     - `title_lead`: the title and the first tokens of the body, `size` in all, 128 where no size is given.
@@ -53,8 +53,6 @@ class Passages:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(name, f"found {value!r}; expected a whole number from 1, or null")
-        if self.how == "truncate" and self.size is not None:
-            raise ConfigError("size", f"found {self.size} with how=truncate; expected how=title_lead to read so much")
         if None not in (self.size, self.stride) and cast(int, self.stride) > cast(int, self.size):
             raise ConfigError("stride", f"found {self.stride} with size={self.size}; what lies between would be lost")
 

@@ -78,6 +78,31 @@ def json_reply(service: str, body: str, secret: str | None = None) -> Any:
         raise PermanentError(service, message) from error
 
 
+def lacking(service: str, key: str, reply: Any, secret: str | None = None) -> RemoteError:
+    """The error that a 2xx reply without what was asked for stands for.
+
+    Args:
+        service: what was called.
+        key: what the reply should have.
+        reply: its JSON. A status in `error.code`, as gateways give it beside a 200, counts as the answer's own.
+        secret: the key; never quoted.
+    """
+    code, said = find(reply, "error.code"), redacted(said_in(reply), secret)
+    if isinstance(code, int) and 400 <= code < 600:
+        return status_error(service, code, json.dumps(reply), {}, secret)
+    detail = f"the reply has no `{key}`"
+    return PermanentError(service, f"{detail}, and says: {said}" if said else f"{detail}; check `base_url`")
+
+
+def said_in(reply: Any) -> str:
+    """The message that a reply's JSON holds, from the shapes that services use; empty where there is none."""
+    for path in ("error.message", "message", "detail", "error", "error.detail"):
+        value = find(reply, path)
+        if value and not isinstance(value, Mapping):
+            return " ".join(str(value).split())[:_LONGEST_DETAIL]
+    return ""
+
+
 def redacted(text: str, secret: str | None) -> str:
     """`text` with the key taken out."""
     return text.replace(secret, "***") if secret else text
@@ -100,16 +125,12 @@ def count_at(reply: Any, *paths: str) -> float:
 
 
 def _message(body: str) -> str:
-    """What the service says, from the shapes that services use; the body's beginning where it is none of them."""
+    """What the service says; the body's beginning where its shape is none that services use."""
     try:
         reply = json.loads(body)
     except ValueError:
         reply = None
-    for path in ("error.message", "message", "detail", "error", "error.detail"):
-        value = find(reply, path)
-        if value and not isinstance(value, Mapping):
-            return " ".join(str(value).split())[:_LONGEST_DETAIL]
-    return " ".join(body.split())[:_LONGEST_DETAIL]
+    return said_in(reply) or " ".join(body.split())[:_LONGEST_DETAIL]
 
 
 def _capital(text: str) -> str:

@@ -11,12 +11,12 @@ from typing import Protocol, TypeAlias, cast
 import numpy as np
 
 from orchestrator import ranking
-from orchestrator.cutting import Cutter, Span
+from orchestrator.cutting import Span
 from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError, named
 from orchestrator.graph import Behaviour, Node, StageGraph
 from orchestrator.log import get_logger
-from orchestrator.passage_scores import score_cut
-from orchestrator.stage import Embed, Fusion, KnowsTokens, ListRerank, PointwiseRerank, Recall, WindowRerank
+from orchestrator.passage_scores import read_once, score_cut
+from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
 from orchestrator.trace import Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
 from orchestrator.windows import PASSES, STRIDE, WINDOW, order_by_windows
@@ -174,12 +174,10 @@ class Runner:
         window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
         passes = getattr(stage, "passes", PASSES)
 
-        def ordered(query: Query, incoming: RankedList) -> RankedList:
+        def ordered(run: _Run, query: Query, incoming: RankedList) -> RankedList:
             held = [documents[doc_id] for doc_id in incoming.doc_ids]
-            if node.passages.cuts:
-                cutter = Cutter(node.passages, cast(KnowsTokens, stage), call)
-                held = [cutter.cut(query, document)[0].document for document in held]
-                call.count(passages=len(held))
+            held, spans = read_once(stage, query, held, node.passages, call)
+            _remember([run], [incoming], spans)
             places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call), passes)
             scores = np.empty(len(places))
             scores[places] = ranking.surrogate_scores(len(places))
@@ -188,7 +186,7 @@ class Runner:
         # A window waits for the one before it, and mostly for somebody else's machine: queries wait side by side.
         with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
             try:
-                return list(pool.map(ordered, queries, lists))
+                return list(pool.map(ordered, runs, queries, lists))
             except BaseException:
                 call.cancel()  # else the failure, or Ctrl-C, would wait for what the others still wait for
                 raise
@@ -203,8 +201,7 @@ class Runner:
             for doc_id in ranked.doc_ids
         ]
         scores, spans = score_cut(stage, pairs, node.passages, call)
-        if node.passages.how == "windows":
-            _remember(runs, lists, spans)
+        _remember(runs, lists, spans)
         parts = np.split(scores, np.cumsum([len(ranked) for ranked in lists])[:-1])
         return [
             ranking.rescored(node.name, ranked, part, stage.score_kind)

@@ -74,7 +74,9 @@ class Price:
 
 
 class Purse:
-    """What one stage may spend until the process ends. Safe to use from several threads.
+    """What one stage may spend for as long as it lives, whoever uses it. Safe to use from several threads.
+
+    A stage that is built anew, as for each job of a sweep, has a purse of its own; closing and loading keeps it.
 
     Args:
         service: what messages call it.

@@ -208,3 +208,20 @@ def test_a_pipeline_file_of_ones_own_gets_the_same_errors(stages: str, message: 
     (tmp_path / "pipeline" / "mine.yaml").write_text(f"stages: {stages}\n")
     with pytest.raises(ConfigError, match=message):
         Pipeline.compose(["pipeline=mine"], config_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("slot", "card", "belongs", "pipeline"),
+    [
+        ("reranker", "minilm", "embedder", "cross_encoder"),
+        ("reranker", "splade_v3", "sparse", "cross_encoder"),
+        ("reranker", "bm25", "sparse", "cross_encoder"),
+        ("embedder", "ms_marco_minilm_l6", "reranker", "dense"),
+        ("embedder", "minilm_tokens", "multi_vector", "dense"),
+        ("sparse", "minilm", "embedder", "sparse"),
+        ("multi_vector", "bge_reranker_base", "reranker", "late_interaction"),
+    ],
+)
+def test_a_model_in_the_slot_of_another_kind_is_refused(slot: str, card: str, belongs: str, pipeline: str) -> None:
+    with pytest.raises(ConfigError, match=rf"models\.{slot}: found .*, which belongs into models\.{belongs}; expected"):
+        Pipeline.from_config(composed(f"model@models.{slot}={card}", f"pipeline={pipeline}"))

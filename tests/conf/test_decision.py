@@ -32,7 +32,7 @@ def composed(*overrides: str, config_dir: Path | None = None) -> DictConfig:
 def cards() -> dict[str, ModelInfo]:
     with initialize_config_module("orchestrator.conf", version_base="1.3"):
         return {
-            name: ModelInfo(name, tuple(card["languages"]), card.get("parameters_millions"))
+            name: ModelInfo(name, tuple(card.get("languages") or ()), card.get("parameters_millions"))
             for name, card in model_cards().items()
         }
 

@@ -30,7 +30,7 @@ def load(path: str) -> dict:
 def card(path: Path) -> ModelInfo:
     data = OmegaConf.load(path)
     size, length = data.get("parameters_millions"), data.get("max_length_tokens")
-    return ModelInfo(path.stem, tuple(data.languages), size, length, local=path.stem == "minilm")
+    return ModelInfo(path.stem, tuple(data.get("languages") or ()), size, length, local=path.stem == "minilm")
 
 
 RULES = Rules.of(load("decision/default.yaml"))
