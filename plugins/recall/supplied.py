@@ -36,9 +36,11 @@ class SuppliedRecall:
             self._runs = self._read()
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
-        """The first `top_k` of the file's ranking for this query id; empty when the file does not name it."""
+        """The first `top_k` of the file's ranking for this query id; empty, and declared, when the file lacks it."""
         self.load()
         scores = (self._runs or {}).get(query.query_id, {})
+        if not scores:
+            call.note(f"{self._path.name} has no line for query '{query.query_id}'")
         ranked = sorted(scores, key=lambda doc_id: (-scores[doc_id], doc_id))
         return [(doc_id, 1.0 / rank) for rank, doc_id in enumerate(ranked[:top_k], start=1)]
 

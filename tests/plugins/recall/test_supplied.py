@@ -53,3 +53,9 @@ def test_a_bad_line_is_named(run_file: Path, line: str, message: str) -> None:
     run_file.write_text(RUN + line)
     with pytest.raises(DataError, match=message):
         SuppliedRecall(str(run_file)).load()
+
+
+def test_a_query_that_the_file_does_not_know_is_declared(run_file: Path) -> None:
+    stage, call = SuppliedRecall(str(run_file)), Call()
+    assert stage.retrieve(Query("elsewhere", "?"), 5, call) == []
+    assert call.notes == [f"{run_file.name} has no line for query 'elsewhere'"]
