@@ -190,7 +190,8 @@ def graph_table(graph: StageGraph) -> RenderableType:
     table = _table("stage", "kind", "class", "reads", "top_k", right=("top_k",))
     for node in graph.nodes:
         reads = ", ".join(node.inputs) or "corpus"
-        table.add_row(node.name, node.kind, type(node.stage).__name__, reads, str(node.top_k))
+        cut = f", {node.passages.how}" if node.passages.cuts else ""
+        table.add_row(node.name, node.kind, f"{type(node.stage).__name__}{cut}", reads, str(node.top_k))
     return table
 
 
