@@ -68,11 +68,16 @@ def measure(
         The standard deviation is that of the exact scores about the mean of their question.
     """
     encoder = TextEncoder(tokenizer, manifest, manifest.max_length_tokens)
-    asked = [name for name in _TEXTS if name in set(languages)] or list(_TEXTS)
-    lists = [_pairs(question, _TEXTS[name][1]) for name in asked for question in _TEXTS[name][0]]
+    lists = [_pairs(question, _TEXTS[name][1]) for name in asked(languages) for question in _TEXTS[name][0]]
     rows = [[encoder.batch([tokens]) for tokens in encoder.encode(pairs)] for pairs in lists]
     both = [np.array([[float(run(inputs)[0, 0]) for inputs in row] for row in rows]) for run in (exact, other)]
     return compare(both[0], both[1])
+
+
+def asked(languages: Iterable[str]) -> list[str]:
+    """Languages of the texts that `measure` takes for a card of `languages`."""
+    known = set(languages)
+    return [name for name in _TEXTS if name in known] or list(_TEXTS)
 
 
 def compare(exact: Vectors, other: Vectors) -> dict[str, float]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.models.card import Role
+from orchestrator.models.card import Model, Role
 from orchestrator.models.files import list_files, transformer_folder
 from orchestrator.models.kind import check_kind
 from orchestrator.models.modules import (
@@ -23,7 +23,7 @@ from orchestrator.models.modules import (
 )
 from orchestrator.models.multi_vector import read_multi_vector
 from orchestrator.models.reading import Reading
-from orchestrator.models.reranker import Reranker, read_reranker
+from orchestrator.models.reranker import Classifier, Reranker, read_reranker
 from orchestrator.models.splade import document_route, splade_modules
 
 _TRANSFORMER_CONFIGS = tuple(
@@ -100,6 +100,21 @@ def read_saved(folder: Path) -> Saved:
         (found for name in _TRANSFORMER_CONFIGS if (found := read_json(transformer / name, {}))), {}
     )
     return Saved(folder, transformer, entries, text, read_json(folder / "config_sentence_transformers.json", {}))
+
+
+def runs_from_graph(model: Model, folder: Path) -> bool:
+    """Whether a graph of the plain network in `folder` gives what the model gives, as the JSON files beside it tell.
+
+    Not where a reranker's score is made after the network, or where its files write pairs by a chat template, which
+    transformers alone can fill in.
+    """
+    if model.role != "reranker":
+        return True
+    try:
+        reranker = read_reranker(read_saved(folder))
+    except ConfigError:
+        return True  # nothing runs it, and loading says why
+    return isinstance(reranker.scoring, Classifier) and (reranker.chat is None or model.template is not None)
 
 
 def _refuse_settings(role: Role, saved: Saved) -> None:

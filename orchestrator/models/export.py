@@ -15,6 +15,9 @@ import numpy as np
 from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.log import get_logger
 from orchestrator.models.card import Model
+from orchestrator.models.checkpoint import MissingWeightsError
+from orchestrator.models.description import runs_from_graph
+from orchestrator.models.external import external_files
 from orchestrator.models.files import GRAPH_FILE, digests, has_graph, list_files, missing_parts, needed_files
 from orchestrator.models.kept import find_or_make
 from orchestrator.models.manifest import EXPORT_FORMAT, HEAD_FILE, ONNX_FILE, TOKENIZER_FILE, Manifest
@@ -63,10 +66,10 @@ def find_or_export(model: Model) -> tuple[Path, Manifest]:
         MissingExtraError: torch or transformers is not installed, and an export is needed and not there yet.
         ConfigError: the model cannot be exported, or is of another kind than its card says.
     """
-    if takes_graph(model.role) and model.yes_token is None:
+    if takes_graph(model.role):
         folder = resolve(model, graph=True)
         names = list_files(folder)
-        if has_graph(names):
+        if has_graph(names) and runs_from_graph(model, folder):
             try:
                 return _find_published(model, folder, names)
             except UnusableGraphError as error:
@@ -102,7 +105,7 @@ def _find(model: Model, folder: Path, names: Iterable[str], write: _Write) -> tu
 
 
 def _find_published(model: Model, folder: Path, names: list[str]) -> tuple[Path, Manifest]:
-    wanted = set(needed_files(names, graph=True))
+    wanted = set(needed_files(names, graph=True)) | (external_files(folder / GRAPH_FILE) & set(names))
     if model.path is not None:
         # In a folder of the user's the weights may have changed after the graph was made; then both count.
         wanted |= set(needed_files(names))
@@ -119,16 +122,30 @@ def _use(model: Model, folder: Path, sources: Mapping[str, str], partial: Path) 
 
     try:
         network = load_network(model, folder, sources)
+    except MissingWeightsError as error:
+        raise UnusableGraphError(f"torch's weights beside it are of another model: {error.detail}") from error
     except (ConfigError, MissingExtraError) as error:
         _log.info("model.graph_not_compared", model=model.label, reason=str(error))
         return manifest
-    for fact in ("pad_id", "truncation_side", "max_length_tokens", "position_limit"):
-        if getattr(manifest, fact) != getattr(network.manifest, fact):
-            raise UnusableGraphError(f"{fact} differs between the files and transformers")
+    _compare(manifest, network.manifest)
+    # Torch gets the inputs that transformers gives it: a graph without type ids differs where the network reads them.
+    inputs = network.manifest.input_names
     try:
-        return _check(model, replace(network, manifest=manifest), partial)
+        return _check(model, replace(network, manifest=replace(manifest, input_names=inputs)), partial)
     except ConfigError as error:
         raise UnusableGraphError(error.detail.partition(";")[0]) from error
+
+
+def _compare(manifest: Manifest, theirs: Manifest) -> None:
+    """Refuses facts of the files that transformers reads otherwise."""
+    facts = ["pad_id", "truncation_side", "max_length_tokens", "position_limit"]
+    if manifest.role == "embedder":
+        facts.append("special_ids")  # they end a prompt; nothing else reads them
+    different = [fact for fact in facts if getattr(manifest, fact) != getattr(theirs, fact)]
+    if "token_type_ids" in theirs.input_names and not manifest.type_ids:
+        different.append("type_ids")
+    if different:
+        raise UnusableGraphError(f"{', '.join(different)}: the files and transformers differ")
 
 
 def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path) -> Manifest:
@@ -148,7 +165,7 @@ def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path
 
 
 def _advice(model: Model, problem: str) -> str:
-    return f"{model.label} {problem}; {torch_way(model.role)} runs it without an export"
+    return f"{model.label} {problem}{torch_way(model.role)}"
 
 
 def _write_head(network: Network, folder: Path, partial: Path) -> None:

@@ -4,34 +4,41 @@ Dynamic quantisation by ONNX Runtime: weights of matrix products in int8, one sc
 the largest number of the whole batch when it runs. So a score depends on its batch-mates, unless each pair is a batch
 of its own: whoever runs such a graph has to do that. int8 files that a model's authors published are not used, since
 nothing tells how they were made, nor whether this CPU computes with them as they were meant.
+
+One copy serves all cards of a model. How well it agrees depends on how a card writes pairs and on its languages, and is
+kept for each of these apart.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import json
 import logging
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.log import get_logger
-from orchestrator.models.agreement import measure
+from orchestrator.models.agreement import asked, measure
 from orchestrator.models.card import Model
 from orchestrator.models.kept import find_or_make
 from orchestrator.models.manifest import ONNX_FILE, TOKENIZER_FILE, Manifest
 from orchestrator.models.session import OnnxSession, physical_cores
+from orchestrator.stage import Json
+from orchestrator.storage import locked, stable_hash, write_atomic
 
 _log = get_logger()
 # protobuf's limit is 2 GiB a file; weights of larger graphs stand in files of their own.
 _LARGE = 1_800_000_000
 
 
-def find_or_quantise(model: Model, folder: Path, manifest: Manifest) -> tuple[Path, Manifest]:
-    """The folder of the int8 copy and its manifest, with `agreement`; made first where it never was.
+def find_or_quantise(model: Model, folder: Path, manifest: Manifest) -> Path:
+    """The folder of the int8 copy; made first where it never was.
 
     Kept beside the float32 graph, under its name and what the CPU needs: without VNNI, sums of products of 8-bit
     numbers overflow 16 bits, and so weights get 7 bits there.
@@ -39,15 +46,35 @@ def find_or_quantise(model: Model, folder: Path, manifest: Manifest) -> tuple[Pa
     Args:
         model: the card.
         folder: of the float32 graph.
-        manifest: of the float32 graph.
+        manifest: of the float32 graph, without what the card puts into it.
 
     Raises:
         MissingExtraError: onnx is not installed, and the copy is not there yet.
         ConfigError: the graph cannot be quantised.
     """
     target = folder.with_name(f"{folder.name}-{int8_kind()}")
-    made = find_or_make(target, partial(_quantise, model, folder, manifest))
-    return target, made
+    find_or_make(target, partial(_quantise, model, folder, manifest))
+    return target
+
+
+def with_agreement(model: Model, folder: Path, copy: Path, manifest: Manifest) -> Manifest:
+    """The manifest with `agreement`, measured first where it never was for this template and these languages.
+
+    Args:
+        model: the card.
+        folder: of the float32 graph.
+        copy: of its int8 copy.
+        manifest: of both, with the template and the instruction of the card.
+    """
+    template: Json = None if manifest.template is None else asdict(manifest.template)
+    key = stable_hash({"template": template, "languages": list(asked(model.languages))})
+    kept = copy / f"agreement-{key}.json"
+    figures = _read_figures(kept)
+    if figures is None:
+        with locked(copy.with_name(f".{copy.name}.lock")):
+            figures = _read_figures(kept) or _measure(model, folder, copy, manifest)
+            write_atomic(kept, json.dumps(figures))
+    return replace(manifest, agreement=figures)
 
 
 def int8_kind() -> str:
@@ -78,13 +105,25 @@ def check_agreement(model: Model, manifest: Manifest, least: float) -> None:
 def _quantise(model: Model, folder: Path, manifest: Manifest, target: Path) -> Manifest:
     _log.info("model.quantise", model=model.label, precision=int8_kind())
     _write(model, folder / ONNX_FILE, target / ONNX_FILE)
+    shutil.copyfile(folder / TOKENIZER_FILE, target / TOKENIZER_FILE)
+    return manifest
+
+
+def _measure(model: Model, folder: Path, copy: Path, manifest: Manifest) -> dict[str, float]:
     tokenizer = (folder / TOKENIZER_FILE).read_text(encoding="utf-8")
-    (target / TOKENIZER_FILE).write_text(tokenizer, encoding="utf-8")
-    exact, coarse = (OnnxSession(place / ONNX_FILE, physical_cores(), manifest.output) for place in (folder, target))
+    exact, coarse = (OnnxSession(place / ONNX_FILE, physical_cores(), manifest.output) for place in (folder, copy))
     figures = measure(exact.run, coarse.run, tokenizer, manifest, model.languages)
     rounded = {key: round(value, 3) for key, value in figures.items()}
     _log.info("model.agreement", model=model.label, precision=int8_kind(), **rounded)
-    return replace(manifest, agreement=figures)
+    return figures
+
+
+def _read_figures(kept: Path) -> dict[str, float] | None:
+    try:
+        content = json.loads(kept.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _write(model: Model, source: Path, target: Path) -> None:

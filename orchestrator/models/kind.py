@@ -27,6 +27,16 @@ _SAVED_AS: Mapping[str, Role] = {
     "SparseEncoder": "sparse",
 }
 _CLASSIFIER = "ForSequenceClassification"
+_CAUSAL = "ForCausalLM"
+_CAUSAL_IS = (
+    "a language model that writes, or one that answers yes or no, for models.reranker with `template` and `yes_token`; "
+    "embedding models of this class come with modules.json"
+)
+_EXPECTED: Mapping[Role, str] = {
+    "embedder": "an embedding model",
+    "multi_vector": "a multi-vector encoder, an embedding model or a plain encoder",
+    "reranker": "a cross-encoder with a trained head",
+}
 _LEARN = "`orchestrate train cross_encoder` makes a cross-encoder of it"
 _CLASSES = {2: "two classes, as yes and no", 3: "three classes, as of inference (NLI)"}
 # Endings of transformers' class names, and what such a checkpoint is.
@@ -52,8 +62,8 @@ def check_kind(role: Role, saved: Saved) -> None:
     config = read_json(saved.transformer / "config.json", {})
     if role == "reranker":
         _check_reranker(saved, config)
-    elif role == "embedder":
-        _check_embedder(saved, config)
+    elif role in ("embedder", "multi_vector"):
+        _check_encoder(role, saved, config)
 
 
 def check_labels(role: Role, name: str, labels: int) -> None:
@@ -95,16 +105,18 @@ def _check_head(name: str, saved: Saved) -> None:
             raise _other("reranker", saved, f"config.json says {name}", what)
 
 
-def _check_embedder(saved: Saved, config: Mapping[str, Any]) -> None:
+def _check_encoder(role: Role, saved: Saved, config: Mapping[str, Any]) -> None:
     kind = str(saved.whole.get("model_type"))
     if (other := _SAVED_AS.get(kind)) in ("reranker", "sparse"):
-        raise _other("embedder", saved, f"saved as {kind}", _SLOTS[other])
-    if _pools(saved):
+        raise _other(role, saved, f"saved as {kind}", _SLOTS[other])
+    if _pools(saved) or (role == "multi_vector" and saved.entries):
         return  # that says more than the name of a class
-    for name in config.get("architectures") or []:
-        if str(name).endswith(_CLASSIFIER):
+    for name in map(str, config.get("architectures") or []):
+        if name.endswith(_CLASSIFIER):
             what = _SLOTS["reranker"] if _labels(config) == 1 else "a classifier of single texts or pairs"
-            raise _other("embedder", saved, f"config.json says {name}", what)
+            raise _other(role, saved, f"config.json says {name}", what)
+        if name.endswith(_CAUSAL) and not saved.entries:
+            raise _other(role, saved, f"config.json says {name}, and there is no modules.json", _CAUSAL_IS)
 
 
 def _pools(saved: Saved) -> bool:
@@ -118,5 +130,5 @@ def _labels(config: Mapping[str, Any]) -> int:
 
 
 def _other(role: Role, saved: Saved, found: str, what: str) -> ConfigError:
-    expected = "a cross-encoder with a trained head" if role == "reranker" else "an embedding model"
+    expected = _EXPECTED[role]
     return ConfigError(f"models.{role}", f"{saved.folder} is no {role} ({found}); expected {expected}. It is {what}")

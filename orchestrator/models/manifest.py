@@ -82,7 +82,7 @@ class Manifest:
         template: of a reranker whose files say how a pair is written; None is as the tokenizer writes pairs.
         type_ids: the two texts of a pair are told apart by type ids 0 and 1; if not, all are 0.
         output: the graph's output that is read; None is its only one.
-        agreement: of an int8 copy, how well its scores agree with those of float32.
+        agreement: of an int8 copy in memory, how well its scores agree with those of float32; not kept here.
     """
 
     role: Role

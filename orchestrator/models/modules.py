@@ -68,8 +68,9 @@ def read_json(path: Path, default: Any) -> Any:
 
 
 def torch_way(role: Role) -> str:
-    """What runs a model of this role without an export."""
-    return _TORCH_CLASSES.get(role, "backend: torch")
+    """The end of a message: what runs a model of this role without an export; empty where nothing does."""
+    ways: Mapping[Role, str] = {**_TORCH_CLASSES, "reranker": "backend: torch"}
+    return f"; {ways[role]} runs it without an export" if role in ways else ""
 
 
 def unsupported(role: Role, found: str, expected: str) -> ConfigError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, MissingExtraError, OrchestratorError
+from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.models.card import Model
 from orchestrator.models.chat import read_chat
+from orchestrator.models.checkpoint import check_weights, explained, is_classifier
 from orchestrator.models.description import Description, describe
 from orchestrator.models.kind import check_labels
 from orchestrator.models.manifest import Manifest, Template
-from orchestrator.models.modules import read_json
-from orchestrator.models.reranker import Classifier
 from orchestrator.models.scoring import auto_class, check_declared, scored
 from orchestrator.models.splade import pooled
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
@@ -89,6 +88,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
 
     Raises:
         MissingExtraError: torch or transformers is not installed.
+        MissingWeightsError: the file lacks some.
         ConfigError: not a checkpoint of the card's role, or one that only its own library can run.
     """
     description = describe(folder, model.role)
@@ -96,7 +96,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         check_declared(model, description.reranker.scoring, description.transformer)
     require("torch")
     transformers = require("transformers")
-    with quiet(transformers), _explained(model, description.transformer):
+    with quiet(transformers), explained(model, description.transformer):
         module, report = auto_class(transformers, model.role, description.reranker).from_pretrained(
             description.transformer,
             attn_implementation=_attention(transformers, description),
@@ -108,7 +108,7 @@ def load_network(model: Model, folder: Path, sources: Mapping[str, str]) -> Netw
         tokenizer = _tokenizer(transformers, description.transformer)
     if description.reading is not None:
         register_markers(tokenizer, description.reading.markers)
-    _check_weights(model, description, report["missing_keys"])
+    check_weights(model, description, report["missing_keys"])
     _check_labels(model, description, module)
     network = _network(model, module.eval(), tokenizer, description, sources)
     if description.reranker is not None:
@@ -171,45 +171,8 @@ def quiet(transformers: ModuleType) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-@contextlib.contextmanager
-def _explained(model: Model, transformer: Path) -> Iterator[None]:
-    try:
-        yield
-    except OrchestratorError:
-        raise
-    except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
-        # What transformers says of custom code is how to let it run.
-        problem = _own_code(model, transformer) or f": {error}"
-        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}{problem}") from error
-
-
-def _own_code(model: Model, transformer: Path) -> str:
-    """The end of a message about a checkpoint that comes with code of its own; empty for others."""
-    if not read_json(transformer / "config.json", {}).get("auto_map"):
-        return ""
-    return f": it needs code of its authors, which is not run here; {model.instead or 'expected another model'}"
-
-
-def _check_weights(model: Model, description: Description, missing: Iterable[str]) -> None:
-    """Refuses a file that lacks weights: transformers would go on with random numbers in their place."""
-    keys = sorted(missing)
-    if not _is_classifier(description):
-        # Nothing reads the pooler: sentence-transformers pools the last hidden state itself.
-        keys = [key for key in keys if "pooler" not in key.split(".")]
-    if not keys:
-        return
-    shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
-    kind = "a cross-encoder with a trained head" if model.role == "reranker" else "a whole checkpoint"
-    why = _own_code(model, description.transformer) or f"; expected {kind}. Is it another kind of model?"
-    raise ConfigError(f"models.{model.role}", f"{model.label} lacks the weights {shown}{why}")
-
-
-def _is_classifier(description: Description) -> bool:
-    return description.reranker is not None and isinstance(description.reranker.scoring, Classifier)
-
-
 def _check_labels(model: Model, description: Description, module: Any) -> None:
-    if _is_classifier(description):
+    if is_classifier(description):
         check_labels(model.role, model.label, module.config.num_labels)
 
 
@@ -250,7 +213,7 @@ def _template(model: Model, description: Description, tokenizer: Any) -> Templat
     chat = None if description.reranker is None else description.reranker.chat
     if chat is None or model.template is not None:
         return None
-    with _explained(model, description.transformer):
+    with explained(model, description.transformer):
         return read_chat(chat, tokenizer, model.label)
 
 

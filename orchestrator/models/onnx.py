@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.models.export import find_or_export
-from orchestrator.models.int8 import find_or_quantise
+from orchestrator.models.int8 import find_or_quantise, with_agreement
 from orchestrator.models.manifest import ONNX_FILE, TOKENIZER_FILE, Manifest
 from orchestrator.models.session import OnnxSession, Open, Session, physical_cores, shared_session
 from orchestrator.models.template import with_template
@@ -56,11 +56,11 @@ def load_onnx(
         MissingExtraError: it was never exported, and torch or transformers is not installed.
         ConfigError: the model cannot be exported, or takes less than `max_length_tokens`.
     """
-    folder, manifest = find_or_export(model)
-    manifest = with_template(model, manifest)
+    exact, plain = find_or_export(model)
+    folder, manifest = exact, with_template(model, plain)
     if int8:
-        folder, manifest = find_or_quantise(model, folder, manifest)
-        manifest = with_template(model, manifest)  # the copy keeps the instruction that it was compared with
+        folder = find_or_quantise(model, exact, plain)
+        manifest = with_agreement(model, exact, folder, manifest)
     length = max_length(model, manifest, max_length_tokens)
     session = shared_session(folder / ONNX_FILE, threads or physical_cores(), manifest.output, runtime)
     encoder = TextEncoder.read(folder / TOKENIZER_FILE, manifest, length)

@@ -21,7 +21,6 @@ from orchestrator.models.external import external_files
 from orchestrator.models.files import GRAPH_FILE
 from orchestrator.models.manifest import ONNX_FILE, TOKENIZER_FILE, Manifest
 from orchestrator.models.modules import read_json
-from orchestrator.models.reranker import Classifier, Reranker
 from orchestrator.models.session import OnnxSession
 from orchestrator.models.token_rules import shortest
 from orchestrator.models.tokenizer_files import TokenizerFacts, read_tokenizer
@@ -54,7 +53,7 @@ class UnusableGraphError(Exception):
 
 
 def takes_graph(role: Role) -> bool:
-    """Whether a model of this role can run from a published graph."""
+    """Whether a model of this role can run from a published graph; of a folder, `runs_from_graph` tells more."""
     return role in _OUTPUTS
 
 
@@ -66,8 +65,6 @@ def use_published(model: Model, folder: Path, sources: Mapping[str, str], partia
         ConfigError: the model is of another kind than its card says.
     """
     description = describe(folder, model.role)
-    if (reranker := description.reranker) is not None and reranker != Reranker(Classifier()):
-        raise UnusableGraphError("its score is made after the graph, or its pairs are written by a chat template")
     _place(model, folder, partial)
     try:
         tokenizer = read_tokenizer(folder, lowercase=description.lowercase)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from orchestrator.errors import ModelNotFoundError
 from orchestrator.models.card import Model
+from orchestrator.models.description import runs_from_graph
 from orchestrator.models.external import external_files
 from orchestrator.models.files import (
     GRAPH_FILE,
@@ -20,6 +22,7 @@ from orchestrator.models.files import (
     transformer_folder,
 )
 
+_GRAPH_FOLDER = GRAPH_FILE.rpartition("/")[0] + "/"
 _HUB_TIMEOUT_S = 10.0
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
@@ -37,8 +40,8 @@ def resolve(model: Model, *, graph: bool = False) -> Path:
 
     Args:
         model: its card.
-        graph: a published ONNX graph will do in place of torch's weights, and of a repository that has one only that
-            is downloaded.
+        graph: a published ONNX graph will do in place of torch's weights where it gives what the model gives; of a
+            repository that has one only that is downloaded.
 
     Raises:
         ModelNotFoundError: names every place looked in, why it failed, and the choices.
@@ -84,7 +87,7 @@ def _from_path(model: Model, graph: bool) -> Path:
     folder = Path(str(model.path)).expanduser()
     if not folder.is_dir():
         raise _NotHereError(f"path {folder}: {'a file, not a folder' if folder.exists() else 'no such folder'}")
-    return _complete(folder, f"path {folder}", graph)
+    return _complete(model, folder, f"path {folder}", graph)
 
 
 def _from_package(model: Model, graph: bool) -> Path:
@@ -102,7 +105,7 @@ def _package_folder(model: Model, graph: bool) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise _NotHereError(f"packaged weights: package '{top}' is not installed")
     folder = Path(next(iter(spec.submodule_search_locations)), inner)
-    return _complete(folder, f"packaged weights {folder}", graph)
+    return _complete(model, folder, f"packaged weights {folder}", graph)
 
 
 def _check_digests(model: Model, folder: Path) -> None:
@@ -130,7 +133,7 @@ def _from_cache(model: Model, graph: bool) -> Path:
     snapshot = entry / "snapshots" / commit
     if not snapshot.is_dir():
         raise _NotHereError(f"{place}: no snapshot of revision '{revision}'")
-    return _complete(snapshot, place, graph)
+    return _complete(model, snapshot, place, graph)
 
 
 def _from_hub(model: Model, graph: bool) -> Path:
@@ -138,30 +141,48 @@ def _from_hub(model: Model, graph: bool) -> Path:
         raise _NotHereError("hub: the card gives no hub name")
     if is_hub_off():
         raise _NotHereError("hub: switched off by HF_HUB_OFFLINE")
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import HfApi
 
     place = f"hub {HfApi().endpoint}/{model.name}"
     try:
         # model_info asks once; list_repo_files asks again and again for 24 s where no hub answers.
         found = HfApi().model_info(model.name, revision=model.revision, timeout=_HUB_TIMEOUT_S)
         names = [file.rfilename for file in found.siblings or ()]
-        wanted = needed_files(names, graph=graph and has_graph(names))
-        folder = Path(snapshot_download(model.name, revision=model.revision, allow_patterns=wanted))
+        with_graph = _download_graph(model, names) if graph and has_graph(names) else None
+        folder = with_graph or _download(model, needed_files(names))
     except Exception as error:  # errors of the hub's transport pass through; which library that is changes
         raise _NotHereError(f"{place}: {_first_line(error)}") from error
-    return _complete(folder, place, graph)
+    return _complete(model, folder, place, graph)
 
 
-def _complete(folder: Path, place: str, graph: bool) -> Path:
+def _download_graph(model: Model, names: list[str]) -> Path | None:
+    """The folder with the published graph; None where it will not do, which small files tell before it is fetched."""
+    wanted = needed_files(names, graph=True)
+    folder = _download(model, [name for name in wanted if not name.startswith(_GRAPH_FOLDER)])
+    if not runs_from_graph(model, folder):
+        return None
+    with contextlib.suppress(_NotHereError):  # the graph keeps its weights in a file whose name nothing tells before
+        return _complete(model, _download(model, wanted), "", graph=True)
+    return None
+
+
+def _download(model: Model, wanted: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(str(model.name), revision=model.revision, allow_patterns=wanted))
+
+
+def _complete(model: Model, folder: Path, place: str, graph: bool) -> Path:
     names = list_files(folder)
+    usable = graph and runs_from_graph(model, folder)
     lost: list[str] = []
-    if graph and has_graph(names):
+    if usable and has_graph(names):
         lost = [f"weights {name}" for name in sorted(external_files(folder / GRAPH_FILE) - set(names))]
         if not lost:
             return folder
     missing = missing_parts(names) + _missing_shards(folder, transformer_folder(names))
     if missing:
-        choice = f", or {GRAPH_FILE} beside config.json and tokenizer.json" if graph and not lost else ""
+        choice = f", or {GRAPH_FILE} beside config.json and tokenizer.json" if usable and not lost else ""
         raise _NotHereError(f"{place}: incomplete, missing {'; '.join(missing + lost)}{choice}")
     return folder
 

@@ -160,15 +160,20 @@ def _layered(module: Any, folder: Path, layers: tuple[Module, ...]) -> torch.nn.
 
 
 def _pooled(hidden: torch.Tensor, attention_mask: torch.Tensor, mode: str) -> torch.Tensor:
-    """[n, width] of [n, length, width]; as sentence-transformers' Pooling, on a batch padded on the right."""
+    """[n, width] of [n, length, width]; as sentence-transformers' Pooling, on a batch padded on the right.
+
+    Computed in float32: a sum over many tokens has no place in half precision, nor has the -1e9 of padding.
+    """
     if mode == "cls":
         return hidden[:, 0]
     if mode == "lasttoken":
         return _last(hidden, attention_mask)
-    mask = attention_mask[:, :, None].to(hidden.dtype)
+    exact, mask = hidden.float(), attention_mask[:, :, None].float()
     if mode == "max":
-        return hidden.masked_fill(mask == 0, -1e9).max(dim=1).values
-    return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+        pooled = exact.masked_fill(mask == 0, -1e9).max(dim=1).values
+    else:
+        pooled = (exact * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1e-9)
+    return pooled.to(hidden.dtype)
 
 
 def _layer(folder: Path, layer: Module) -> torch.nn.Module:

@@ -13,6 +13,7 @@ from orchestrator.models.description import describe, read_saved
 from orchestrator.models.kind import check_kind
 
 ONE = {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+CAUSAL = {"architectures": ["Qwen3ForCausalLM"]}
 POOLING = [
     {"path": "", "type": "sentence_transformers.models.Transformer"},
     {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
@@ -70,11 +71,13 @@ def test_other_models_as_rerankers_are_refused(
         (ONE, None, r"says BertForSequenceClassification\); .*for models\.reranker"),
         ({}, {"model_type": "CrossEncoder"}, r"saved as CrossEncoder\); .*for models\.reranker"),
         ({**ONE, "id2label": dict.fromkeys("012", "x")}, None, "a classifier of single texts or pairs"),
+        (CAUSAL, None, r"Qwen3ForCausalLM, and there is no modules\.json\); .*for models\.reranker with `template`"),
     ],
 )
-def test_rerankers_as_embedders_are_refused(config: Any, whole: Any, message: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"models\.embedder: .*{message}"):
-        describe(write(tmp_path, config, None, whole), "embedder")
+@pytest.mark.parametrize("role", ["embedder", "multi_vector"])
+def test_rerankers_as_encoders_are_refused(role: Any, config: Any, whole: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"models\.{role}: .*{message}"):
+        describe(write(tmp_path, config, None, whole), role)
 
 
 def test_a_cross_encoder_made_of_modules_is_taken_for_neither(tmp_path: Path) -> None:
@@ -91,7 +94,10 @@ def test_a_cross_encoder_made_of_modules_is_taken_for_neither(tmp_path: Path) ->
         ({"architectures": ["BertModel"]}, None),
         ({"architectures": ["BertForMaskedLM"]}, None),
         (ONE, POOLING),  # a Pooling says more than the name of a class
+        (CAUSAL, POOLING),  # as Qwen3-Embedding is saved
     ],
 )
 def test_embedders_pass(config: Any, modules: Any, tmp_path: Path) -> None:
-    assert describe(write(tmp_path, config, modules), "embedder").modules[0]["type"] == "pooling"
+    folder = write(tmp_path, config, modules)
+    assert describe(folder, "embedder").modules[0]["type"] == "pooling"
+    check_kind("multi_vector", read_saved(folder))

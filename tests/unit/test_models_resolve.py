@@ -187,9 +187,23 @@ class Hub(BaseHTTPRequestHandler):
         """Quiet."""
 
 
+class GraphWithoutItsWeights(Hub):
+    """The graph names the file of its weights as onnx.proto writes it."""
+
+    files: ClassVar = {
+        **Hub.files,
+        "onnx/model.onnx": "\n\x08location\x12\x0cweights.data",
+        "onnx/weights.data": "not known before the graph is there",
+    }
+
+
+class LanguageModel(Hub):
+    files: ClassVar = {**Hub.files, "config.json": json.dumps({"architectures": ["Qwen3ForCausalLM"]})}
+
+
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+def serving(hub: type[Hub] = Hub) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -233,6 +247,20 @@ def test_hub_download_takes_the_graph_in_place_of_weights_and_the_weights_when_t
         whole = resolve_elsewhere(tmp_path, endpoint)
     assert whole.stdout.strip() == str(folder), whole.stderr
     assert (folder / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("hub", "with_graph"), [(GraphWithoutItsWeights, True), (LanguageModel, False)])
+def test_hub_download_takes_the_weights_where_the_graph_will_not_do(
+    hub: type[Hub], with_graph: bool, tmp_path: Path
+) -> None:
+    with serving(hub) as endpoint:
+        found = resolve_elsewhere(tmp_path, endpoint, graph=True)
+    assert found.returncode == 0, found.stderr
+    folder = Path(found.stdout.strip())
+    assert (folder / "model.safetensors").exists()
+    assert (folder / "onnx" / "model.onnx").exists() is with_graph
+    again = resolve_elsewhere(tmp_path, "http://127.0.0.1:9", graph=True)
+    assert again.stdout.strip() == str(folder), again.stderr
 
 
 def test_whether_a_graph_is_at_hand_is_told_apart_from_weights(tmp_path: Path, empty_hub: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator import Pipeline
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, ModelNotFoundError
+from orchestrator.models import Model
 from orchestrator.plugins.rerank.at_hand import first_at_hand
+from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.plugins.rerank.null import NullRerank
 
 STACK = ["pipeline=late_interaction", "rerank@pipeline.stages.precise.use=cross_encoder_or_ltr"]
@@ -49,3 +52,25 @@ def test_a_stack_with_a_local_cross_encoder_ends_with_it(checkpoints: Any, stora
 def test_a_path_that_leads_nowhere_is_not_passed_over(storage_root: Path) -> None:
     pipeline = Pipeline.compose([*STACK, "model@models.reranker=local", "models.reranker.path=/no/such/folder"])
     assert type(pipeline.graph["precise"].stage).__name__ == "CrossEncoderRerank", "its own error tells"
+
+
+@pytest.mark.parametrize(
+    ("labels", "tokens", "found"),
+    [(None, {"yes_token": "yes", "no_token": "no"}, False), (None, {}, False), (1, {"yes_token": "yes"}, True)],
+    ids=["answers", "a chat model", "a classifier"],
+)
+def test_a_published_graph_alone_is_at_hand_where_it_gives_the_score(
+    labels: int | None, tokens: Any, found: bool, causal: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub" / "models--org--tiny" / "snapshots" / "main"
+    shutil.copytree(causal("qwen3", labels), snapshot, ignore=shutil.ignore_patterns("*.safetensors"))
+    (snapshot / "onnx").mkdir()
+    (snapshot / "onnx" / "model.onnx").write_bytes(b"graph")
+    card = Model(role="reranker", name="org/tiny", template=("{query}", "{document}"), storage_root=tmp_path, **tokens)
+    stage = CrossEncoderRerank(card)
+    assert stage.at_hand() is found
+    assert not CrossEncoderRerank(card, backend="torch").at_hand()
+    if not found:
+        with pytest.raises(ModelNotFoundError, match=r"incomplete, missing weights \(model.safetensors or .*\)\n"):
+            stage.load()

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.errors import ConfigError
-from orchestrator.models import Model
+from orchestrator.models import Model, load_onnx, scoring
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
@@ -168,6 +169,33 @@ def test_instruction_of_the_card_goes_before_the_prompt_of_the_files(
     assert len({stage.model_id for stage in (plain, from_files)}) == 2
 
 
+def test_int8_copy_keeps_nothing_of_the_card_that_it_was_made_for(qwen: Path, tmp_path: Path) -> None:
+    def ids(card: dict[str, Any], **arguments: Any) -> list[list[int]]:
+        encoder = reranker(qwen, tmp_path, card, **arguments)._ready.encoder
+        return [row.ids.tolist() for row in encoder.encode(TEXTS)]
+
+    int8 = {"precision": "int8", "min_agreement": 0.0}
+    assert ids({"instruction": "Find a wall"}, **int8) == ids({"instruction": "Find a wall"})
+    assert ids({}, **int8) == ids({}) != ids({"instruction": "Find a wall"})
+
+
+def test_agreement_of_int8_is_measured_as_each_card_writes_pairs_and_in_its_languages(
+    causal: Any, tmp_path: Path
+) -> None:
+    def figures(root: Path, **card: Any) -> Any:
+        model = Model(role="reranker", path=str(causal("qwen3")), storage_root=root, **{**CARD, **card})
+        return load_onnx(model, threads=1, int8=True).manifest.agreement
+
+    cards: list[dict[str, Any]] = [{}, {"instruction": "Find a wall"}, {"template": ("Q {query}", "D {document}", "?")}]
+    cards += [{"languages": ["zh"]}, {"languages": ["zh", "de"]}]
+    found = [figures(tmp_path / "one", **card) for card in cards]
+    assert [found.count(figure) for figure in found] == [1, 1, 1, 2, 2]  # German is not among the texts
+    assert found[2] == figures(tmp_path / "other", **cards[2])
+    with capture_logs() as log:
+        assert [figures(tmp_path / "one", **card) for card in cards] == found
+    assert log == []
+
+
 def test_one_export_serves_every_instruction_and_template(causal: Any) -> None:
     from orchestrator.models.export import export_key
 
@@ -269,6 +297,20 @@ def test_layers_on_a_pooled_vector_score_as_sentence_transformers(
     path = checkpoints.once(f"layers-{pooling}", save)
     for backend in ("onnx", "torch") if pooling == "cls" else ("torch",):  # an export takes a second
         close(scores(reranker(path, shared_root, backend=backend)), their_scores(path))
+
+
+@pytest.mark.parametrize("mode", ["cls", "mean", "max", "lasttoken"])
+def test_pooling_in_half_precision_is_as_exact_as_its_numbers(mode: str) -> None:
+    import torch
+
+    hidden = 40 + torch.rand((2, 3000, 4), generator=torch.Generator().manual_seed(3))  # sums pass 65504, fp16's end
+    mask = torch.ones((2, 3000), dtype=torch.int64)
+    mask[1, 1800:] = 0
+    exact = scoring._pooled(hidden, mask, mode)
+    for dtype in (torch.float16, torch.bfloat16):
+        pooled = scoring._pooled(hidden.to(dtype), mask, mode)
+        assert pooled.dtype == dtype
+        torch.testing.assert_close(pooled.float(), exact, rtol=torch.finfo(dtype).eps, atol=0)
 
 
 def test_special_tokens_in_a_document_stay_text(causal: Any, shared_root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -256,6 +257,79 @@ def test_a_graph_older_than_the_weights_beside_it_is_not_used(checkpoints: Any, 
     assert "differs from torch" in next(e for e in log if e["event"] == "model.graph_unusable")["reason"]
     np.testing.assert_allclose(after, reference_scores(path), atol=1e-5, rtol=1e-5)
     assert np.abs(after - before).max() > 1e-2
+
+
+@pytest.mark.parametrize("own_code", [False, True])
+def test_a_graph_beside_weights_that_lack_the_head_is_used_only_where_these_need_code_of_their_own(
+    own_code: bool, checkpoints: Any, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    path = copy(checkpoints.published("bert", 1, weights=True), tmp_path / "model")
+    weights = {name: part for name, part in load_file(path / "model.safetensors").items() if "classifier" not in name}
+    save_file(weights, path / "model.safetensors", metadata={"format": "pt"})
+    if own_code:
+        config = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoConfig": "own.Config"}}))
+        np.testing.assert_array_equal(scores(path, tmp_path), scores(checkpoints.published("bert", 1), tmp_path))
+        return
+    with capture_logs() as log, pytest.raises(ConfigError, match=r"lacks the weights classifier\.bias"):
+        scores(path, tmp_path)
+    (told,) = (entry for entry in log if entry["event"] == "model.graph_unusable")
+    assert "torch's weights beside it are of another model" in told["reason"]
+
+
+def without_type_ids(graph: Any) -> None:
+    (types,) = (place for place in graph.input if place.name == "token_type_ids")
+    graph.input.remove(types)
+    graph.node.insert(0, onnx.helper.make_node("Sub", ["input_ids", "input_ids"], ["token_type_ids"]))
+
+
+def test_a_graph_that_does_not_tell_the_texts_of_a_pair_apart_is_not_used(checkpoints: Any, tmp_path: Path) -> None:
+    path = copy(checkpoints.published("bert", 1, weights=True), tmp_path / "model")
+    change_graph(path, without_type_ids)
+    with capture_logs() as log:
+        found = scores(path, tmp_path)
+    assert "differs from torch" in next(e for e in log if e["event"] == "model.graph_unusable")["reason"]
+    np.testing.assert_allclose(found, reference_scores(path), atol=1e-5, rtol=1e-5)
+
+
+def test_files_that_transformers_reads_otherwise_give_way_to_our_own_export(checkpoints: Any, tmp_path: Path) -> None:
+    path = copy(checkpoints.published("bert", 1, weights=True), tmp_path / "model")
+    settings = json.loads((path / "tokenizer_config.json").read_text())
+    del settings["model_input_names"]  # then a class has its own, which only transformers knows
+    (path / "tokenizer_config.json").write_text(json.dumps({**settings, "tokenizer_class": "LayoutLMTokenizer"}))
+    with capture_logs() as log:
+        found = scores(path, tmp_path)
+    unusable = [entry["reason"] for entry in log if entry["event"] == "model.graph_unusable"]
+    assert unusable == ["type_ids: the files and transformers differ"]
+    np.testing.assert_allclose(found, reference_scores(path), atol=1e-5, rtol=1e-5)
+
+
+def test_weights_outside_the_graph_count_whatever_their_file_is_called(checkpoints: Any, tmp_path: Path) -> None:
+    path = copy(checkpoints.published("bert", 1), tmp_path / "model")
+    graph = path / "onnx" / "model.onnx"
+    onnx.save(onnx.load(graph), graph, save_as_external_data=True, location="weights.data", size_threshold=0)
+    first, _ = find_or_export(card(path, tmp_path))
+    content = bytearray((path / "onnx" / "weights.data").read_bytes())
+    content[-1] ^= 1
+    (path / "onnx" / "weights.data").write_bytes(content)
+    assert find_or_export(card(path, tmp_path))[0] != first
+
+
+def test_a_classifier_made_of_a_language_model_runs_from_its_graph_with_the_card_of_that_model(
+    checkpoints: Any, causal: Any, tmp_path: Path
+) -> None:
+    parts = {"template": ("Q {query}\n", "D {document}", "\nyes or no?"), "yes_token": "yes", "no_token": "no"}
+    places = {"onnx": checkpoints.published("qwen3", 1, causal("qwen3", labels=1)), "torch": causal("qwen3", labels=1)}
+    found = []
+    for backend, path in places.items():
+        model = Model(role="reranker", path=str(path), storage_root=tmp_path, **parts)
+        stage = CrossEncoderRerank(model, backend=backend)
+        stage.load()
+        found.append(stage.score([(Query("q", query), Document("d", text)) for query, text in TEXTS], Call()))
+    np.testing.assert_allclose(*found, atol=1e-4)
+    assert np.ptp(found[0]) > 1e-2
 
 
 def test_an_embedders_graph_is_refused_as_a_reranker_by_what_stands_beside_it(checkpoints: Any, tmp_path: Path) -> None:
