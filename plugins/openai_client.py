@@ -6,9 +6,9 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import ConfigError, MissingExtraError, TransientError
+from orchestrator.errors import ConfigError, MissingExtraError, RemoteError, TransientError
 from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop
-from orchestrator.replies import json_reply, status_error
+from orchestrator.replies import json_reply, lacking, status_error
 
 from .tls import trusted
 
@@ -124,3 +124,7 @@ class OpenAIConnection:
             cause = error.__cause__ or error
             raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error
         return json_reply(service, response.text, self._api_key)
+
+    def lacks(self, key: str, reply: Any) -> RemoteError:
+        """The error that a 2xx reply without `key` stands for; some servers answer 200 where they mean another."""
+        return lacking(self.remote.service, key, reply, self._api_key)

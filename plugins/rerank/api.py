@@ -13,12 +13,12 @@ import numpy.typing as npt
 from orchestrator.errors import ConfigError, MissingExtraError, PermanentError, TransientError, did_you_mean
 from orchestrator.models import Model
 from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop, split
-from orchestrator.replies import json_reply, status_error
+from orchestrator.replies import json_reply, redacted, said_in, status_error
 from orchestrator.spending import Price, Purse, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query
 
-from ..estimate import estimated_tokens, fitting_characters, token_spans
+from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
 from ..tls import trusted
 from .api_bill import Bill
 from .api_format import RerankFormat
@@ -49,8 +49,8 @@ class ApiRerank:
         prices: table of prices by model name; None counts no money.
         usd_per_million_tokens: price, where tokens are billed; None is that of the table.
         usd_per_thousand_units: price, where search units are billed; None is that of the table.
-        max_usd: what this stage may spend until the process ends; checked before each request with the dearest that it
-            can become. None is no limit.
+        max_usd: what this stage may spend for as long as it lives: one run, or the whole life of a server. Checked
+            before each request with the dearest that it can become, see `Bill`. None is no limit.
         timeout_s: one attempt.
         retries: further attempts after a transient error.
         concurrency: requests in flight at once.
@@ -171,8 +171,8 @@ class ApiRerank:
         return token_spans(text)
 
     def room(self, query: object) -> int | None:
-        """Tokens that a document may have beside `query`: two less than it is cut at, as an estimate's borders lie."""
-        return None if self.max_document_tokens is None else max(1, self.max_document_tokens - 2)
+        """Tokens that a document may have beside `query`: less than it is cut at, as an estimate's borders lie."""
+        return None if self.max_document_tokens is None else room_within(self.max_document_tokens)
 
     @property
     def _url(self) -> str:
@@ -204,13 +204,15 @@ class ApiRerank:
     async def _request(self, query: str, texts: list[str], call: Call) -> npt.NDArray[np.float64]:
         with self._bill.reserved(query, texts) as pay:
             reply = await self._ask(self.format.request(self.model.name, query, texts))
-            pay(self._bill.settle(reply, query, texts, call))
+            self._bill.settle(reply, query, texts, pay, call)
         try:
             scores, repairs = self.format.scores(reply, len(texts))
             if self.score_kind == "probability":
                 _refuse_others(scores)
         except ValueError as error:
-            raise PermanentError(self._remote.service, str(error)) from error
+            said = redacted(said_in(reply), self._api_key)
+            detail = f"{error}. The service says: {said}" if said else str(error)
+            raise PermanentError(self._remote.service, detail) from error
         call.repair("duplicate", repairs)
         return scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from orchestrator.spending import Pay, Price, Purse
 from orchestrator.stage import Json
 from orchestrator.types import Call
 
-from ..estimate import estimated_tokens, fewest_tokens
+from ..estimate import estimated_tokens, fewest_tokens, most_tokens
 from ..openai_client import OpenAIConnection
 
 log = get_logger()
@@ -33,6 +34,8 @@ _OF_STRUCTURE = (
     "guided",
     "grammar",
 )
+_FRAME_TOKENS = 100
+"""What a server may put around one message: marks of roles, a preamble of its own."""
 _FILTERED = ("content management policy", "content_filter")
 """What Azure says, with status 400, when its filter does not let a prompt through: a refusal, and no bad request."""
 
@@ -79,10 +82,13 @@ class Answer:
 class Chat:
     """A chat model on one server.
 
+    The dearest that a request can become: a token for each byte of its messages and of what is sent beside them, the
+    schema of the answer among it; a fixed number around each message; and all the output that is allowed.
+
     Attributes:
         server: the connection.
         price: of the model.
-        purse: what may be spent; each request sets aside the dearest that it can become.
+        purse: what may be spent; each request sets its dearest aside.
         structure: strictest way to ask for a reply that the server is known to understand; falls and never rises.
         max_tokens_key: `max_completion_tokens`, or `max_tokens` for older servers.
         temperature: None sends none.
@@ -143,15 +149,22 @@ class Chat:
 
     async def _request(self, messages: Messages, body: Mapping[str, Any], call: Call, max_tokens: int) -> Answer:
         shown = "".join(message["content"] for message in messages)
-        at_most = self.price.usd(input=estimated_tokens(shown), output=max_tokens)
-        with self.purse.reserved(at_most) as pay:
+        with self.purse.reserved(self._dearest(shown, len(messages), body, max_tokens)) as pay:
             reply = await self.server.ask(partial(self._send, messages, body))
             choices = find(reply, "choices")
-            answer = Answer.of(choices[0]) if isinstance(choices, list) and choices else None
-            self._settle(reply, shown, answer.content if answer else "", pay, call)
-        if answer is None:
-            raise PermanentError(self.server.remote.service, "the reply has no `choices`; check `base_url`")
+            if not isinstance(choices, list) or not choices:
+                raise self.server.lacks("choices", reply)
+            answer = Answer.of(choices[0])
+            self._settle(reply, shown, answer.content, pay, call)
         return answer
+
+    def _dearest(self, shown: str, n_messages: int, body: Mapping[str, Any], max_tokens: int) -> float:
+        """US dollars."""
+        if not self.purse.limited:
+            return 0.0
+        beside = json.dumps(body, ensure_ascii=False)
+        sent = most_tokens(shown) + most_tokens(beside) + n_messages * _FRAME_TOKENS
+        return self.price.usd(input=sent, output=max_tokens)
 
     async def _send(self, messages: Messages, body: Mapping[str, Any]) -> Any:
         raw = await self.server.client.chat.completions.with_raw_response.create(

@@ -10,12 +10,27 @@ from typing import Any
 from orchestrator.replies import find
 
 from .llm_chat import Answer
-from .llm_reply import json_values, whole_number
+from .llm_reply import json_values, spoken, whole_number
 
 _AROUND_A_WORD = " \t\r\n▁ĠĊ\"'`*.,:;!。，：！"
 """Also the signs that stand for a space in vocabularies: some servers give a token as it stands there."""
-_NAMED = re.compile(r"(?:grade|score|评分|等级|分数)\W{0,12}(\d{1,9})(?!\.?\d)", re.IGNORECASE)
-_ALONE = re.compile(r"\A\W{0,3}(\d{1,9})\W{0,3}\Z")
+_DASH = "-\u2010-\u2015\u2212\uff0d"
+_RANGE = re.compile(
+    rf"(?:(?:on a )?scale (?:of |from )?|from |从)?(?<![{_DASH}\w.,/])(\d{{1,9}})"
+    rf"\s*(?:[{_DASH}~～〜]+|\.{{2,3}}|…|to|through|至|到)\s*(\d{{1,9}})(?![A-Za-z\d]|[.,]\d)(?:\s*scale)?",
+    re.IGNORECASE,
+)
+"""`0-3`, `from 0 to 3`: a scale, or an undecided model, and never a grade."""
+_NUMBERS = re.compile(rf"[{_DASH}]?[.,]?\d+(?:[.,]\d+)*")
+_AROUND = r"[\s*_`\"'“”()\[\]{}（）【】:：=]{0,20}"
+_END = rf"(?:\.0+)?\s{{0,9}}分?[ \t*_`\"'“”)\]}}）】]*(?:\Z|\n|[.,;:!(，。；：！（、](?!\d)|[{_DASH}]\s)"
+_NAMED = re.compile(
+    rf"(?:\A|[\n.!;。！；])[\s#>*_`\"'“({{-]{{0,20}}(?:(?:the|my|final|overall|relevance|最终|相关性)\s{{0,9}}){{0,4}}"
+    rf"(?:grade|score|rating|评分|得分|等级|分数)(?:\s+is\b|是|为)?{_AROUND}(\d{{1,9}}){_END}",
+    re.IGNORECASE,
+)
+"""`Grade: 2` at the beginning of a sentence, with nothing after the number that could take it back."""
+_ALONE = re.compile(rf"\A{_AROUND}(\d{{1,9}})(?:\.0+)?\s{{0,9}}分?[\s*_`\"'“”()\[\]{{}}（）【】.。!！]*\Z")
 
 
 def grade_schema(max_grade: int) -> Mapping[str, Any]:
@@ -33,7 +48,8 @@ def read_grade(answer: Answer, max_grade: int) -> tuple[float | None, str]:
     """The grade, or None and what was wrong.
 
     Args:
-        answer: JSON with a `grade`, JSON amid prose, `Grade: 2`, or one number alone.
+        answer: JSON with a `grade`, JSON amid prose, `Grade: 2`, `2/3` of `max_grade` 3, or one number alone. What
+            names several different numbers is not read, ranges such as `0-3` aside.
         max_grade: the best; 0 is the worst.
 
     Returns:
@@ -42,23 +58,27 @@ def read_grade(answer: Answer, max_grade: int) -> tuple[float | None, str]:
     """
     if answer.trouble:
         return None, answer.trouble
-    found = _grade(answer.content, answer.complete)
+    found = _grade(spoken(answer.content), answer.complete, max_grade)
     if found is None:
         return None, "unparsed" if answer.complete else "truncated"
     return (float(found), "") if 0 <= found <= max_grade else (None, "out_of_range")
 
 
-def _grade(content: str, complete: bool) -> int | None:
+def _grade(content: str, complete: bool, max_grade: int) -> int | None:
     objects = [found for found in json_values(content) if isinstance(found, Mapping)]
-    for found in reversed(objects):
-        entry = next((found[key] for key in ("grade", "score") if key in found), None)
-        grade = whole_number(entry)
-        if entry is not None:
-            return grade
-    if not complete:  # a number at the cut may be half of another
-        return None
-    named = _NAMED.findall(content) or _ALONE.findall(content)
-    return int(named[-1]) if named else None
+    entries = [next((found[key] for key in ("grade", "score") if key in found), None) for found in objects]
+    grades = {whole_number(entry) for entry in entries if entry is not None}
+    if grades:
+        return grades.pop() if len(grades) == 1 else None
+    return _grade_in_prose(content, max_grade) if complete else None  # a number at the cut may be half of another
+
+
+def _grade_in_prose(content: str, max_grade: int) -> int | None:
+    text = _RANGE.sub(lambda found: " " if int(found[1]) < int(found[2]) else found[0], content)
+    text = re.sub(rf"(\d)\s*(?:/|／|out of)\s*{max_grade}(?![A-Za-z\d]|[.,]\d)", r"\1", text)
+    different = {re.sub(r"\.0+\Z", "", number) for number in _NUMBERS.findall(text)}
+    named = _ALONE.search(text) or _NAMED.search(text)
+    return int(named[1]) if named and len(different) == 1 else None
 
 
 def yes_probability(answer: Answer, yes: Collection[str], no: Collection[str]) -> float | None:

@@ -17,12 +17,13 @@ from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need
 
-from ..estimate import estimated_tokens, fitting_characters, token_spans
+from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
 from ..openai_client import OpenAIConnection
 from .llm_chat import LADDER, Chat, Structure
 
 _MARKS_TOKENS = 25
 """Of the two marks around a document."""
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 @dataclass(eq=False)
@@ -44,13 +45,13 @@ class LLMStage:
         max_output_tokens: of one reply, what a model thinks to itself included.
         max_tokens_key: `max_completion_tokens`, or `max_tokens` for older servers.
         temperature: None sends none; reasoning models refuse one.
-        extra: sent as it is with every request.
+        extra: sent as it is with every request; limits of the output and the number of answers have keys of their own.
         prices: table of prices by model name; None counts no money.
         usd_per_million_input_tokens: price; None is that of the table.
         usd_per_million_cached_input_tokens: price of input that the server still held; None is that of the table.
         usd_per_million_output_tokens: price; None is that of the table.
-        max_usd: what this stage may spend until the process ends; checked before each request with the dearest that it
-            can become. None is no limit.
+        max_usd: what this stage may spend for as long as it lives: one run, or the whole life of a server. Checked
+            before each request with the dearest that it can become, see `Chat`. None is no limit.
         timeout_s: one attempt.
         retries: further attempts after a transient error.
         concurrency: requests in flight at once.
@@ -87,6 +88,7 @@ class LLMStage:
             raise ConfigError("name", f"{found}; expected a reranker with a name")
         check_choice("structure", self.structure, LADDER)
         check_counts(max_document_tokens=self.max_document_tokens, max_output_tokens=self.max_output_tokens)
+        self._check_extra()
         patience = Patience(self.timeout_s, self.retries, self.concurrency)
         keys = (self.key_header, self.key_prefix, self.extra_query)
         server = OpenAIConnection(self.model.name, self.base_url, api_key, patience, *keys)
@@ -94,6 +96,14 @@ class LLMStage:
         purse = Purse(server.remote.service, self.max_usd)
         extra = dict(self.extra or {})
         self.chat = Chat(server, price, purse, self.structure, self.max_tokens_key, self.temperature, extra)
+
+    def _check_extra(self) -> None:
+        """Refuse what would change how much an answer can cost without `max_usd` knowing of it."""
+        for key in self.extra or {}:
+            if key in (*_OUTPUT_LIMITS, self.max_tokens_key):
+                raise ConfigError(f"extra.{key}", "limits the output; expected `max_output_tokens`, which says it once")
+            if key == "n":
+                raise ConfigError("extra.n", "asks for several answers, and one is read; leave it out")
 
     def _price(self) -> Price:
         check_usd(
@@ -126,8 +136,8 @@ class LLMStage:
         return token_spans(text)
 
     def room(self, query: object) -> int | None:
-        """Tokens that a document may have beside `query`: two less than it is cut at, as an estimate's borders lie."""
-        return max(1, self.max_document_tokens - 2)
+        """Tokens that a document may have beside `query`: less than it is cut at, as an estimate's borders lie."""
+        return room_within(self.max_document_tokens)
 
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time."""

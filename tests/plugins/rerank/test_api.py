@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from servers import RERANKERS, LocalServer, Reply, jina, relevance
 
 from orchestrator import Pipeline
+from orchestrator.cutting import Cutter
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, StageError, TransientError
 from orchestrator.models import Model
-from orchestrator.plugins.estimate import estimated_tokens, token_spans
+from orchestrator.passages import Passages
+from orchestrator.plugins.estimate import estimated_tokens, fitting_characters, most_tokens, room_within, token_spans
 from orchestrator.plugins.rerank.api import ApiRerank
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
@@ -80,7 +82,7 @@ def test_tokens_that_are_not_told_are_estimated_and_marked_so(make: Make, server
 
 
 def test_money_is_checked_before_the_request(make: Make, server: LocalServer) -> None:
-    at_most = sum(estimated_tokens(QUERY.text) + estimated_tokens(text) for text in TEXTS)
+    at_most = sum(most_tokens(QUERY.text) + most_tokens(text) + 100 for text in TEXTS)
     told = sum(len(text.split()) for text in TEXTS)
     poor = make(usd_per_million_tokens=1e6, max_usd=at_most - 0.5)
     with pytest.raises(PermanentError, match=rf"not asked: the request can cost \${at_most}\.0000, and .* is left of"):
@@ -94,6 +96,32 @@ def test_money_is_checked_before_the_request(make: Make, server: LocalServer) ->
     assert len(server.seen) == 2
 
 
+def test_untold_tokens_leave_all_that_was_set_aside_in_the_purse(make: Make, server: LocalServer) -> None:
+    """Of text without words, such as base64, the estimate is too low by half: a limit must not stand on it."""
+    server.answer = lambda seen: Reply(200, {"results": jina(seen).body["results"]})
+    pairs = [(QUERY, Document("a", "aGVsbG8" * 500))]
+    at_most = most_tokens(QUERY.text) + 3500 + 100
+    stage = make(usd_per_million_tokens=1e6, max_usd=2 * at_most - 0.5)
+    stage.score(pairs, Call())
+    with pytest.raises(PermanentError, match="not asked"):
+        stage.score(pairs, Call())
+    assert len(server.seen) == 1
+
+
+def test_search_units_are_set_aside_for_the_shortest_tokens(make: Make, server: LocalServer) -> None:
+    """A document of 50,400 bytes, its question and what is around them are at most 102 pieces: two units."""
+    pairs = [(QUERY, Document("a", "aGVsbG8" * 7200))]
+    with pytest.raises(PermanentError, match=r"the request can cost \$2\.0000"):
+        make(usd_per_thousand_units=1000.0, max_usd=1.5).score(pairs, Call())
+    assert server.seen == []
+
+
+def test_an_error_within_a_200_is_told(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, {"error": {"message": "the model is not loaded, sk-secret"}})
+    with pytest.raises(PermanentError, match=r"check `format`\. The service says: the model is not loaded, \*\*\*$"):
+        make(api_key="sk-secret").score(PAIRS, Call())
+
+
 def test_long_documents_are_cut_where_it_is_said(make: Make, server: LocalServer) -> None:
     pairs = [(QUERY, Document("a", "a" * 100)), (QUERY, Document("b", "青" * 100)), (QUERY, Document("c", "short"))]
     call = Call()
@@ -105,7 +133,7 @@ def test_long_documents_are_cut_where_it_is_said(make: Make, server: LocalServer
 
 
 def test_room_and_spans_are_by_the_estimate_that_cuts(make: Make, server: LocalServer) -> None:
-    stage, text = make(max_document_tokens=12), "glaucoma 青光眼会损害视神经 damages the nerve"
+    stage, text = make(max_document_tokens=14), "glaucoma 青光眼会损害视神经 damages the nerve"
     assert make().room(QUERY) is None
     room = stage.room(QUERY)
     assert room == 10
@@ -128,6 +156,39 @@ def test_spans_cover_a_text_in_order(text: str) -> None:
     assert (np.diff(spans, axis=0) >= 0).all()
     covered = {place for first, last in spans for place in range(first, last)}
     assert covered == set(range(len(text)))
+
+
+MIXED = st.text(st.sampled_from("ab .\n中文，é🙂1"), min_size=1, max_size=80)
+
+
+@given(text=MIXED, limit=st.integers(4, 40))
+def test_as_many_spans_as_there_is_room_stay_within_the_limit(text: str, limit: int) -> None:
+    spans, room = token_spans(text), room_within(limit)
+    for first in range(len(spans)):
+        part = text[spans[first, 0] : spans[min(first + room, len(spans)) - 1, 1]]
+        assert estimated_tokens(part) <= limit
+        assert fitting_characters(part, limit) == len(part)
+
+
+@given(text=MIXED, title=MIXED, limit=st.integers(8, 40), how=st.sampled_from(["windows", "head_tail", "title_lead"]))
+def test_a_passage_under_its_title_is_not_cut_again(
+    text: str, title: str, limit: int, how: Literal["windows", "head_tail", "title_lead"]
+) -> None:
+    class Estimated:
+        def token_spans(self, text: str) -> Any:
+            return token_spans(text)
+
+        def room(self, query: str) -> int:
+            return room_within(limit)
+
+    passages = Cutter(Passages(how=how), Estimated(), Call()).cut(QUERY, Document("a", text, title))
+    assert all(estimated_tokens(passage.document.full_text) <= limit for passage in passages)
+
+
+@given(text=st.text())
+def test_a_token_is_at_least_a_byte(text: str) -> None:
+    assert most_tokens(text) >= max(len(text.encode("utf-8", "surrogatepass")), estimated_tokens(text) // 2)
+    assert most_tokens("½" * 3) == 3 * len("1⁄2".encode()), "some tokenizers write it out first"
 
 
 def test_pairs_of_several_queries_are_grouped_and_come_back_in_their_order(make: Make, server: LocalServer) -> None:

@@ -145,6 +145,20 @@ def test_long_documents_are_cut(make: Make, server: LocalServer) -> None:
         ('{"ranking": [0, 5, 3, 99]}', [2, 0, 1, 3], {"out_of_range": 3, "missing": 3}),
         ('{"ranking": [3, 1.5, "two", null, true, 1]}', [2, 0, 1, 3], {"unparsed": 4, "missing": 2}),
         ('{"ranking": [{"index": 3, "text": "put [4] > [1] first"}, {"index": 1}]}', [2, 0, 1, 3], {"missing": 2}),
+        ("1. [3]\n2. [1]\n3. [2]\n4. [4]", [2, 0, 1, 3], {}),
+        ("Best first:\n\n1. **[3]** - it holds the answer\n2. [1]\n\nThat is all.", [2, 0, 1, 3], {"missing": 2}),
+        ("1) Document 3\n2) Document 1", [2, 0, 1, 3], {"missing": 2}),
+        ("3\n1\n2\n4\n", [2, 0, 1, 3], {}),
+        ("- 3\n- 1", [2, 0, 1, 3], {"missing": 2}),
+        ('{"ranking": [3, 1, 2, 4, ]}', [2, 0, 1, 3], {}),
+        ("3", None, {}),
+        ("1. 3", None, {}),
+        ("-3\n-1", None, {}),
+        ("1: 3\n2: 1", None, {}),
+        ("1. 3\n2. 3", None, {}),
+        ("2. [3]\n1. [1]", None, {}),
+        ("1. 0.9\n2. 0.1", None, {}),
+        ("3\n1 is good too", None, {}),
         ('{"scores": [3, 1, 2, 4]}', None, {}),
         ('{"ranking": []}', None, {}),
         ('{"ranking": [7, 8]}', None, {}),
@@ -156,6 +170,13 @@ def test_long_documents_are_cut(make: Make, server: LocalServer) -> None:
 )
 def test_replies_are_read(content: str, order: list[int] | None, repairs: dict[str, int]) -> None:
     assert read_order(content, 4) == (order, repairs)
+
+
+def test_whole_entries_of_a_list_that_was_cut_off_are_kept() -> None:
+    objects = '{"ranking": [{"index": 12, "score": 0.9}, {"index": 3, "score": 0.5}, {"index": 1'
+    assert read_order(objects, 12, complete=False) == ([11, 2, 0, 1, *range(3, 11)], {"missing": 10})
+    assert first_three("1. [12]\n2. [3]\n3. [1", complete=False) == [11, 2, 0]
+    assert read_order("12\n3\n1", 12, complete=False)[1] == {"missing": 10}, "1 may be half of another"
 
 
 def first_three(content: str, *, complete: bool = True) -> list[int]:
@@ -435,6 +456,9 @@ def test_a_failure_names_the_stage(server: LocalServer) -> None:
         ('Documents [1, 2] match. {"ranking": [3, 1, 2]}', [2, 0, 1]),
         ('{"ranking": [3, 1, 2]} {"confidence": [0.9, 0.1]}', [2, 0, 1]),
         ('{"ranking": [1, 2, 3]} no, rather {"ranking": [3, 2, 1]}', [2, 1, 0]),
+        ('{"ranking": [1, 2, 3]} no, rather {"order": [3, 2, 1]}', [2, 1, 0]),
+        ('<think>maybe {"ranking": [1, 2, 3]}</think> {"results": [3, 2, 1]}', [2, 1, 0]),
+        ('{"ranking": [3, 2, 1]} of {"documents": [1, 2, 3]}', [2, 1, 0]),
     ],
 )
 def test_a_ranking_counts_before_what_the_model_says_around_it(content: str, order: list[int]) -> None:

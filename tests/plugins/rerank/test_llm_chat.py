@@ -148,10 +148,52 @@ def test_untold_usage_is_estimated_and_marked_so(usage: Any, make: Make, server:
 
 def test_untold_usage_leaves_all_that_was_set_aside_in_the_purse(make: Make, server: LocalServer) -> None:
     server.answer = with_usage(None)
-    stage = make(prices=TABLE, max_output_tokens=1000, max_usd=0.0105)
+    stage = make(prices=TABLE, max_output_tokens=1000, max_usd=0.012)
     stage.order(QUERY, DOCUMENTS, Call())
+    stage.close()
+    stage.load()
     with pytest.raises(PermanentError, match="not asked"):
         stage.order(QUERY, DOCUMENTS, Call())
+
+
+@pytest.mark.parametrize("structure", ["json_schema", "text"])
+def test_no_request_can_cost_more_than_was_set_aside(structure: str, make: Make, server: LocalServer) -> None:
+    """Not even one of text without words, each byte of which is a token, with the schema and the marks of a chat."""
+    base64 = [Document(doc_id, "aGVsbG8" * 570) for doc_id in "ab"]
+    arguments = {"prices": TABLE, "max_document_tokens": 2000, "max_output_tokens": 100, "structure": structure}
+    server.answer = with_usage({"prompt_tokens": 1, "completion_tokens": 1})
+    make(**arguments).order(QUERY, base64, Call())
+    body = server.bodies[0]
+    sent = sum(len(message["content"]) for message in body["messages"]) + len(str(body.get("response_format", "")))
+    dearest = ((sent + 2 * 20) * 1.0 + 100 * 10.0) / 1e6
+    with pytest.raises(PermanentError, match="not asked"):
+        make(**arguments, max_usd=dearest).order(QUERY, base64, Call())
+    make(**arguments, max_usd=dearest + 0.0005).order(QUERY, base64, Call())
+    assert len(server.seen) == 2
+
+
+@pytest.mark.parametrize("key", ["max_tokens", "max_completion_tokens", "max_output_tokens", "my_limit"])
+@pytest.mark.parametrize("value", [9000, None])
+def test_an_output_limit_is_said_in_one_place(key: str, value: Any, make: Make) -> None:
+    with pytest.raises(ConfigError, match=rf"^extra\.{key}: limits the output; expected `max_output_tokens`"):
+        make(extra={key: value}, max_tokens_key="my_limit")
+    with pytest.raises(ConfigError, match=r"^extra\.n: asks for several answers, and one is read"):
+        make(extra={"n": 3})
+
+
+def test_an_error_within_a_200_is_told(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, {"error": {"message": "model 'm' not found, very secret"}})
+    with pytest.raises(PermanentError, match=r"the reply has no `choices`, and says: model 'm' not found, \*\*\*$"):
+        make(api_key="very secret").order(QUERY, DOCUMENTS, Call())
+    assert len(server.seen) == 1
+
+
+def test_a_status_within_a_200_counts_as_the_answers_own(make: Make, server: LocalServer) -> None:
+    server.faults += [Reply(200, {"error": {"message": "busy", "code": 503}})]
+    assert list(make().order(QUERY, DOCUMENTS, Call())) == [1, 0]
+    server.answer = lambda seen: Reply(200, {"error": {"message": "no such model", "code": 404}})
+    with pytest.raises(PermanentError, match="answered 404: no such model"):
+        make().order(QUERY, DOCUMENTS, Call())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from orchestrator.models import Model
 from orchestrator.plugins.rerank.llm_chat import Answer
 from orchestrator.plugins.rerank.llm_judgement import read_grade, yes_probability
 from orchestrator.plugins.rerank.llm_point import LLMPointRerank
+from orchestrator.plugins.rerank.llm_reply import read_order
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
 
@@ -204,7 +206,7 @@ def test_a_probability_is_the_share_of_yes_whatever_the_scale(logprobs: dict[str
         (" [2]. ", 2, ""),
         ("Grade: 2.", 2, ""),
         ("##final score: 3", 3, ""),
-        ("Not a 1. Grade = 3", 3, ""),
+        ("Not relevant. Grade = 0", 0, ""),
         ("评分：2", 2, ""),
         ('{"grade": 2.5}', None, "unparsed"),
         ("Grade: 2.5", None, "unparsed"),
@@ -222,6 +224,109 @@ def test_a_probability_is_the_share_of_yes_whatever_the_scale(logprobs: dict[str
 )
 def test_grades_are_read(content: str, grade: int | None, trouble: str) -> None:
     assert read_grade(Answer(content), 3) == (grade, trouble)
+
+
+@pytest.mark.parametrize(
+    ("content", "grade"),
+    [
+        ("Grade (0-3): 2", 2),
+        ("Grade [0-3]: 3", 3),
+        ("**Grade (0-3)**: 2", 2),
+        ("- **Grade**: 2", 2),
+        ("Relevance grade (0 to 3): 3", 3),
+        ("Score (0–3): 1", 1),
+        ("Score (0 - 3) = 1", 1),
+        ("Grade (on a scale of 0 to 3): 2", 2),
+        ("Grade (0-3 scale): 2", 2),
+        ("分数（0-3）：2", 2),
+        ("等级（0到3）：3", 3),
+        ("评分：2分", 2),
+        ("得分为 1。", 1),
+        ("2/3", 2),
+        ("Score: 3 out of 3", 3),
+        ("Grade: 2 (scale 0-3)", 2),
+        ("Grade: 2 - it holds a part", 2),
+        ("Grade: 2\n\nGrade: 2", 2),
+        ("The grade is 2.", 2),
+        ("2.0", 2),
+        ("２", 2),
+        ("```\n2\n```", 2),
+        ("<think>Grade: 1? Or 3?</think>\nGrade: 2", 2),
+        ('so {"grade": 0}</think> {"grade": 2}', 2),
+    ],
+)
+def test_grades_are_read_from_prose_beside_their_scale(content: str, grade: int) -> None:
+    assert read_grade(Answer(content), 3) == (grade, "")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "-1",
+        "−1",
+        "grade: -1",
+        "Grade [0-3]: -1",
+        "分数：-1",
+        "Grade: minus 1",
+        "Grade: 2-3",
+        "1-3",
+        "Grade: 2 or 3",
+        "Not a 1. Grade = 3",
+        "Grade: 1. It would be 3 if it said why.",
+        "Grade (3-0): 2",
+        "2/10",
+        "Grade: 2/2",
+        "Score: 1/30",
+        "Grade (0-3): 2.5",
+        ".5",
+        "Grade: .5",
+        "Grade: 2,5",
+        "Grade: 2½",
+        "Grade: 2%",
+        "Grade: 2+",
+        "Grade: >2",
+        "~2",
+        "Grade: 2?",
+        "Grade: 1e3",
+        "Grade: 1 000",
+        "Grade: 2nd",
+        "Grade: 2 would be too good for it",
+        "“Grade: 3” is what the document claims.",
+        "Not a grade: 3",
+        "The maximum grade is 3.",
+        '{"max_grade": 3}',
+        '{"grade": 0-3}',
+        '{"grade": "-1"}',
+        '{"grade": 1} or {"grade": 3}',
+        "<think>Grade: 2",
+    ],
+)
+def test_what_may_be_no_grade_is_not_read_as_one(content: str) -> None:
+    assert read_grade(Answer(content), 3) == (None, "unparsed")
+
+
+@given(number=st.integers(0, 3), low=st.integers(0, 5), more=st.integers(1, 9), dash=st.sampled_from("-–—−~至到"))
+def test_a_scale_is_never_the_grade(number: int, low: int, more: int, dash: str) -> None:
+    scale = f"{low}{dash}{low + more}"
+    assert read_grade(Answer(f"Grade ({scale}): {number}"), 3) == (number, "")
+    assert read_grade(Answer(f"Grade ({scale}): -{number}"), 3) == (None, "unparsed")
+    assert read_grade(Answer(f"Grade: {scale}"), 3) == (None, "unparsed")
+
+
+@pytest.mark.parametrize("part", ["1", "\n the", "1-", "(", "\n", "**", "grade "])
+def test_a_reply_that_goes_on_and_on_is_read_at_once(part: str) -> None:
+    said = part * 20_000
+    started = time.perf_counter()
+    for text in (said, f"1{said}x"):
+        assert read_grade(Answer(text), 3) == (None, "unparsed" if text.strip() else "empty")
+        assert read_order(text, 9)[0] in (None, list(range(9)))
+    assert time.perf_counter() - started < 5.0, "milliseconds, where a pattern that tries every start takes minutes"
+
+
+def test_an_unclear_grade_is_asked_for_once_more(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: completion("Grade: 2-3" if len(server.seen) == 1 else "Grade (0-3): 2")
+    assert make("grade", structure="text").score(PAIRS[:1], call := Call()).tolist() == [2.0]
+    assert call.repairs == {"unparsed": 1}
 
 
 @pytest.mark.parametrize(
@@ -381,10 +486,10 @@ def test_money_is_checked_before_each_request(make: Make, server: LocalServer) -
 
 
 def test_long_documents_are_cut_and_windows_of_the_room_are_not(make: Make, server: LocalServer) -> None:
-    stage = make(max_document_tokens=10)
+    stage = make(max_document_tokens=12)
     stage.score([(QUERY, Document("a", "a" * 100))], call := Call())
-    assert FENCED.findall(server.bodies[0]["messages"][1]["content"])[0][2] == "a" * 30
-    assert call.notes == ["documents cut to an estimated 10 tokens"]
+    assert FENCED.findall(server.bodies[0]["messages"][1]["content"])[0][2] == "a" * 36
+    assert call.notes == ["documents cut to an estimated 12 tokens"]
     text, room = "青光眼会损害视神经 glaucoma damages it", stage.room(QUERY)
     assert room == 8
     spans = stage.token_spans(text)
