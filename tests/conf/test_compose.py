@@ -225,3 +225,13 @@ def test_a_pipeline_file_of_ones_own_gets_the_same_errors(stages: str, message: 
 def test_a_model_in_the_slot_of_another_kind_is_refused(slot: str, card: str, belongs: str, pipeline: str) -> None:
     with pytest.raises(ConfigError, match=rf"models\.{slot}: found .*, which belongs into models\.{belongs}; expected"):
         Pipeline.from_config(composed(f"model@models.{slot}={card}", f"pipeline={pipeline}"))
+
+
+@pytest.mark.parametrize("name", ["llm_compatible", "llm_point_compatible", "llm_azure"])
+@pytest.mark.parametrize("key", ["base_url", "name"])
+def test_another_server_is_never_silently_openai(name: str, key: str) -> None:
+    given = {"base_url": "http://nowhere/v1", "name": "m"}
+    del given[key]
+    words = [f"pipeline.stages.precise.use.{other}={value}" for other, value in given.items()]
+    with pytest.raises(ConfigError, match=rf"pipeline\.stages\.precise\.use\.{key}: missing; set it"):
+        Pipeline.from_config(composed("pipeline=llm", f"rerank@pipeline.stages.precise.use={name}", *words))
