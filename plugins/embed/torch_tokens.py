@@ -13,7 +13,9 @@ import numpy as np
 
 from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
 from orchestrator.models.card import Model
+from orchestrator.models.description import read_saved
 from orchestrator.models.files import digests, list_files, needed_files
+from orchestrator.models.kind import check_kind
 from orchestrator.models.multi_vector import keeps_own_tokens
 from orchestrator.models.resolve import resolve
 from orchestrator.models.tokens import plan_batches
@@ -94,6 +96,7 @@ class TorchTokenEmbed:
         with self._loading:
             if self._loaded is None:
                 folder = resolve(self.model)
+                check_kind("multi_vector", read_saved(folder))
                 loaded = _load(self.model, folder, self.device)
                 self._model_id = _identity(self.model, folder, loaded)
                 self._loaded = loaded
