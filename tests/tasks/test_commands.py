@@ -96,7 +96,9 @@ def test_run_answers_and_keeps_what_it_answered(orchestrate: Callable, corpus: P
 def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> None:
     line = json.loads(orchestrate("run", "optic nerve", BM25, f"corpus.path={corpus}", "format=json").out)
     assert set(line) == {"query", "results", "degraded", "trace"}
-    assert set(line["results"][0]) == {"rank", "doc_id", "score", "score_kind", "title", "text", "metadata", "scores"}
+    row = {"rank", "doc_id", "score", "score_kind", "title", "text", "metadata", "scores", "passage"}
+    assert set(line["results"][0]) == row
+    assert line["results"][0]["passage"] is None, "only where a stage read windows"
     assert line["results"][0]["scores"] == {"bm25": line["results"][0]["score"]}
     assert set(line["trace"]) == {"total_ms", "budget_ms", "stages"}
     assert set(line["trace"]["stages"][0]) >= {
@@ -108,6 +110,9 @@ def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> N
         "cache_hits",
         "tokens",
         "cost_usd",
+        "repairs",
+        "repairs_by_kind",
+        "passages",
     }
 
 
