@@ -96,7 +96,8 @@ class ApiRerank:
         price = Price.of(prices, model.name, input=usd_per_million_tokens, units=usd_per_thousand_units)
         if max_usd is not None and not price.known:
             keys = "usd_per_million_tokens or usd_per_thousand_units"
-            raise ConfigError("max_usd", f"needs the price of '{model.name}': set {keys}, or max_usd=null")
+            found = f"needs the price of '{model.name}', and `prices` has none"
+            raise ConfigError("max_usd", f"{found}: set {keys}, or max_usd=null")
         self._api_key = api_key or None
         self.key_required = key_required
         service = f"{model.label} at {address(self._url)}"

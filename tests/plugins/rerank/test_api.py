@@ -369,7 +369,7 @@ def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
         ({"usd_per_million_tokens": "2"}, "usd_per_million_tokens: found '2'"),
         ({"max_tokens": 0}, "max_tokens: found 0"),
         ({"max_document_tokens": True}, "max_document_tokens: found True"),
-        ({"max_usd": 1.0}, "max_usd: needs the price of 'm': set usd_per_million_tokens or usd_per_thousand_units"),
+        ({"max_usd": 1.0}, "max_usd: needs the price of 'm', and `prices` has none: set usd_per_million_tokens or"),
         ({"max_usd": -1.0, "usd_per_million_tokens": 1}, "max_usd: found -1.0"),
         ({"prices": {"m": {"inputs": 1}}}, r"prices\.m: no column 'inputs'; columns: input, cached_input"),
         ({"prices": {"m": {"input": "cheap"}}}, r"prices\.m: found 'cheap'"),
