@@ -140,8 +140,8 @@ def _check_slot(name: str, model: object) -> None:
         return
     card = getattr(model, "model", model)
     label = card.label if isinstance(card, Model) else type(model).__name__
-    other = _kinds(model)[:1]
-    found = f"found {label}" + (f", which belongs into models.{other[0]}" if other else "")
+    other = card.role if isinstance(card, Model) else next(iter(_kinds(model)), name)
+    found = f"found {label}, " + ("which nothing runs" if other == name else f"which belongs into models.{other}")
     choice = f"a file of conf/model with role {name}, for example model@models.{name}={_EXAMPLES[name]}"
     raise ConfigError(f"models.{name}", f"{found}; expected {choice}")
 
@@ -149,8 +149,8 @@ def _check_slot(name: str, model: object) -> None:
 def _kinds(model: object) -> list[str]:
     """The slots that `model` can stand in."""
     if isinstance(model, Model):
-        return [model.role]
-    return [slot for slot, method in _SLOTS.items() if callable(getattr(type(model), method, None))]
+        return [model.role] if model.role == "reranker" else []
+    return [slot for slot, method in _SLOTS.items() if callable(getattr(model, method, None))]
 
 
 def _raw(parent: DictConfig | ListConfig, key: Any) -> str:

@@ -71,8 +71,11 @@ class Cutter:
         # Hardly a token is shorter than a byte: a text of so few need not be cut into tokens to know that it fits.
         if len(document.full_text.encode("utf-8", "replace")) <= size:
             return [whole]
-        title, left = self._title(document.title, size)
         spans = self._of(document.text)
+        if len(self._of(document.title)) + 1 + len(spans) <= size:  # 1: the line break
+            return [whole]
+        self._declare_cut(query.text)
+        title, left = self._title(document.title, size if not len(spans) else size // _TITLE_SHARE, size)
         if len(spans) <= left:
             return [replace(whole, document=replace(document, title=title))]
         found = self._parts(query, document.text, spans, left)
@@ -89,24 +92,28 @@ class Cutter:
             room = self._stage.room(query)
             self._room[query] = None if room is None else max(room, 1)
         room, asked = self._room[query], self._policy.size
-        if room is not None and asked is not None and asked > room:
-            self._call.note(f"passages of {asked} tokens do not fit; they were cut to what the model can read")
         if asked is None and self._policy.how == "title_lead":
             asked = _LEAD_TOKENS
         if room is None:
             return asked or _UNLIMITED_TOKENS
         return min(room, asked or room)
 
-    def _title(self, title: str, size: int) -> tuple[str, int]:
-        """The title, shortened where it takes too much, and how many tokens are left beside it."""
+    def _declare_cut(self, query: str) -> None:
+        room, asked = self._room[query], self._policy.size
+        if room is not None and asked is not None and asked > room:
+            self._call.note(f"passages of {asked} tokens do not fit; they were cut to what the model can read")
+
+    def _title(self, title: str, most: int, size: int) -> tuple[str, int]:
+        """The title, cut to `most` tokens, and how many of `size` are left beside it."""
         if not title:
             return "", size
         spans = self._of(title)
-        kept = min(len(spans), max(1, size // _TITLE_SHARE))
+        kept = min(len(spans), max(1, most))
         if kept < len(spans):
             kept = _at_word(title, spans, kept, 1)
             title = title[: int(spans[kept - 1, 1])]
-        return title, max(1, size - kept - 1)  # 1: the line break
+            self._call.note("long titles were cut, so that passages have room for the text")
+        return title, max(1, size - kept - 1)
 
     def _of(self, text: str) -> Spans:
         if text not in self._spans:

@@ -53,7 +53,7 @@ class Passages:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(name, f"found {value!r}; expected a whole number from 1, or null")
-        if None not in (self.size, self.stride) and cast(int, self.stride) > cast(int, self.size):
+        if self.cuts and None not in (self.size, self.stride) and cast(int, self.stride) > cast(int, self.size):
             raise ConfigError("stride", f"found {self.stride} with size={self.size}; what lies between would be lost")
 
     @property

@@ -58,8 +58,8 @@ def find_or_export(model: Model) -> tuple[Path, Manifest]:
 
     A graph that stands beside the model as `onnx/model.onnx` is used as it is, if it can be; of others we make an
     export. Kept in `<root>/models/<key>/`, where the key is made of the digests of weights, tokenizer and
-    configuration. Later calls read a few small files and no weights. Two processes at once export once; one killed in
-    the middle leaves nothing that is taken for an export.
+    configuration. Later calls read small files, and of a published graph where its weights are. Two processes at once
+    export once; one killed in the middle leaves nothing that is taken for an export.
 
     Raises:
         ModelNotFoundError: its files are nowhere.

@@ -122,6 +122,8 @@ def _logit_score(folder: Path) -> YesNo:
     config = module_config(folder, "reranker")
     if (name := config.get("module_input_name", "causal_logits")) != "causal_logits":
         raise unsupported("reranker", f"module_input_name '{name}' in {folder}", "causal_logits")
+    if not isinstance(config.get("true_token_id"), int):
+        raise unsupported("reranker", f"LogitScore without `true_token_id` in {folder}", "the id of a token")
     no_id = config.get("false_token_id")
     return YesNo(int(config["true_token_id"]), None if no_id is None else int(no_id))
 

@@ -57,7 +57,7 @@ def resolve(model: Model, *, graph: bool = False) -> Path:
 
 
 def is_local(model: Model, *, graph: bool = False) -> bool:
-    """Whether `resolve` would find the files without asking the hub. Looks at names only: nothing is hashed."""
+    """Whether `resolve` would find the files without asking the hub. Reads small files: nothing is hashed."""
     for place in [_from_path] if model.path else [_package_folder, _from_cache]:
         try:
             place(model, graph)

@@ -17,6 +17,8 @@ Value: TypeAlias = Callable[[object], float | None]
 _DAY_S = 86_400.0
 _MILLISECONDS_FROM = 1e11
 """As seconds since 1970 it lies 3,000 years ahead: a number from there on counts milliseconds."""
+_SECONDS_FROM = 1e8
+"""In text, a smaller number that is no year and no day is a mistake, and no moment of the years up to 1973."""
 _YEARS = range(1000, 10000)
 _COMPACT_DATES = range(1000_01_01, 10000_01_01)
 """20240506 is a day; as seconds since 1970 these numbers lie in the years up to 1973."""
@@ -104,7 +106,9 @@ def _compact(value: int) -> datetime | None:
 
 def _from_text(value: str) -> datetime | None:
     if value.replace(".", "", 1).lstrip("-").isdigit():  # CSV has no numbers
-        return _from_number(float(value))
+        number = float(value)
+        known = number in _YEARS or (number in _COMPACT_DATES and _compact(int(number))) or abs(number) >= _SECONDS_FROM
+        return _from_number(number) if known else None
     if len(value) == 7:  # 2024-05
         value += "-01"
     return read_date(datetime.fromisoformat(value))

@@ -180,9 +180,11 @@ class Chat:
 
         Untold, the purse keeps all that was set aside: what a model thinks to itself is not seen in its answer.
         """
-        sent, written = count_at(reply, "usage.prompt_tokens"), count_at(reply, "usage.completion_tokens")
+        sent = count_at(reply, "usage.prompt_tokens")
+        # Some servers count what a model thinks to itself in the total alone, and bill it as output.
+        written = max(count_at(reply, "usage.completion_tokens"), count_at(reply, "usage.total_tokens") - sent)
         held = min(sent, count_at(reply, "usage.prompt_tokens_details.cached_tokens", "usage.prompt_cache_hit_tokens"))
-        told = sent + written > 0
+        told = sent > 0 and (written > 0 or not content)
         if not told:
             sent, written = estimated_tokens(shown), estimated_tokens(content)
             call.note(f"{self.server.model} tells no usage: tokens and money are an estimate")

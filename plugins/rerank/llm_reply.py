@@ -104,17 +104,23 @@ def _entries(content: str, complete: bool) -> list[int | None]:
         candidates += [*(_under(keys, found) for found in objects), _broken_off(keys, text)]
     if not objects:
         # One number in brackets is how a chain begins, `[2] > [1]`, and no list.
-        candidates += [_numbers(found) for found in values if len(found) > 1]
+        candidates += [_numbers(found) for found in reversed(values) if len(found) > 1]
         candidates += [_by_line(text if complete else text.rpartition("\n")[0])]
     for entries in candidates:
         if any(number is not None for number in entries):
             return entries
-    chain = max((_CHAIN if objects else _COMMAS).findall(text), key=len, default="")
+    return _chain((_CHAIN if objects else _COMMAS).findall(text))
+
+
+def _chain(found: Sequence[str]) -> list[int | None]:
+    """The longest chain; one with `>` before any that is commas alone, which may be part of a sentence."""
+    chain = max([one for one in found if ">" in one] or found, key=len, default="")
     return [int(number) for number in re.findall(r"\d{1,9}", chain)]
 
 
 def _under(keys: Sequence[str], found: Mapping[str, Any]) -> list[int | None]:
-    return _numbers(next((found[key] for key in keys if key in found), []))
+    ranking = next((found[key] for key in keys if key in found), [])
+    return _chain(_COMMAS.findall(ranking)) if isinstance(ranking, str) else _numbers(ranking)
 
 
 def _numbers(ranking: Any) -> list[int | None]:

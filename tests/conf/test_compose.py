@@ -227,6 +227,12 @@ def test_a_model_in_the_slot_of_another_kind_is_refused(slot: str, card: str, be
         Pipeline.from_config(composed(f"model@models.{slot}={card}", f"pipeline={pipeline}"))
 
 
+def test_a_card_that_nothing_runs_is_refused_in_its_own_slot() -> None:
+    words = ["model@models.embedder=local", "models.embedder.role=embedder", "models.embedder.path=/x"]
+    with pytest.raises(ConfigError, match=r"models\.embedder: found /x, which nothing runs; expected"):
+        Pipeline.from_config(composed("pipeline=dense", *words))
+
+
 @pytest.mark.parametrize("name", ["llm_compatible", "llm_point_compatible", "llm_azure"])
 @pytest.mark.parametrize("key", ["base_url", "name"])
 def test_another_server_is_never_silently_openai(name: str, key: str) -> None:

@@ -333,3 +333,29 @@ def test_windows_are_chosen_by_words_whatever_their_endings() -> None:
     document = Document("d", " ".join([*FILLER * 5, "Pressures of the EYES.", *FILLER * 5]))
     (window,) = cut(document, query=Query("q", "pressure eyes"), how="windows", max_windows=1)
     assert "Pressures" in window.document.text
+
+
+@pytest.mark.parametrize("how", ["windows", "head_tail", "title_lead"])
+def test_a_long_title_is_kept_where_all_of_it_fits(how: str) -> None:
+    document = Document("d", "short body", " ".join(["word"] * 12) + " wanted")
+    call = Call()
+    (passage,) = Cutter(Passages(how=how), Overlap(room=60), call).cut(Q, document)  # type: ignore[arg-type]
+    assert passage.document is document
+    assert call.notes == []
+
+
+def test_a_title_alone_has_all_the_room() -> None:
+    document, call = Document("d", "", " ".join(["word"] * 40)), Call()
+    (passage,) = Cutter(Passages(how="windows"), Overlap(room=40), call).cut(Q, document)
+    assert len(spans_of(passage.document.title)) in range(36, 41)
+    assert call.notes == ["long titles were cut, so that passages have room for the text"]
+
+
+def test_a_size_that_does_not_fit_is_not_declared_where_nothing_is_cut() -> None:
+    call = Call()
+    Cutter(Passages(how="windows", size=900), Overlap(room=30), call).cut(Q, Document("d", "a short text"))
+    assert call.notes == []
+
+
+def test_truncate_looks_at_nothing_else() -> None:
+    assert not Passages(size=10, stride=20).cuts

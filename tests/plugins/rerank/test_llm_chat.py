@@ -134,7 +134,7 @@ def test_requests_side_by_side_climb_down_the_ladder_once(make: Make, server: Lo
     assert len(server.seen) == before + 1
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}])
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": 900}])
 def test_untold_usage_is_estimated_and_marked_so(usage: Any, make: Make, server: LocalServer) -> None:
     server.answer = with_usage(usage)
     call = Call()
@@ -210,6 +210,17 @@ def test_input_that_the_server_still_held_has_a_price_of_its_own(held: Any, make
     assert own.cost_usd == pytest.approx((300 * 1.0 + 600 * 0.5 + 40 * 10.0) / 1e6)
     make(usd_per_million_input_tokens=1.0).order(QUERY, DOCUMENTS, bare := Call())
     assert bare.cost_usd == pytest.approx(900 * 1.0 / 1e6), "without a price of its own it costs what input costs"
+
+
+def test_what_a_model_thinks_to_itself_is_paid_for_where_the_total_alone_tells_it(
+    make: Make, server: LocalServer
+) -> None:
+    server.answer = with_usage({"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 3050})
+    call = Call()
+    make(prices=TABLE).order(QUERY, DOCUMENTS, call)
+    assert call.tokens == 3050
+    assert call.cost_usd == pytest.approx((1000 * 1.0 + 2050 * 10.0) / 1e6)
+    assert call.notes == []
 
 
 def test_a_price_of_the_stage_wins_over_the_table(make: Make, server: LocalServer) -> None:
