@@ -119,7 +119,7 @@ def _chain(found: Sequence[str]) -> list[int | None]:
 
 
 def _under(keys: Sequence[str], found: Mapping[str, Any]) -> list[int | None]:
-    ranking = next((found[key] for key in keys if key in found), [])
+    ranking: Any = next((found[key] for key in keys if key in found), [])
     return _chain(_COMMAS.findall(ranking)) if isinstance(ranking, str) else _numbers(ranking)
 
 
