@@ -49,11 +49,11 @@ def package(site: Path, name: str, rerank: str) -> str:
 
 
 def test_an_installed_package_adds_its_options(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    install(site, "the-boost", package(site, "the_boost", "boost"))
+    install(site, "the-boost", package(site, "the_boost", "own_boost"))
     assert [each.distribution for each in searchpath.installed_configs()] == ["the-boost"]
     assert run(["--help"]) == 0
-    assert "boost" in capfd.readouterr().out
-    pipeline = Pipeline.compose(["rerank@pipeline.stages.shortlist.use=boost"])
+    assert "own_boost" in capfd.readouterr().out
+    pipeline = Pipeline.compose(["rerank@pipeline.stages.shortlist.use=own_boost"])
     assert type(pipeline.graph["shortlist"].stage).__name__ == "Boost"
 
 
