@@ -136,13 +136,15 @@ def _sort(words: Sequence[str], verbs: Verbs) -> tuple[list[str], list[str], lis
 
 
 def _is_override(word: str, bare: Sequence[str], verbs: Verbs) -> bool:
-    """Where a question may stand, `x=1` and `~tilde` are one: a plain key that nobody knows, nor one like it."""
+    """Where a question may stand, `x=1` and `~tilde` are one: a plain key that nobody knows, `x=` nor one like it."""
     found = _OVERRIDE.match(word) or re.match(r"^(?P<prefix>~)(?P<key>[\w@./:-]+)$", word)
     if found is None or not (len(bare) == 1 and bare[0] in FREE_TEXT):
         return found is not None
     key = found["key"]
     known = {*verbs.root_keys, *verbs.need, *(option for options in verbs.options.values() for option in options)}
     if re.fullmatch(r"\w+", key):
+        if found.lastgroup == "key":  # `~tilde`: nobody drops a key of the root, so that a like one is no typo of it
+            return key in known
         return key in known or found["prefix"].startswith("+") or (" " not in word and did_you_mean(key, known) != "")
     return re.fullmatch(r"[\w@./:-]+", key) is not None
 

@@ -125,6 +125,13 @@ def test_a_question_may_look_like_an_override_or_a_flag(question: str) -> None:
     assert as_hydra_reads(query) == question
 
 
+def test_a_question_is_no_key_that_is_dropped_however_like_one_it_looks() -> None:
+    verbs = Verbs({**VERBS.options, "train": ["verb", "what", "triples"]}, VERBS.root_keys)
+    (_, query) = rewrite(["run", "~tilde"], verbs)
+    assert as_hydra_reads(query) == "~tilde"
+    assert "~budget_ms" in rewrite(["run", "~budget_ms"], Verbs(VERBS.options, [*VERBS.root_keys, "budget_ms"]))
+
+
 @pytest.mark.parametrize("value", ["/data/my docs (1)", "/データ/文書", "C:\\docs", "it's"])
 def test_values_that_hydra_cannot_parse_are_quoted(value: str) -> None:
     (word,) = rewrite([f"corpus.path={value}"], VERBS)
