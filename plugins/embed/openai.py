@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, PermanentError, did_you_mean
+from orchestrator.errors import ConfigError, PermanentError
 from orchestrator.models import Model
 from orchestrator.remote import Patience, split
 from orchestrator.replies import count_at
@@ -18,6 +18,7 @@ from orchestrator.spending import Price, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 
+from ..arguments import check_choice
 from ..estimate import fitting_characters
 from ..openai_client import OpenAIConnection
 
@@ -69,8 +70,8 @@ class OpenAIEmbed:
     ) -> None:
         if model.role != "embedder" or not model.name:
             raise ConfigError("name", f"found a {model.role} named {model.name!r}; expected an embedder with a name")
-        _check_choice("similarity", similarity, get_args(Similarity))
-        _check_choice("encoding_format", encoding_format, get_args(Encoding))
+        check_choice("similarity", similarity, get_args(Similarity))
+        check_choice("encoding_format", encoding_format, get_args(Encoding))
         _check_numbers(dimensions=dimensions, dim=dim, batch_texts=batch_texts, batch_bytes=batch_bytes)
         check_usd(usd_per_million_tokens=usd_per_million_tokens)
         self.model = model
@@ -219,12 +220,6 @@ def _row(found: Any, place: int) -> Vectors:
     if row.ndim != 1 or not np.isfinite(row).all():
         raise ValueError(f"the vector of text {place} is no list of finite numbers")
     return row
-
-
-def _check_choice(name: str, found: str, choices: Sequence[str]) -> None:
-    if found not in choices:
-        hint = did_you_mean(str(found), choices)
-        raise ConfigError(name, f"found '{found}'; choices: {', '.join(choices)}.{hint}")
 
 
 def _check_numbers(**values: int | None) -> None:

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.analysis import Analyzer, Segmenter, analyzer
-from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, did_you_mean
+from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError
 from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind
+
+from ..arguments import check_choice
 
 Variant = Literal["lucene", "robertson", "atire", "bm25l", "bm25+"]
 Backend = Literal["numpy", "numba"]
@@ -63,8 +65,8 @@ class BM25Recall:
     ) -> None:
         self._analyzer = analyzer(language, segmenter)
         self._k1, self._b = _in_range("k1", k1), _in_range("b", b, upper=1.0)
-        _check_choice("variant", variant, get_args(Variant))
-        _check_choice("backend", backend, get_args(Backend))
+        check_choice("variant", variant, get_args(Variant))
+        check_choice("backend", backend, get_args(Backend))
         self._variant, self._backend = variant, backend
         self._delta = _DELTA.get(variant, 0.0) if delta is None else _in_range("delta", delta)
         self._index: _Index | None = None
@@ -266,9 +268,3 @@ def _in_range(name: str, value: float, upper: float | None = None) -> float:
         limits = "0 or more" if upper is None else f"0 to {upper:g}"
         raise ConfigError(name, f"found {value!r}; expected a number, {limits}")
     return float(value)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise ConfigError(name, f"found {value!r}; choices: {', '.join(choices)}.{hint}")

@@ -18,10 +18,11 @@ from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
+from ..arguments import check_choice
 from ..qdrant.multi import MultiSpace
 from ..qdrant.options import ExistingOptions, checked_options
 from ..qdrant.stage import QdrantStage, chosen_engine
-from ..rerank.token_weights import TokenWeights, Weights, check_choice, check_dim
+from ..rerank.token_weights import TokenWeights, Weights, check_dim
 
 
 class QdrantMultivectorRecall(QdrantStage[Vectors]):

@@ -16,8 +16,9 @@ from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind
 
+from ..arguments import check_choice
 from .maxsim import maxsim
-from .token_weights import TokenWeights, Weights, check_choice, check_dim
+from .token_weights import TokenWeights, Weights, check_dim
 
 _FORMAT = 1
 

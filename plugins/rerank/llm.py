@@ -10,10 +10,11 @@ from typing import ClassVar
 from orchestrator.errors import ConfigError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
+from ..arguments import check_counts
 from .llm_chat import Answer
 from .llm_prompt import check_instructions, fenced, messages
 from .llm_reply import RANKING, read_order
-from .llm_stage import LLMStage, check_counts, in_language
+from .llm_stage import LLMStage, in_language
 
 _PLACEHOLDERS = ("{query}", "{documents}")
 

@@ -13,10 +13,11 @@ import numpy.typing as npt
 from orchestrator.errors import ConfigError, PermanentError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
+from ..arguments import check_choice, check_counts
 from .llm_chat import Answer, Messages
 from .llm_judgement import first_token, grade_schema, read_grade, yes_probability
 from .llm_prompt import check_instructions, fenced, messages
-from .llm_stage import LLMStage, check_choice, check_counts, in_language
+from .llm_stage import LLMStage, in_language
 
 Scoring = Literal["logprobs", "grade"]
 Unscored = Literal["fail", "last"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import InitVar, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.errors import ConfigError
 from orchestrator.models import Model
 from orchestrator.remote import Patience
 from orchestrator.spending import Price, Purse, check_usd
@@ -17,6 +17,7 @@ from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need
 
+from ..arguments import check_choice, check_counts
 from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
 from ..openai_client import OpenAIConnection
 from .llm_chat import LADDER, Chat, Structure
@@ -192,17 +193,3 @@ class LLMStage:
 def in_language(instructions: Mapping[str, Any], language: str) -> dict[str, str]:
     """The instructions in `language`, `zh-Hans` being `zh`; where there are none, the first."""
     return dict(instructions.get(language.split("-")[0]) or next(iter(instructions.values())))
-
-
-def check_choice(name: str, found: object, choices: Sequence[str]) -> None:
-    """Raise a ConfigError that names the choices, where `found` is none of them."""
-    if found not in choices:
-        hint = did_you_mean(str(found), choices)
-        raise ConfigError(name, f"found '{found}'; choices: {', '.join(choices)}.{hint}")
-
-
-def check_counts(**values: object) -> None:
-    """Raise a ConfigError where a value is no whole number from 1."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(name, f"found {value!r}; expected a whole number from 1")

@@ -9,11 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, IndexStateError, did_you_mean
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.stage import EmbedTokens
 from orchestrator.storage import write_atomic
 from orchestrator.types import Call, TokenVectors, Vectors
 
+from ..arguments import check_choice
 from .maxsim import idf
 
 Weights = Literal["auto", "idf", "equal"]
@@ -81,17 +82,6 @@ class TokenWeights:
         known = query.token_ids < len(self._idf)
         weights[known] = self._idf[query.token_ids[known]]
         return weights
-
-
-def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Nothing, where `value` is one of `choices`.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if value not in choices:
-        hint = did_you_mean(str(value), choices)
-        raise ConfigError(name, f"found {value!r}; choices: {', '.join(choices)}.{hint}")
 
 
 def check_dim(dim: object) -> None:
