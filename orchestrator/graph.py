@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
+from orchestrator.cuts import TOP_K, Cut
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
+from orchestrator.gates import ALWAYS, Gate
 from orchestrator.passages import WHOLE, Passages
+from orchestrator.policy import BY_PLACE, OnError
 from orchestrator.stage import KnowsTokens, Stage
 from orchestrator.types import Need
 
 Kind = Literal["recall", "fusion", "rerank"]
+CacheUse = Literal["auto", "on", "off"]
 Behaviour = Literal["recall", "fusion", "pointwise", "list", "window"]
 
 _BEHAVIOURS: Mapping[str, tuple[Behaviour, Kind]] = {
@@ -41,6 +45,11 @@ class StageSpec:
         top_k: how many it passes on.
         inputs: names of the stages it reads, as written; empty means the default of its kind.
         passages: what it reads of long documents.
+        when: for which queries it runs.
+        cut: how many of `top_k` it passes on.
+        on_error: what its failure does.
+        max_ms: how long it may take for one query, whatever is left of the budget; None sets no limit of its own.
+        cache: whether its scores are kept on disk.
     """
 
     name: str
@@ -48,6 +57,11 @@ class StageSpec:
     top_k: int
     inputs: tuple[str, ...] = ()
     passages: Passages = WHOLE
+    when: Gate = ALWAYS
+    cut: Cut = TOP_K
+    on_error: OnError = BY_PLACE
+    max_ms: float | None = None
+    cache: CacheUse = "auto"
 
     @property
     def path(self) -> str:
@@ -67,6 +81,11 @@ class Node:
     behaviour: Behaviour
     needs: frozenset[Need]
     passages: Passages = WHOLE
+    when: Gate = ALWAYS
+    cut: Cut = TOP_K
+    on_error: OnError = BY_PLACE
+    max_ms: float | None = None
+    cache: CacheUse = "auto"
 
     @property
     def path(self) -> str:
@@ -171,7 +190,8 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     if kind == "rerank" and not inputs and above:
         inputs = (above[-1].name,)
     needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", _DEFAULT_NEEDS.get(behaviour, ())))
-    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, spec.passages)
+    graph_keys = (spec.passages, spec.when, spec.cut, spec.on_error, spec.max_ms, spec.cache)
+    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys)
     _check_passages(node)
     return node
 

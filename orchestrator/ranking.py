@@ -80,6 +80,63 @@ def rescored(stage: str, incoming: RankedList, new_scores: npt.NDArray[np.floati
     return RankedList(ids, in_order, kind, columns)
 
 
+def partly_rescored(
+    stage: str,
+    incoming: RankedList,
+    rows: npt.NDArray[np.intp],
+    new_scores: npt.NDArray[np.floating],
+    kind: ScoreKind,
+) -> RankedList:
+    """`incoming` where only some rows were scored: those first, by their new score, then the others as they came.
+
+    Args:
+        stage: whose scores they are.
+        incoming: the list that was scored in part.
+        rows: int [n_scored], ascending: which rows were scored; all of them is `rescored`.
+        new_scores: float [n_scored], in the order of `rows`.
+        kind: what the new scores are.
+
+    Raises:
+        ValueError: not one score for each of `rows`, or a NaN.
+    """
+    if len(rows) == len(incoming):
+        return rescored(stage, incoming, new_scores, kind)
+    scores = np.asarray(new_scores, dtype=np.float64)
+    if scores.shape != rows.shape:
+        raise ValueError(f"returned scores of shape {scores.shape} for {len(rows)} documents")
+    if np.isnan(scores).any():
+        raise ValueError(f"returned NaN for document '{incoming.doc_ids[int(rows[np.argmax(np.isnan(scores))])]}'")
+    best_first = np.argsort(-scores, kind="stable")
+    is_left = np.ones(len(incoming), dtype=bool)
+    is_left[rows] = False
+    left = np.flatnonzero(is_left)
+    order = np.concatenate([rows[best_first], left])
+    columns = {name: column[order] for name, column in incoming.stage_scores.items()}
+    if len(rows):
+        columns[stage] = np.concatenate([scores[best_first], np.full(len(left), np.nan)])
+    in_order = np.concatenate([scores[best_first], incoming.scores[left]])
+    ids = tuple(map(incoming.doc_ids.__getitem__, order.tolist()))
+    first_kind = kind if len(rows) else incoming.kind_at(0)
+    return RankedList(ids, in_order, first_kind, columns, len(rows), _parts(incoming, left, len(rows)))
+
+
+def unscored(incoming: RankedList) -> RankedList:
+    """`incoming` as a stage passes it on that did not run: the same order, no row scored by it."""
+    if not len(incoming):
+        return incoming
+    return partly_rescored("", incoming, np.empty(0, np.intp), np.empty(0), incoming.score_kind)
+
+
+def _parts(incoming: RankedList, left: npt.NDArray[np.intp], start: int) -> tuple[tuple[int, ScoreKind], ...]:
+    """The tail of a list whose rows from `start` on are rows `left` of `incoming`, ascending."""
+    tail: list[tuple[int, ScoreKind]] = []
+    for end, kind in incoming.parts:
+        reached = start + int(np.searchsorted(left, end))
+        if reached > (tail[-1][0] if tail else start):
+            tail.append((reached, kind))
+    return tuple(tail)
+
+
 def surrogate_scores(n: int) -> list[float]:
     """Strictly decreasing scores for `n` ranks: trec_eval sorts by score and breaks ties its own way."""
     return [float(n - place) for place in range(n)]

@@ -69,6 +69,24 @@ class PassagesSchema:
     choose: Choose = Choose.matching
 
 
+class Cache(Enum):
+    """Whether a stage's scores are kept on disk; auto keeps those that depend on nothing but the two texts."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+@dataclass
+class WhenSchema:
+    """`pipeline.stages.<name>.when`: the stage runs for a query only where all that is set here holds."""
+
+
+@dataclass
+class CutSchema:
+    """`pipeline.stages.<name>.cut`: how many of its documents a stage passes on, `top_k` at most."""
+
+
 @dataclass
 class StageSchema:
     """`pipeline.stages.<name>`: what a stage is stands under `use`; everything beside it belongs to the graph."""
@@ -77,6 +95,11 @@ class StageSchema:
     inputs: list[str] = field(default_factory=list)
     top_k: int = MISSING
     passages: PassagesSchema = field(default_factory=PassagesSchema)
+    when: WhenSchema = field(default_factory=WhenSchema)
+    cut: CutSchema = field(default_factory=CutSchema)
+    on_error: Any = None
+    max_ms: float | None = None
+    cache: Cache = Cache.auto
 
 
 @dataclass

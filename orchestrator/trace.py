@@ -4,9 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from orchestrator.graph import StageGraph
 from orchestrator.types import Document, Query, RankedList
+
+
+Shortfall = Literal["deadline", "no_time", "late", "error", "circuit_open"]
+"""Why a stage gave less than it was asked for:
+
+- `deadline`: it was stopped when its time was over, and what it had done by then counts;
+- `no_time`: it was not begun, since not even a part of it would have been done in time;
+- `late`: a recall that was left behind, since another one had answered;
+- `error`: a failure that may pass, all retries made; `circuit_open`: one that was known before, so that none was made.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """One stage's shortfall: the answer stands without what it did not do.
+
+    Attributes:
+        stage: its name.
+        reason: in one word.
+        detail: in a sentence, for people.
+        scored: documents that it scored all the same, or found.
+        of: documents that it was given; of a recall, its `top_k`.
+    """
+
+    stage: str
+    reason: Shortfall
+    detail: str
+    scored: int
+    of: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +51,11 @@ class StageTrace:
         repairs: what had to be mended in replies of remote models, by kind, in the whole batch: `{"missing": 3}`.
         passages: parts of documents that were read, where long ones were cut; in a batch, divided likewise.
         notes: declared peculiarities, for example an exact scan in place of an index held by another process.
+        cache_hits: documents (of a window rerank: windows) whose scores were kept from an earlier question.
+        n_scored: documents that it scored; of a recall or a fusion, all that it ranked. None: all of `n_in`.
+        skipped: why it did not run, where its gate (`when`) said so; what it was given was passed on as it came.
+        allowed_ms: how long it might take at most; None without a budget.
+        started_ms: when it began, milliseconds after the question came.
     """
 
     stage: str
@@ -34,6 +69,10 @@ class StageTrace:
     notes: tuple[str, ...] = ()
     repairs: Mapping[str, int] = field(default_factory=dict)
     passages: int = 0
+    n_scored: int | None = None
+    skipped: str | None = None
+    allowed_ms: float | None = None
+    started_ms: float = 0.0
 
     @property
     def n_repairs(self) -> int:
@@ -47,12 +86,16 @@ class Trace:
 
     Attributes:
         total_ms: wall time, milliseconds.
-        budget_ms: the pipeline's latency budget, or None. Reported here, not enforced.
+        budget_ms: the pipeline's latency budget, or None.
+        degraded: what was left out to keep it, or because something failed; empty for a whole answer.
+        enforced: whether the budget was kept by leaving things out, or only stands beside the time it took.
     """
 
     total_ms: float
     budget_ms: float | None
     stages: tuple[StageTrace, ...]
+    degraded: tuple[Degraded, ...] = ()
+    enforced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +123,11 @@ class Result:
     def doc_ids(self) -> tuple[str, ...]:
         """Ids of the answer, best first."""
         return self.ranked.doc_ids
+
+    @property
+    def degraded(self) -> tuple[Degraded, ...]:
+        """What was left out; empty for a whole answer."""
+        return self.trace.degraded
 
     def uncut(self, depth: int = 100, stage: str | None = None) -> tuple[str, ...]:
         """The ranking with no `top_k` applied: a stage's own order, then what its inputs ranked and it never saw.

@@ -96,6 +96,7 @@ class Candidate:
         score: the score of the last stage that scored it.
         scores: every stage's native score by stage name.
         scored: False when the last stage did not get to it.
+        score_kind: what `score` is; another kind than the list's where the last stage did not get to it.
     """
 
     doc_id: str
@@ -103,6 +104,7 @@ class Candidate:
     score: float
     scores: Mapping[str, float]
     scored: bool = True
+    score_kind: ScoreKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +115,13 @@ class RankedList:
 
     Attributes:
         doc_ids: in rank order.
-        scores: float64 [n], the score that orders the list; NaN never occurs.
-        score_kind: what that score is.
+        scores: float64 [n], the score that orders the list, within the scored rows and within each part of the tail;
+            NaN never occurs.
+        score_kind: what that score is in the scored rows; where none is, in the first row.
         stage_scores: stage name -> float64 [n], NaN where the stage did not score the document.
-        n_scored: the first so many were scored by the last stage; the rest follow in their incoming order.
+        n_scored: the first so many were scored by the last stage; the rest, the tail, follow in their incoming order.
+        tail: (one past the last row, kind of its scores) of each part of the tail, in order: rows that the last stage
+            did not get to keep the score that they came with.
     """
 
     doc_ids: tuple[str, ...]
@@ -124,6 +129,7 @@ class RankedList:
     score_kind: ScoreKind
     stage_scores: Mapping[str, Scores] = field(default_factory=dict)
     n_scored: int = -1
+    tail: tuple[tuple[int, ScoreKind], ...] = ()
 
     def __post_init__(self) -> None:
         if self.n_scored < 0:
@@ -136,16 +142,28 @@ class RankedList:
         columns = [(name, column.tolist()) for name, column in self.stage_scores.items()]
         for row, (doc_id, score) in enumerate(zip(self.doc_ids, self.scores.tolist(), strict=True)):
             native = {name: column[row] for name, column in columns if column[row] == column[row]}
-            yield Candidate(doc_id, row + 1, score, native, row < self.n_scored)
+            yield Candidate(doc_id, row + 1, score, native, row < self.n_scored, self.kind_at(row))
+
+    @property
+    def parts(self) -> tuple[tuple[int, ScoreKind], ...]:
+        """(one past the last row, kind of its scores) of the scored rows and of each part of the tail; none is empty."""
+        scored: tuple[tuple[int, ScoreKind], ...] = ((self.n_scored, self.score_kind),) if self.n_scored else ()
+        return scored + self.tail
+
+    def kind_at(self, row: int) -> ScoreKind:
+        """What the score of row `row`, from 0, is."""
+        return next((kind for end, kind in self.parts if row < end), self.score_kind)
 
     def head(self, top_k: int) -> RankedList:
         """The first `top_k` rows; the list itself when it is no longer than that."""
         if top_k >= len(self.doc_ids):
             return self
         columns = {name: column[:top_k] for name, column in self.stage_scores.items()}
-        return RankedList(
-            self.doc_ids[:top_k], self.scores[:top_k], self.score_kind, columns, min(self.n_scored, top_k)
-        )
+        n_scored = min(self.n_scored, top_k)
+        starts = [n_scored, *(end for end, _ in self.tail)]
+        kept = zip(starts, self.tail, strict=False)
+        tail = tuple((min(end, top_k), kind) for start, (end, kind) in kept if start < top_k)
+        return RankedList(self.doc_ids[:top_k], self.scores[:top_k], self.score_kind, columns, n_scored, tail)
 
 
 @dataclass(frozen=True, slots=True)
