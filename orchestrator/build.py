@@ -20,6 +20,7 @@ from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.passages import Passages
+from orchestrator.policy import BY_PLACE, OnError
 from orchestrator.readers.columns import Columns
 from orchestrator.readers.table import TableOptions
 from orchestrator.storage import default_root
@@ -57,7 +58,9 @@ def build_graph(cfg: DictConfig) -> StageGraph:
                 raise PipelineError(f"{path}.{key}", f"missing; {hint}")
         built = builder.value(f"{path}.use", stage, "use")
         passages = _passages(f"{path}.passages", stage.passages)
-        specs.append(StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages))
+        on_error = _on_error(f"{path}.on_error", builder.value(f"{path}.on_error", stage, "on_error"))
+        spec = StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages)
+        specs.append(dataclasses.replace(spec, on_error=on_error, max_ms=stage.max_ms, cache=stage.cache.name))
     return StageGraph.of(specs)
 
 
@@ -66,6 +69,28 @@ def _passages(path: str, node: DictConfig) -> Passages:
         return Passages(node.how.name, node.size, node.stride, node.aggregate.name, node.max_windows, node.choose.name)
     except ConfigError as error:
         raise ConfigError(f"{path}.{error.path}", error.detail) from None
+
+
+def _on_error(path: str, value: object) -> OnError:
+    """null, fail, skip, or {fallback: <rerank>}, where several stand in a list, in the order they are tried."""
+    if value is None:
+        return BY_PLACE
+    if isinstance(value, dict) and set(value) == {"fallback"}:
+        given = value["fallback"]
+        stages = tuple(given) if isinstance(given, list) else (given,)
+        for place, stage in enumerate(stages):
+            if stage is None or isinstance(stage, str | int | float | dict):
+                where = f"{path}.fallback" + (f"[{place}]" if isinstance(given, list) else "")
+                choice = (
+                    "a rerank, for example from the defaults list: /rerank@stages.precise.on_error.fallback: bi_encoder"
+                )
+                raise ConfigError(where, f"found {stage!r}; expected {choice}")
+        return OnError("fallback", stages)
+    if value in ("fail", "skip"):
+        return OnError(value)
+    found = "{" + ", ".join(map(str, value)) + "}" if isinstance(value, dict) else repr(value)
+    hint = did_you_mean(str(value), ("fail", "skip", "fallback"))
+    raise ConfigError(path, f"found {found}; choices: fail, skip, {{fallback: <rerank>}}, null.{hint}")
 
 
 def _use_hint(name: str) -> str:

@@ -10,6 +10,7 @@ OrchestratorError
 ├─ CallCancelledError             a call was stopped because nobody waits for it any more
 ├─ RemoteError(service, status)   a remote model gave no answer that can be used
 │  ├─ TransientError              no connection, no answer in time, 429, 5xx: trying again may help
+│  │  └─ CircuitOpenError         not even asked: it has failed too often a moment ago
 │  └─ PermanentError              key, request or reply is wrong: trying again does not help
 └─ StageError(stage, query_id)    a stage failed while loading or running; the cause is chained
 
@@ -129,6 +130,10 @@ class TransientError(RemoteError):
         super().__init__(service, detail, status)
 
 
+class CircuitOpenError(TransientError):
+    """A service was not asked, since it has failed too often a moment ago."""
+
+
 class PermanentError(RemoteError):
     """The key, the address, the request or the reply is wrong; the message says what to do."""
 
@@ -159,6 +164,20 @@ def named(stage: str) -> Iterator[None]:
         if error.stage == stage:
             raise
         raise StageError(stage, error.query_id, error.detail) from error
+
+
+@contextlib.contextmanager
+def naming(stage: str, query_id: str | None) -> Iterator[None]:
+    """Whatever a running stage raises, as an error that names stage and query; one that names a place stays."""
+    try:
+        with named(stage):
+            yield
+    except RemoteError as error:
+        raise StageError(stage, query_id, str(error)) from error
+    except OrchestratorError:
+        raise
+    except Exception as error:
+        raise StageError(stage, query_id, f"{type(error).__name__}: {error}") from error
 
 
 def did_you_mean(found: str, choices: Iterable[str]) -> str:

@@ -11,15 +11,66 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orchestrator.errors import ConfigError
+from orchestrator.gates import ALWAYS
 from orchestrator.ranking import surrogate_scores
 from orchestrator.stage import Progress, no_progress
-from orchestrator.trace import Result
+from orchestrator.trace import Result, Trace
 from orchestrator.types import Query
 
 Qrels = Mapping[str, Mapping[str, int]]
 Rankings = dict[str, tuple[str, ...]]
 Answer = Callable[[Sequence[Query]], list[Result]]
 JudgedIds = Callable[[Sequence[str]], Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What stages did, and what they left out, over some answers.
+
+    Attributes:
+        ran: stage with a gate -> share of the answers for which it ran.
+        scored: stage that left something out -> share of the documents given to it that it scored, where it ran.
+        degraded: stage -> share of the answers in which it fell short.
+        whole: share of the answers in which none did.
+    """
+
+    ran: Mapping[str, float]
+    scored: Mapping[str, float]
+    degraded: Mapping[str, float]
+    whole: float
+
+    @classmethod
+    def of(cls, results: Sequence[Result]) -> Work:
+        """The work behind `results`, all of one graph."""
+        return cls.of_traces([result.trace for result in results], _gated(results))
+
+    @classmethod
+    def of_traces(cls, traces: Sequence[Trace], gated: frozenset[str]) -> Work:
+        """The work that `traces` tell of; `gated` are the stages with a gate."""
+        ran: dict[str, list[bool]] = {}
+        given: dict[str, list[int]] = {}
+        short: dict[str, int] = {}
+        for trace in traces:
+            for stage in trace.stages:
+                ran.setdefault(stage.stage, []).append(stage.skipped is None)
+                if stage.skipped is None and stage.kind == "rerank":
+                    counts = given.setdefault(stage.stage, [0, 0])
+                    counts[0] += stage.n_in if stage.n_scored is None else stage.n_scored
+                    counts[1] += stage.n_in
+            for name in {lack.stage.partition("~")[0] for lack in trace.degraded}:
+                short[name] = short.get(name, 0) + 1
+        n = max(len(traces), 1)
+        return cls(
+            {name: sum(times) / len(times) for name, times in ran.items() if name in gated},
+            {name: done / of for name, (done, of) in given.items() if done < of},
+            {name: times / n for name, times in short.items()},
+            sum(not trace.degraded for trace in traces) / n,
+        )
+
+
+def _gated(results: Sequence[Result]) -> frozenset[str]:
+    nodes = results[0].graph.nodes if results else ()
+    return frozenset(node.name for node in nodes if node.when != ALWAYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +84,7 @@ class Quality:
         per_query: query id -> metric -> value, of the uncut ranking.
         rankings: query id -> ids of the uncut ranking.
         n_queries: how many queries were judged.
+        work: what the stages did and left out.
     """
 
     metrics: Mapping[str, float]
@@ -41,6 +93,7 @@ class Quality:
     per_query: Mapping[str, Mapping[str, float]] = field(repr=False)
     rankings: Mapping[str, tuple[str, ...]] = field(repr=False)
     n_queries: int = 0
+    work: Work = field(default_factory=lambda: Work.of([]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +104,15 @@ class Latency:
         total: `p50`, `p95`, `p99` of the whole pipeline.
         stages: stage name -> `p50`, `p95`, `p99`.
         n_queries: how many queries were timed.
+        work: what the stages did and left out in them.
+        within_budget: share of the answers that came within the budget; None without one.
     """
 
     total: Mapping[str, float]
     stages: Mapping[str, Mapping[str, float]]
     n_queries: int
+    work: Work = field(default_factory=lambda: Work.of([]))
+    within_budget: float | None = None
 
 
 class Measures:
@@ -131,9 +188,12 @@ def measure_quality(
     kept = {query.query_id: qrels[query.query_id] for query in judged}
     uncut: dict[str, Rankings] = {}
     served: Rankings = {}
-    final = ""
+    final, traces, gated = "", [], frozenset[str]()
     for done, batch in _batches(judged, batch_queries):
-        for result in answer(batch):
+        results = answer(batch)
+        gated = _gated(results)
+        for result in results:
+            traces.append(result.trace)
             final = result.graph.result.name
             query_id = result.query.query_id
             served[query_id] = tuple(judged_ids(result.doc_ids)) if judged_ids else result.doc_ids
@@ -151,6 +211,7 @@ def measure_quality(
         per_query,
         uncut[final],
         len(judged),
+        Work.of_traces(traces, gated),
     )
 
 
@@ -176,15 +237,23 @@ def measure_latency(
     sample = [queries[place] for place in places]
     for query in sample[:3]:
         answer([query])
-    totals: list[float] = []
+    results: list[Result] = []
     stages: dict[str, list[float]] = {}
     for done, query in enumerate(sample, start=1):
-        trace = answer([query])[0].trace
-        totals.append(trace.total_ms)
-        for stage in trace.stages:
-            stages.setdefault(stage.stage, []).append(stage.ms)
+        results += answer([query])
+        for stage in results[-1].trace.stages:
+            if stage.skipped is None:
+                stages.setdefault(stage.stage, []).append(stage.ms)
         progress("time", done, len(sample))
-    return Latency(_percentiles(totals), {name: _percentiles(ms) for name, ms in stages.items()}, len(sample))
+    traces = [result.trace for result in results]
+    kept = [trace.total_ms <= trace.budget_ms for trace in traces if trace.budget_ms is not None]
+    return Latency(
+        _percentiles([trace.total_ms for trace in traces]),
+        {name: _percentiles(ms) for name, ms in stages.items()},
+        len(sample),
+        Work.of(results),
+        float(np.mean(kept)) if kept else None,
+    )
 
 
 def _percentiles(values_ms: Sequence[float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ Pure: needs no model, no index, no corpus on disk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
@@ -15,7 +15,7 @@ from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.gates import ALWAYS, Gate
 from orchestrator.passages import WHOLE, Passages
 from orchestrator.policy import BY_PLACE, OnError
-from orchestrator.stage import KnowsTokens, Stage
+from orchestrator.stage import KnowsTokens, Stage, Trainable
 from orchestrator.types import Need
 
 Kind = Literal["recall", "fusion", "rerank"]
@@ -71,7 +71,13 @@ class StageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One stage of a graph that holds together: `inputs` are resolved, kind and behaviour known."""
+    """One stage of a graph that holds together: `inputs` are resolved, kind and behaviour known.
+
+    Attributes:
+        fallbacks: reranks that stand in for it when it fails, in order. What they score stands under names of their
+            own, `<stage>~1` and so on: their scores are not the stage's.
+        stands_for: of a fallback, the stage that it stands in for.
+    """
 
     name: str
     stage: Stage
@@ -86,11 +92,23 @@ class Node:
     on_error: OnError = BY_PLACE
     max_ms: float | None = None
     cache: CacheUse = "auto"
+    fallbacks: tuple[Node, ...] = ()
+    stands_for: str | None = None
 
     @property
     def path(self) -> str:
         """YAML path of the stage."""
-        return f"pipeline.stages.{self.name}"
+        return f"pipeline.stages.{self.stands_for or self.name}"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the stage waits for somebody else's machine."""
+        return bool(getattr(self.stage, "is_remote", False))
+
+    @property
+    def can_be_cut(self) -> bool:
+        """Whether the stage, stopped early, still gives something of what it was asked for."""
+        return self.behaviour == "window" or (self.behaviour == "pointwise" and not self.is_remote)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +121,11 @@ class StageGraph:
     def result(self) -> Node:
         """The stage that nobody reads."""
         return self.nodes[-1]
+
+    @property
+    def all_nodes(self) -> tuple[Node, ...]:
+        """The stages, each followed by those that stand in for it when it fails."""
+        return tuple(one for node in self.nodes for one in (node, *node.fallbacks))
 
     def __getitem__(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -191,9 +214,47 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
         inputs = (above[-1].name,)
     needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", _DEFAULT_NEEDS.get(behaviour, ())))
     graph_keys = (spec.passages, spec.when, spec.cut, spec.on_error, spec.max_ms, spec.cache)
-    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys)
+    stand_ins = _fallbacks(spec, kind, above)
+    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys, stand_ins)
     _check_passages(node)
+    _check_limits(node)
     return node
+
+
+def _fallbacks(spec: StageSpec, kind: Kind, above: Sequence[StageSpec]) -> tuple[Node, ...]:
+    path = f"{spec.path}.on_error.fallback"
+    if spec.on_error.fallbacks and kind != "rerank":
+        raise PipelineError(path, f"a {kind} has no stand-in; choices of on_error: fail, skip")
+    found = []
+    for place, stage in enumerate(spec.on_error.fallbacks, start=1):
+        if isinstance(stage, Trainable):
+            raise PipelineError(
+                path, f"{type(stage).__name__} learns from its place in a pipeline and stands in for none"
+            )
+        passages = spec.passages if isinstance(stage, KnowsTokens) else WHOLE
+        other = StageSpec(f"{spec.name}~{place}", stage, spec.top_k, spec.inputs, passages, max_ms=spec.max_ms)
+        node = replace(_node(other, above), stands_for=spec.name)
+        if node.kind != "rerank":
+            raise PipelineError(path, f"{type(stage).__name__} is a {node.kind}; expected a rerank")
+        found.append(node)
+    return tuple(found)
+
+
+def _check_limits(node: Node) -> None:
+    if node.max_ms is not None and not node.max_ms > 0:
+        raise PipelineError(f"{node.path}.max_ms", f"found {node.max_ms:g}; expected more than 0 ms, or null")
+    if node.max_ms is not None and node.kind == "fusion":
+        raise PipelineError(
+            f"{node.path}.max_ms", "a fusion is waited for: without it there is no answer; leave it out"
+        )
+    if node.cache == "on" and (
+        node.behaviour not in ("pointwise", "window") or not hasattr(type(node.stage), "model_id")
+    ):
+        found = type(node.stage).__name__
+        lacks = "names no model (`model_id`)" if node.behaviour in ("pointwise", "window") else "scores no pairs"
+        raise PipelineError(
+            f"{node.path}.cache", f"{found} {lacks}, so its scores cannot be kept; expected auto or off"
+        )
 
 
 def _check_passages(node: Node) -> None:

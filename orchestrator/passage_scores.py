@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.cutting import Cutter, Span
+from orchestrator.cutting import Cutter, Passage, Span
 from orchestrator.passages import Aggregate, Passages
 from orchestrator.stage import KnowsTokens, PointwiseRerank, WindowRerank
 from orchestrator.types import Call, Document, Query, Scores
@@ -16,34 +16,70 @@ from orchestrator.types import Call, Document, Query, Scores
 Pair: TypeAlias = tuple[Query, Document]
 
 
-def score_cut(
-    stage: PointwiseRerank, pairs: Sequence[Pair], policy: Passages, call: Call
-) -> tuple[npt.NDArray[np.floating], list[Span | None]]:
-    """One score a pair, its document read as `policy` says.
+class PairsRead:
+    """Pairs as a stage reads them, their documents cut as the policy says.
 
     Args:
         stage: knows its tokens where the policy cuts.
         pairs: queries with whole documents.
         policy: how they are cut.
         call: of the stage.
-
-    Returns:
-        scores: float [n_pairs].
-        spans: of each document's best window; None where it was not read in windows.
-
-    Raises:
-        ValueError: the stage gave something else than one number a passage.
     """
-    if not policy.cuts or not pairs:
-        return _asked(stage, pairs, call), [None] * len(pairs)
-    cutter = Cutter(policy, cast(KnowsTokens, stage), call)
-    cut = [cutter.cut(query, document) for query, document in pairs]
-    read = [(query, passage.document) for (query, _), parts in zip(pairs, cut, strict=True) for passage in parts]
-    call.count(passages=len(read))
-    scores, best = aggregated(_asked(stage, read, call), [len(parts) for parts in cut], policy.aggregate)
-    if policy.how != "windows":
-        return scores, [None] * len(pairs)
-    return scores, [parts[place].span for parts, place in zip(cut, best.tolist(), strict=True)]
+
+    def __init__(self, stage: PointwiseRerank, pairs: Sequence[Pair], policy: Passages, call: Call) -> None:
+        self._stage, self._policy, self._call = stage, policy, call
+        self._cut: list[list[Passage]] | None = None
+        self._read = list(pairs)
+        if policy.cuts and pairs:
+            cutter = Cutter(policy, cast(KnowsTokens, stage), call)
+            self._cut = [cutter.cut(query, document) for query, document in pairs]
+            parts = zip(pairs, self._cut, strict=True)
+            self._read = [(query, passage.document) for (query, _), found in parts for passage in found]
+            call.count(passages=len(self._read))
+
+    def scored(self) -> tuple[npt.NDArray[np.floating], list[Span | None]]:
+        """One score a pair, and the span of each document's best window; None where it was not read in windows.
+
+        Raises:
+            ValueError: the stage gave something else than one number a passage.
+        """
+        return self._joined(_asked(self._stage, self._read, self._call), range(self._n_pairs))
+
+    def reported(self) -> tuple[list[int], npt.NDArray[np.floating], list[Span | None]]:
+        """Of a call that was stopped: the places of the pairs whose passages had all been scored, and as `scored`."""
+        told = self._call.reported
+        done, start = [], 0
+        for place in range(self._n_pairs):
+            end = start + (len(self._cut[place]) if self._cut is not None else 1)
+            if all(row in told for row in range(start, end)):
+                done.append((place, [told[row] for row in range(start, end)]))
+            start = end
+        places = [place for place, _ in done]
+        scores, spans = self._joined(np.array([score for _, found in done for score in found]), places)
+        return places, scores, spans
+
+    @property
+    def _n_pairs(self) -> int:
+        return len(self._read if self._cut is None else self._cut)
+
+    def _joined(
+        self, scores: npt.NDArray[np.floating], places: Sequence[int]
+    ) -> tuple[npt.NDArray[np.floating], list[Span | None]]:
+        """Scores of the passages of the pairs at `places` as scores of those pairs."""
+        if self._cut is None or not len(places):
+            return scores, [None] * len(places)
+        parts = [self._cut[place] for place in places]
+        values, best = aggregated(scores, [len(found) for found in parts], self._policy.aggregate)
+        if self._policy.how != "windows":
+            return values, [None] * len(places)
+        return values, [found[place].span for found, place in zip(parts, best.tolist(), strict=True)]
+
+
+def score_cut(
+    stage: PointwiseRerank, pairs: Sequence[Pair], policy: Passages, call: Call
+) -> tuple[npt.NDArray[np.floating], list[Span | None]]:
+    """One score a pair, its document read as `policy` says; see `PairsRead.scored`."""
+    return PairsRead(stage, pairs, policy, call).scored()
 
 
 def read_once(

@@ -17,10 +17,13 @@ from orchestrator.finetune.record import learned_hashes
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Finding, lint
+from orchestrator.pace import shared_paces
 from orchestrator.ranking import ranked_from_pairs
 from orchestrator.runner import Runner
+from orchestrator.scoring import KeptScores
 from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
 from orchestrator.stage import Embed, Indexed, Progress, Stage, Trainable, no_progress
+from orchestrator.steps import Documents
 from orchestrator.storage import current_generation
 from orchestrator.trace import Result
 from orchestrator.trained import ModelPlace, query_hashes
@@ -29,6 +32,7 @@ from orchestrator.types import Document, Query
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_WARM_UP_WORDS, _WARM_UP_CHARS = 8, 80
 OnBuild = Callable[[str, str], None]
 """`on_build(stage, reason)`: an index is about to be built."""
 
@@ -74,6 +78,8 @@ class Pipeline:
         self._loaded: set[str] = set()
         self._opened: set[str] = set()
         self._learned_from: dict[str, frozenset[str]] = {}
+        self._kept: KeptScores | None = None
+        self._is_warm = False
 
     @classmethod
     def compose(cls, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Self:
@@ -159,8 +165,21 @@ class Pipeline:
         documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)
         if verify:
             self._verify_vectors()
-        self._runner = Runner(self.graph, documents, self.budget_ms)
+        self._runner = self._new_runner(self.graph, documents)
+        if self._runner.has_limits:
+            self._runner.warm_up(self._warm_up_query(corpus))
         return self
+
+    def _new_runner(self, graph: StageGraph, documents: Documents) -> Runner:
+        corpus = corpus_key(self.corpus_spec) if documents.in_corpus else ""
+        return Runner(graph, documents, self.budget_ms, self._kept, shared_paces(self.storage_root), corpus)
+
+    def _warm_up_query(self, corpus: DiskCorpus) -> Query:
+        """The first words of the first document: a question that every recall can work on."""
+        for document in corpus.documents():
+            words = document.full_text.split()[:_WARM_UP_WORDS]
+            return Query("warm-up", " ".join(words)[:_WARM_UP_CHARS], corpus.language)
+        return Query("warm-up", "warm-up")
 
     def place_of_model(self, name: str) -> ModelPlace | None:
         """Where the model of stage `name` lies; None for a stage that learns nothing. Binds the stage to its inputs."""
@@ -225,7 +244,7 @@ class Pipeline:
     ) -> CorpusDocuments:
         """Vectors and indexes that the stages of `graph` need, built where they are missing."""
         documents = CorpusDocuments(self.corpus)
-        for node in graph.nodes:
+        for node in graph.all_nodes:
             if "vectors" in node.needs and node.kind != "recall":
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
             if isinstance(node.stage, Indexed):
@@ -244,24 +263,33 @@ class Pipeline:
         return documents
 
     def search(self, query: str | Query) -> Result:
-        """The corpus's best documents for one query.
+        """The corpus's best documents for one query, within the budget where there is one.
 
         Raises:
             StageError: a stage failed.
         """
         return self.search_many([query])[0]
 
-    def search_many(self, queries: Iterable[str | Query], *, read_documents: bool = True) -> list[Result]:
-        """One result a query; models see all queries of a stage at once.
+    def search_many(
+        self,
+        queries: Iterable[str | Query],
+        *,
+        read_documents: bool = True,
+        enforce_budget: bool = True,
+        use_kept: bool = True,
+    ) -> list[Result]:
+        """One result a query. With a budget each is answered by itself; else models see all queries of a stage at once.
 
         Args:
             queries: texts, or Query objects with ids.
             read_documents: whether the results hold the text of their documents.
+            enforce_budget: whether `budget_ms`, and `max_ms` of stages, are kept by leaving things out.
+            use_kept: whether scores that are kept from earlier questions may be used.
         """
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
-        return self._runner.run(asked, read_documents=read_documents)
+        return self._runner.run(asked, read_documents=read_documents, enforce_budget=enforce_budget, use_kept=use_kept)
 
     def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
@@ -289,12 +317,16 @@ class Pipeline:
         incoming = ranked_from_pairs(
             "supplied", [(document.doc_id, 1.0 / rank) for rank, document in enumerate(held, start=1)], "rank"
         )
-        runner = Runner(graph, GivenDocuments(held, self.storage_root), self.budget_ms)
-        return runner.run([as_query(query, 0)], {name: [incoming] for name in replaced})[0]
+        runner = self._new_runner(graph, GivenDocuments(held, self.storage_root))
+        asked, given = as_query(query, 0), {name: [incoming] for name in replaced}
+        if runner.has_limits and not self._is_warm and held:
+            runner.warm_up(asked, given)
+            self._is_warm = True
+        return runner.run([asked], given)[0]
 
     def close(self) -> None:
         """Let go of models, indexes and files."""
-        for node in self.graph.nodes:
+        for node in self.graph.all_nodes:
             for held in (node.stage, getattr(node.stage, "embedder", None)):
                 close = getattr(held, "close", None)
                 if node.name in self._loaded and close is not None:
@@ -305,6 +337,8 @@ class Pipeline:
         self._opened.clear()
         self._learned_from.clear()
         self._corpus = self._runner = None
+        self._is_warm = False
+        shared_paces(self.storage_root).save()
 
     def __enter__(self) -> Self:
         return self
@@ -337,6 +371,8 @@ class Pipeline:
             open_vectors(self.storage_root, embedder).verify()
 
     def _load_stage(self, node: Node) -> None:
+        for stand_in in node.fallbacks:
+            self._load_stage(stand_in)
         if node.name in self._loaded:
             return
         embedder = getattr(node.stage, "embedder", None)

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-import numpy as np
-
-from orchestrator import ranking
 from orchestrator.cutting import Span
-from orchestrator.errors import OrchestratorError, PipelineError, RemoteError, StageError, named
-from orchestrator.graph import Behaviour, Node, StageGraph
+from orchestrator.deadline import Clock
+from orchestrator.errors import TransientError, naming
+from orchestrator.graph import Node, StageGraph
+from orchestrator.limited import LimitedSteps, Outcome
+from orchestrator.limits import Limits
 from orchestrator.log import get_logger
-from orchestrator.passage_scores import read_once, score_cut
-from orchestrator.stage import Embed, Fusion, ListRerank, PointwiseRerank, Recall, WindowRerank
-from orchestrator.trace import Result, StageTrace, Trace
-from orchestrator.types import Call, Document, Query, RankedList, Vectors
-from orchestrator.windows import PASSES, STRIDE, WINDOW, order_by_windows
+from orchestrator.pace import Pace, Paces, pace_key
+from orchestrator.recalls import Recalls, nothing_found
+from orchestrator.scoring import KeptScores
+from orchestrator.steps import Answer, Asked, Documents, QueryVectors, Steps
+from orchestrator.trace import Degraded, Result, StageTrace, Trace
+from orchestrator.types import Call, Document, Query, RankedList
 
 log = get_logger()
 
-_QUERIES_AT_ONCE = 8
-
-
-class Documents(Protocol):
-    """Where the runner gets what a stage needs of its candidates: a corpus, or what the caller brought."""
-
-    @property
-    def in_corpus(self) -> bool:
-        """Whether these are documents of the corpus, so that an index of it knows them."""
-
-    def read(self, doc_ids: Sequence[str]) -> list[Document]:
-        """Documents with text, in the order of `doc_ids`."""
-
-    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
-        """float32 [n, dim], in the order of `doc_ids`."""
+Given: TypeAlias = Mapping[str, Sequence[RankedList]]
+_ENOUGH_TO_LEARN = 8
+"""Documents from which, beside one, it can be seen what a stage takes for each."""
 
 
 @dataclass
@@ -48,235 +36,236 @@ class _Run:
     full: dict[str, RankedList] = field(default_factory=dict)
     passed: dict[str, RankedList] = field(default_factory=dict)
     stages: list[StageTrace] = field(default_factory=list)
+    degraded: list[Degraded] = field(default_factory=list)
     passages: dict[str, Span] = field(default_factory=dict)
 
+    def inputs(self, node: Node) -> dict[str, RankedList]:
+        """What a stage is given."""
+        return {name: self.passed[name] for name in node.inputs}
 
-_Step: TypeAlias = Callable[[Node, list[_Run], list[Query], Call], list[RankedList]]
+    def refusal(self, node: Node, clock: Clock) -> str | None:
+        """Why the stage does not run for this query, where its gate says so."""
+        left_ms = None if clock.left_s is None else clock.left_s * 1000
+        incoming = self.passed[node.inputs[0]] if node.kind == "rerank" else None
+        return node.when.refusal(self.query, incoming, left_ms)
+
+    def take(self, node: Node, outcome: Outcome, n_queries: int = 1, skipped: str | None = None) -> None:
+        """Keep what came of a stage."""
+        ranked = outcome.answer.ranked
+        self.full[node.name] = ranked
+        self.passed[node.name] = ranked.head(node.cut.keep(ranked, node.top_k))
+        self.passages.update(outcome.answer.spans)
+        self.degraded += outcome.degraded
+        told = self._told(node, outcome, n_queries, skipped)
+        self.stages.append(told)
+        log.debug(
+            "stage.done", query_id=self.query.query_id, stage=told.stage, n_in=told.n_in, n_out=told.n_out, ms=told.ms
+        )
+
+    def _told(self, node: Node, outcome: Outcome, n_queries: int, skipped: str | None) -> StageTrace:
+        call, ranked = outcome.call, outcome.answer.ranked
+        return StageTrace(
+            node.name,
+            node.kind,
+            outcome.seconds * 1000 / n_queries,
+            sum(len(self.passed[name]) for name in node.inputs),
+            len(self.passed[node.name]),
+            cache_hits=outcome.answer.hits,
+            tokens=round(call.tokens / n_queries),
+            cost_usd=call.cost_usd / n_queries,
+            repairs=dict(call.repairs),
+            passages=round(call.passages / n_queries),
+            notes=tuple(call.notes),
+            n_scored=0 if skipped is not None else ranked.n_scored,
+            skipped=skipped,
+            allowed_ms=None if outcome.allowed_s is None else outcome.allowed_s * 1000,
+            started_ms=outcome.started_s * 1000,
+        )
 
 
 class Runner:
-    """Runs one graph. Keeps no state between calls, so several threads may share it.
+    """Runs one graph. Keeps no state between calls but what it learns of the machine, so several threads may share it.
 
     Args:
         graph: the stages, loaded.
         documents: where text and vectors of candidates come from.
-        budget_ms: written into the trace.
+        budget_ms: of one query, from its coming to its answer; None is none.
+        kept: where scores are kept between questions; None keeps none.
+        paces: what stages take on this machine; None learns anew.
+        corpus: names the corpus, for what recalls take.
     """
 
-    def __init__(self, graph: StageGraph, documents: Documents, budget_ms: float | None = None) -> None:
+    def __init__(
+        self,
+        graph: StageGraph,
+        documents: Documents,
+        budget_ms: float | None = None,
+        kept: KeptScores | None = None,
+        paces: Paces | None = None,
+        corpus: str = "",
+    ) -> None:
         self._graph = graph
-        self._documents = documents
         self._budget_ms = budget_ms
-        self._steps: Mapping[Behaviour, _Step] = {
-            "recall": self._recall,
-            "fusion": self._fuse,
-            "pointwise": self._score,
-            "list": self._rescore,
-            "window": self._order,
-        }
+        self._paces = paces or Paces()
+        by_name = {node.name: self._paces.of(pace_key(node, corpus)) for node in graph.all_nodes}
+        self._documents, self._kept = documents, kept
+        self._limits = Limits(graph, by_name, self._paces.of("reading"))
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether time decides how much is done: there is a budget, or a stage has a limit of its own."""
+        return self._budget_ms is not None or any(node.max_ms is not None for node in self._graph.nodes)
 
     def run(
         self,
         queries: Sequence[Query],
-        given: Mapping[str, Sequence[RankedList]] | None = None,
+        given: Given | None = None,
         *,
         read_documents: bool = True,
+        enforce_budget: bool = True,
+        use_kept: bool = True,
     ) -> list[Result]:
         """One result a query, in the order of `queries`.
 
-        Several queries at once go through the graph stage by stage, so that a model sees large batches; scores are
-        the same as one at a time, times are the batch's divided by the queries.
+        Where no time is limited, several queries at once go through the graph stage by stage, so that a model sees
+        large batches; scores are the same as one at a time, times are the batch's divided by the queries. Where it is,
+        each query is answered by itself, inside its budget.
 
         Args:
             queries: what to answer.
             given: outputs of stages that are not in the graph: stage name -> one list a query.
             read_documents: whether the results hold the text of their documents.
+            enforce_budget: whether the budget, and `max_ms` of stages, are kept by leaving things out.
+            use_kept: whether scores that are kept from earlier questions may be used.
 
         Raises:
             StageError: a stage failed, or broke its contract.
         """
-        runs = [_Run(query) for query in queries]
-        if not runs:
-            return []
-        for name, lists in (given or {}).items():
-            for run, ranked in zip(runs, lists, strict=True):
-                run.full[name] = run.passed[name] = ranked
-        memo: dict[int, list[Query]] = {}
-        started = time.perf_counter()
+        steps = Steps(self._documents, self._kept if use_kept else None)
+        limited = enforce_budget and self.has_limits
+        if len(queries) > 1 and not limited:
+            results = self._together(_runs(queries, given), steps, read_documents)
+            if results is not None:
+                return results
+        return [self._one(run, steps, read_documents, limited) for run in _runs(queries, given)]
+
+    def warm_up(self, query: Query, given: Given | None = None) -> None:
+        """Answer `query` on a few documents: what only the first question of a process pays is paid here.
+
+        What is not known yet is learned from it: what stages take for one document, and for several. Stages on somebody
+        else's machine are left alone.
+        """
+        self._warm(query, given or {}, 1, _unknown(self._graph))
+        is_known = all(self._limits.pace(node).is_known for node in self._graph.all_nodes if not node.is_remote)
+        for n_documents in () if is_known else (1, _ENOUGH_TO_LEARN):
+            self._warm(query, given or {}, n_documents, self._limits)
+
+    def _warm(self, query: Query, given: Given, n_documents: int, limits: Limits) -> None:
+        steps, vectors, clock = Steps(self._documents), QueryVectors([query]), Clock()
+        run = _Run(query, passed={name: lists[0] for name, lists in given.items()})
+        local = [node for node in self._graph.nodes if not node.is_remote]
+        recalls = [node for node in local if node.kind == "recall"]
+        found = Recalls(steps, limits).ask(recalls, vectors, query.query_id, clock) if recalls else {}
+        asker = LimitedSteps(steps, limits)
         for node in self._graph.nodes:
-            self._step(node, runs, memo)
-        documents = self._texts(runs) if read_documents else {}
-        total_ms = _ms_since(started, len(runs))
-        return [self._result(run, total_ms, documents) for run in runs]
+            inputs = run.inputs(node)
+            if node.kind == "rerank":
+                inputs = {name: ranked.head(n_documents) for name, ranked in inputs.items()}
+            for other in node.fallbacks:
+                if not other.is_remote:
+                    asker.ask(other, inputs, vectors, clock)
+            if node.is_remote or (node.kind == "recall" and node.name not in found):
+                run.take(node, _passed_on(node, inputs))
+            else:
+                run.take(node, found[node.name] if node.kind == "recall" else asker.ask(node, inputs, vectors, clock))
 
-    def _step(self, node: Node, runs: list[_Run], memo: dict[int, list[Query]]) -> None:
-        call = Call()
-        started = time.perf_counter()
-        try:
-            with named(node.name):
-                queries = self._queries(node, runs, memo, call)
-                outputs = self._steps[node.behaviour](node, runs, queries, call)
-        except RemoteError as error:
-            raise StageError(node.name, _only_query_id(runs), str(error)) from error
-        except OrchestratorError:
-            raise
-        except Exception as error:
-            raise StageError(node.name, _only_query_id(runs), f"{type(error).__name__}: {error}") from error
-        ms = _ms_since(started, len(runs))
-        for run, full in zip(runs, outputs, strict=True):
-            n_in = sum(len(run.passed[name]) for name in node.inputs)
-            run.full[node.name] = full
-            run.passed[node.name] = full.head(node.top_k)
-            told = _trace(node, ms, n_in, len(run.passed[node.name]), call, len(runs))
-            run.stages.append(told)
-            log.debug("stage.done", query_id=run.query.query_id, stage=node.name, n_in=n_in, n_out=told.n_out, ms=ms)
+    def _one(self, run: _Run, steps: Steps, read_documents: bool, limited: bool) -> Result:
+        """The answer to one query by itself."""
+        clock = Clock(self._budget_ms / 1000 if limited and self._budget_ms is not None else None)
+        limits = self._limits if limited else self._limits.lifted()
+        vectors, asker = QueryVectors([run.query]), LimitedSteps(steps, limits)
+        recalls = [node for node in self._graph.nodes if node.kind == "recall"]
+        refused = {node.name: why for node in recalls if (why := run.refusal(node, clock)) is not None}
+        asked = [node for node in recalls if node.name not in refused]
+        found = Recalls(steps, limits).ask(asked, vectors, run.query.query_id, clock) if asked else {}
+        for node in self._graph.nodes:
+            if node.kind != "recall" and (why := run.refusal(node, clock)) is not None:
+                refused[node.name] = why
+            if node.name in refused:
+                run.take(node, _passed_on(node, run.inputs(node)), skipped=refused[node.name])
+            elif node.kind == "recall":
+                run.take(node, found[node.name])
+            else:
+                with naming(node.name, run.query.query_id):
+                    run.take(node, asker.ask(node, run.inputs(node), vectors, clock))
+        before = clock.elapsed_s
+        documents = self._texts([run], steps) if read_documents else {}
+        if documents:
+            n = len(documents)
+            limits.reading.observe(n, clock.elapsed_s - before)
+            limits.reading.observe_stage(n, n, 0.0)
+        self._paces.learned()
+        return self._result(run, clock.elapsed_s * 1000, documents, limited)
 
-    def _queries(self, node: Node, runs: list[_Run], memo: dict[int, list[Query]], call: Call) -> list[Query]:
-        """The queries as this stage needs them; each embedder embeds them once a run, for all its stages."""
-        queries = [run.query for run in runs]
-        if "vectors" not in node.needs or not queries:
-            return queries
-        embedder = _embedder(node)
-        if id(embedder) not in memo:
-            vectors = embedder.embed([query.text for query in queries], kind="query", call=call)
-            memo[id(embedder)] = [replace(query, vector=row) for query, row in zip(queries, vectors, strict=True)]
-        return memo[id(embedder)]
+    def _together(self, runs: list[_Run], steps: Steps, read_documents: bool) -> list[Result] | None:
+        """The answers to several queries, whose time nothing limits, stage by stage.
 
-    def _recall(self, node: Node, _: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
-        stage = cast(Recall, node.stage)
-        found = [stage.retrieve(query, node.top_k, call) for query in queries]
-        return [ranking.ranked_from_pairs(node.name, pairs, stage.score_kind) for pairs in found]
+        None where they have to be asked one by one: a stage failed in a way that may pass, and a question goes on
+        without it.
+        """
+        started, vectors = time.perf_counter(), QueryVectors([run.query for run in runs])
+        for node in self._graph.nodes:
+            with naming(node.name, None):
+                try:
+                    self._step(node, runs, steps, vectors, started)
+                except TransientError:
+                    if not node.on_error.carries_on(is_remote=node.is_remote):
+                        raise
+                    return None
+        documents = self._texts(runs, steps) if read_documents else {}
+        total_ms = (time.perf_counter() - started) * 1000 / len(runs)
+        return [self._result(run, total_ms, documents, False) for run in runs]
 
-    def _fuse(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
-        stage = cast(Fusion, node.stage)
-        self._hand_over(node, runs, call)
-        outputs = []
-        for run, query in zip(runs, queries, strict=True):
-            lists = {name: run.passed[name] for name in node.inputs}
-            pairs = stage.fuse(query, lists, call)
-            outputs.append(ranking.fused(node.name, pairs, stage.score_kind, lists))
-        return outputs
+    def _step(self, node: Node, runs: list[_Run], steps: Steps, vectors: QueryVectors, started: float) -> None:
+        refused = [run.refusal(node, Clock()) for run in runs]
+        asked = [place for place, why in enumerate(refused) if why is None]
+        call, begun = Call(), time.perf_counter()
+        queries = vectors.of(node, call) if asked else []
+        answers = steps.ask(node, [Asked(queries[place], runs[place].inputs(node)) for place in asked], call)
+        seconds = time.perf_counter() - begun
+        for place, answer in zip(asked, answers, strict=True):
+            outcome = Outcome(answer, call, started_s=begun - started, seconds=seconds)
+            runs[place].take(node, outcome, len(asked))
+        for run, why in zip(runs, refused, strict=True):
+            if why is not None:
+                run.take(node, _passed_on(node, run.inputs(node)), skipped=why)
 
-    def _rescore(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
-        stage = cast(ListRerank, node.stage)
-        self._hand_over(node, runs, call)
-        outputs = []
-        for run, query in zip(runs, queries, strict=True):
-            incoming = run.passed[node.inputs[0]]
-            scores = stage.rescore(query, incoming, call) if len(incoming) else np.empty(0)
-            outputs.append(ranking.rescored(node.name, incoming, scores, stage.score_kind))
-        return outputs
-
-    def _order(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
-        stage = cast(WindowRerank, node.stage)
-        lists = [run.passed[node.inputs[0]] for run in runs]
-        documents = self._read(node, _distinct(lists), text="text" in node.needs)
-        window, stride = getattr(stage, "window", WINDOW), getattr(stage, "stride", STRIDE)
-        passes = getattr(stage, "passes", PASSES)
-
-        def ordered(run: _Run, query: Query, incoming: RankedList) -> RankedList:
-            held = [documents[doc_id] for doc_id in incoming.doc_ids]
-            held, spans = read_once(stage, query, held, node.passages, call)
-            _remember([run], [incoming], spans)
-            places = order_by_windows(held, window, stride, lambda shown: stage.order(query, shown, call), passes)
-            scores = np.empty(len(places))
-            scores[places] = ranking.surrogate_scores(len(places))
-            return ranking.rescored(node.name, incoming, scores, stage.score_kind)
-
-        # A window waits for the one before it, and mostly for somebody else's machine: queries wait side by side.
-        with ThreadPoolExecutor(_QUERIES_AT_ONCE) as pool:
-            try:
-                return list(pool.map(ordered, runs, queries, lists))
-            except BaseException:
-                call.cancel()  # else the failure, or Ctrl-C, would wait for what the others still wait for
-                raise
-
-    def _score(self, node: Node, runs: list[_Run], queries: list[Query], call: Call) -> list[RankedList]:
-        stage = cast(PointwiseRerank, node.stage)
-        lists = [run.passed[node.inputs[0]] for run in runs]
-        documents = self._read(node, _distinct(lists), text="text" in node.needs)
-        pairs = [
-            (query, documents[doc_id])
-            for query, ranked in zip(queries, lists, strict=True)
-            for doc_id in ranked.doc_ids
-        ]
-        scores, spans = score_cut(stage, pairs, node.passages, call)
-        _remember(runs, lists, spans)
-        parts = np.split(scores, np.cumsum([len(ranked) for ranked in lists])[:-1])
-        return [
-            ranking.rescored(node.name, ranked, part, stage.score_kind)
-            for ranked, part in zip(lists, parts, strict=True)
-        ]
-
-    def _hand_over(self, node: Node, runs: list[_Run], call: Call) -> None:
-        """Give a stage that sees whole lists what it needs of their documents, read once for all queries."""
-        if node.needs & {"text", "vectors", "statistics"}:
-            call.in_corpus = self._documents.in_corpus
-            text = "text" in node.needs or ("statistics" in node.needs and not call.in_corpus)
-            ids = _distinct(run.passed[name] for run in runs for name in node.inputs)
-            call.documents = self._read(node, ids, text=text) if text or "vectors" in node.needs else {}
-
-    def _read(self, node: Node, ids: list[str], *, text: bool) -> dict[str, Document]:
-        """As much of the documents as the stage needs."""
-        documents = self._documents.read(ids) if text else [Document(doc_id, "") for doc_id in ids]
-        if "vectors" in node.needs and ids:
-            rows = self._documents.vectors(_embedder(node), ids)
-            documents = [
-                Document(document.doc_id, document.text, document.title, document.metadata, row)
-                for document, row in zip(documents, rows, strict=True)
-            ]
-        return dict(zip(ids, documents, strict=True))
-
-    def _texts(self, runs: list[_Run]) -> dict[str, Document]:
+    def _texts(self, runs: Sequence[_Run], steps: Steps) -> dict[str, Document]:
         last = self._graph.result.name
-        ids = list(dict.fromkeys(doc_id for run in runs for doc_id in run.passed[last].doc_ids))
-        return dict(zip(ids, self._documents.read(ids), strict=True))
+        return steps.texts(list(dict.fromkeys(doc_id for run in runs for doc_id in run.passed[last].doc_ids)))
 
-    def _result(self, run: _Run, total_ms: float, documents: Mapping[str, Document]) -> Result:
+    def _result(self, run: _Run, total_ms: float, documents: Mapping[str, Document], limited: bool) -> Result:
         ranked = run.passed[self._graph.result.name]
         held = {doc_id: documents[doc_id] for doc_id in ranked.doc_ids if doc_id in documents}
-        trace = Trace(total_ms, self._budget_ms, tuple(run.stages))
+        trace = Trace(total_ms, self._budget_ms, tuple(run.stages), tuple(run.degraded), limited)
         spans = {doc_id: run.passages[doc_id] for doc_id in ranked.doc_ids if doc_id in run.passages}
         return Result(run.query, ranked, trace, run.full, self._graph, held, spans)
 
 
-def _remember(runs: Sequence[_Run], lists: Sequence[RankedList], spans: Sequence[Span | None]) -> None:
-    """Keep the best window of each document; `spans` are of the documents of all lists, one after another."""
-    left = iter(spans)
-    for run, ranked in zip(runs, lists, strict=True):
-        run.passages.update({doc_id: span for doc_id in ranked.doc_ids if (span := next(left)) is not None})
+def _runs(queries: Sequence[Query], given: Given | None) -> list[_Run]:
+    runs = [_Run(query) for query in queries]
+    for name, lists in (given or {}).items():
+        for run, ranked in zip(runs, lists, strict=True):
+            run.full[name] = run.passed[name] = ranked
+    return runs
 
 
-def _only_query_id(runs: Sequence[_Run]) -> str | None:
-    return runs[0].query.query_id if len(runs) == 1 else None
+def _passed_on(node: Node, inputs: Mapping[str, RankedList]) -> Outcome:
+    """The outcome of a stage that did not run: what it was given, as it came; of a recall nothing."""
+    answer = nothing_found(node) if node.kind == "recall" else Answer(next(iter(inputs.values())))
+    return Outcome(answer, Call())
 
 
-def _distinct(lists: Iterable[RankedList]) -> list[str]:
-    """Ids of all lists, each once."""
-    return list(dict.fromkeys(doc_id for ranked in lists for doc_id in ranked.doc_ids))
-
-
-def _embedder(node: Node) -> Embed:
-    embedder = getattr(node.stage, "embedder", None)
-    if embedder is None:
-        raise PipelineError(f"{node.path}.use", "needs vectors but has no `embedder`; give it `${models.embedder}`")
-    return cast(Embed, embedder)
-
-
-def _ms_since(started: float, n_runs: int) -> float:
-    return (time.perf_counter() - started) * 1000 / max(n_runs, 1)
-
-
-def _trace(node: Node, ms: float, n_in: int, n_out: int, call: Call, n_runs: int) -> StageTrace:
-    return StageTrace(
-        node.name,
-        node.kind,
-        ms,
-        n_in,
-        n_out,
-        tokens=round(call.tokens / n_runs),
-        cost_usd=call.cost_usd / n_runs,
-        repairs=dict(call.repairs),
-        passages=round(call.passages / n_runs),
-        notes=tuple(call.notes),
-    )
+def _unknown(graph: StageGraph) -> Limits:
+    """Limits that know nothing, and whose stages' paces nobody keeps."""
+    return Limits(graph, {node.name: Pace() for node in graph.all_nodes}, Pace())

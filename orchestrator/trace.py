@@ -9,7 +9,6 @@ from typing import Literal
 from orchestrator.graph import StageGraph
 from orchestrator.types import Document, Query, RankedList
 
-
 Shortfall = Literal["deadline", "no_time", "late", "error", "circuit_open"]
 """Why a stage gave less than it was asked for:
 

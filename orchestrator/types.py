@@ -146,7 +146,7 @@ class RankedList:
 
     @property
     def parts(self) -> tuple[tuple[int, ScoreKind], ...]:
-        """(one past the last row, kind of its scores) of the scored rows and of each part of the tail; none is empty."""
+        """(one past the last row, kind of its scores) of the scored rows and of each part of the tail; none empty."""
         scored: tuple[tuple[int, ScoreKind], ...] = ((self.n_scored, self.score_kind),) if self.n_scored else ()
         return scored + self.tail
 
@@ -209,6 +209,7 @@ class Call:
         self.repairs: dict[str, int] = {}
         self.passages = 0
         self.notes: list[str] = []
+        self._reported: dict[int, float] = {}
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
 
@@ -220,6 +221,30 @@ class Call:
     def cancel(self) -> None:
         """Tell the stage that nobody waits for this call any more."""
         self._cancelled.set()
+
+    @property
+    def reported(self) -> dict[int, float]:
+        """Scores of single pairs that were told with `report`, by their place."""
+        with self._lock:
+            return dict(self._reported)
+
+    def report(self, rows: Sequence[int], scores: Sequence[float]) -> None:
+        """Tell scores of single pairs as they come, so that they count although the time ends before the rest came.
+
+        Args:
+            rows: places of the pairs among those of the call.
+            scores: one for each.
+        """
+        with self._lock:
+            self._reported.update(zip(rows, scores, strict=True))
+
+    def add(self, other: Call) -> None:
+        """Count what a part of this call spent and told."""
+        self.count(tokens=other.tokens, cost_usd=other.cost_usd, passages=other.passages)
+        for kind, times in other.repairs.items():
+            self.repair(kind, times)
+        for text in other.notes:
+            self.note(text)
 
     def count(self, *, tokens: int = 0, cost_usd: float = 0.0, passages: int = 0) -> None:
         """Add to what this call has spent: model tokens, US dollars, parts of long documents."""

@@ -32,7 +32,14 @@ def spans(n: int, window: int, stride: int) -> Iterator[tuple[int, int]]:
         end -= stride
 
 
-def order_by_windows(items: Sequence[T], window: int, stride: int, order: Order[T], passes: int = PASSES) -> list[int]:
+def order_by_windows(
+    items: Sequence[T],
+    window: int,
+    stride: int,
+    order: Order[T],
+    passes: int = PASSES,
+    done: Callable[[Sequence[int]], object] = len,
+) -> list[int]:
     """Places in `items`, best first.
 
     A further pass goes over the order that the one before it left, from the tail again: one pass carries only
@@ -45,6 +52,7 @@ def order_by_windows(items: Sequence[T], window: int, stride: int, order: Order[
         stride: how far the window moves.
         order: the places within one window, best first, each once.
         passes: how often the windows go over the list, at most.
+        done: told the places after each window.
 
     Raises:
         ValueError: `order` gave something else than each place once, or there is no pass.
@@ -56,9 +64,22 @@ def order_by_windows(items: Sequence[T], window: int, stride: int, order: Order[
         before = list(places)
         for start, end in spans(len(items), window, stride):
             _order_window(items, places, start, end, order)
+            done(places)
         if places == before:
             break
     return places
+
+
+def n_windows(n: int, window: int, stride: int, passes: int = PASSES) -> int:
+    """How many windows `order_by_windows` asks for at most, for `n` items."""
+    return sum(1 for _ in spans(n, window, stride)) * (passes if n > window else 1)
+
+
+def reach_of(n_windows: int, window: int, stride: int, passes: int = PASSES) -> int:
+    """The longest list that `n_windows` windows can go over; 0 where not even one is left."""
+    if n_windows < 1:
+        return 0
+    return window + max(0, n_windows // passes - 1) * stride
 
 
 def _order_window(items: Sequence[T], places: list[int], start: int, end: int, order: Order[T]) -> None:

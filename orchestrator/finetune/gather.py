@@ -101,7 +101,7 @@ def find_candidates(
         if runner is not None:
             results = runner.run(batch, read_documents=False)
         else:
-            results = pipeline.search_many(batch, read_documents=False)
+            results = pipeline.search_many(batch, read_documents=False, enforce_budget=False)
         for result in results:
             _keep(found, result, student, depth, pipeline.corpus if by_parent else None)
         progress("candidates", start + len(batch), len(queries))

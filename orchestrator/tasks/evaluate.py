@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
+from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
 from orchestrator.jobs import METRICS_FILE, current_job
 from orchestrator.log import get_logger
@@ -28,6 +29,9 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         The first of `task.measures`, for a sweeper to maximise.
     """
     measures = Measures(cfg.task.measures)
+    enforced = bool(cfg.task.enforce_budget)
+    if enforced and cfg.budget_ms is None:
+        raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         corpus = pipeline.open_corpus(progress)
         queries, qrels = corpus.queries(), corpus.qrels()
@@ -36,7 +40,9 @@ def run(cfg: DictConfig, output: Path | None) -> float:
             if n:
                 log.warning("evaluate.learned_from", stage=stage, queries=n, of=len(queries), figures="flatter it")
         quality = measure_quality(
-            lambda batch: pipeline.search_many(batch, read_documents=False),
+            lambda batch: pipeline.search_many(
+                batch, read_documents=False, enforce_budget=enforced, use_kept=not enforced
+            ),
             queries,
             qrels,
             measures,
@@ -47,7 +53,12 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         )
         latency = None
         if cfg.task.latency_queries > 0:
-            latency = measure_latency(pipeline.search_many, queries, cfg.task.latency_queries, progress=progress)
+            latency = measure_latency(
+                lambda batch: pipeline.search_many(batch, enforce_budget=enforced, use_kept=False),
+                queries,
+                cfg.task.latency_queries,
+                progress=progress,
+            )
         final = pipeline.graph.result.name
     if output is not None:
         _keep(output, quality, latency)

@@ -1,0 +1,118 @@
+"""Scores of pairs from a pointwise rerank: kept ones are looked up, the others asked for, at once or in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Protocol, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from orchestrator.cutting import Span
+from orchestrator.graph import Node
+from orchestrator.pace import sizes
+from orchestrator.passage_scores import PairsRead
+from orchestrator.stage import PointwiseRerank
+from orchestrator.storage import stable_hash
+from orchestrator.types import Call, Document, Query, Scores
+
+Pair: TypeAlias = tuple[Query, Document]
+Rows: TypeAlias = npt.NDArray[np.intp]
+Spans: TypeAlias = Sequence[Span | None]
+
+
+class KeptScores(Protocol):
+    """Where scores and orders are kept between questions; never fails."""
+
+    def scores(self, identity: str, pairs: Sequence[Pair]) -> tuple[Scores, list[Span | None]]:
+        """float64 [n_pairs], NaN where none is kept, and the span of each document's best window."""
+
+    def keep_scores(self, identity: str, pairs: Sequence[Pair], scores: Scores, spans: Spans, *, expires: bool) -> None:
+        """Keep scores; written after the answer."""
+
+    def order(self, identity: str, query: Query, documents: Sequence[Document]) -> list[int] | None:
+        """The order of exactly these documents in exactly this sequence; None where none is kept."""
+
+    def keep_order(
+        self, identity: str, query: Query, documents: Sequence[Document], order: Sequence[int], *, expires: bool
+    ) -> None:
+        """Keep an order; written after the answer."""
+
+
+def identity(node: Node) -> str | None:
+    """Names all that a stage's scores depend on beside the two texts; None where they are not to be kept."""
+    model_id = getattr(node.stage, "model_id", None)
+    wanted = node.cache == "on" or (node.cache == "auto" and getattr(node.stage, "cacheable_scores", False))
+    if not wanted or not model_id:
+        return None
+    return stable_hash({"class": type(node.stage).__qualname__, "model": model_id, "passages": asdict(node.passages)})
+
+
+class Scoring:
+    """The scores of some pairs under one stage.
+
+    Args:
+        node: the stage, a pointwise rerank.
+        pairs: what is scored.
+        kept: where scores are kept; None keeps none.
+        completed: pairs with what else the stage needs of their documents, for pairs that are about to be scored.
+
+    Attributes:
+        scores: float64 [n_pairs], NaN where a pair has none yet.
+        spans: of each document's best window.
+        n_hits: how many were kept from before.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pairs: Sequence[Pair],
+        kept: KeptScores | None,
+        completed: Callable[[Sequence[Pair]], Sequence[Pair]],
+    ) -> None:
+        self._node, self._pairs, self._completed = node, list(pairs), completed
+        self._identity = identity(node) if kept is not None else None
+        self._kept = kept if self._identity is not None else None
+        self.scores: Scores = np.full(len(pairs), np.nan)
+        self.spans: list[Span | None] = [None] * len(pairs)
+        if self._kept is not None and self._identity is not None and pairs:
+            self.scores, self.spans = self._kept.scores(self._identity, self._pairs)
+        self.n_hits = int((~np.isnan(self.scores)).sum())
+
+    @property
+    def missing(self) -> Rows:
+        """Int [n], ascending: the pairs that have no score."""
+        return np.flatnonzero(np.isnan(self.scores))
+
+    @property
+    def scored(self) -> Rows:
+        """Int [n], ascending: the pairs that have one."""
+        return np.flatnonzero(~np.isnan(self.scores))
+
+    def sizes(self, rows: Rows) -> list[float]:
+        """How much the stage reads of each pair at `rows`, see `pace.sizes`."""
+        return sizes(self._node, [self._pairs[row] for row in rows.tolist()])
+
+    def read(self, rows: Rows, call: Call) -> PairsRead:
+        """The pairs at `rows` as the stage reads them, ready to be scored."""
+        stage = cast(PointwiseRerank, self._node.stage)
+        pairs = self._completed([self._pairs[row] for row in rows.tolist()])
+        return PairsRead(stage, pairs, self._node.passages, call)
+
+    def take(self, rows: Rows, scores: npt.NDArray[np.floating], spans: Spans) -> None:
+        """Take the scores of the pairs at `rows`, and keep them for later questions.
+
+        Raises:
+            ValueError: a score is NaN.
+        """
+        if np.isnan(scores).any():
+            bad = self._pairs[int(rows[int(np.argmax(np.isnan(scores)))])][1]
+            raise ValueError(f"returned NaN for document '{bad.doc_id}'")
+        self.scores[rows] = scores
+        for row, span in zip(rows.tolist(), spans, strict=True):
+            self.spans[row] = span
+        if self._kept is not None and self._identity is not None and len(rows):
+            pairs = [self._pairs[row] for row in rows.tolist()]
+            expires = self._node.is_remote
+            self._kept.keep_scores(self._identity, pairs, self.scores[rows], list(spans), expires=expires)

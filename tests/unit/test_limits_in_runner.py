@@ -1,0 +1,430 @@
+"""A question inside its budget: what is done, what is left out, and that the answer says so."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import CallCancelledError, CircuitOpenError, PermanentError, StageError, TransientError
+from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.pace import Paces
+from orchestrator.policy import OnError
+from orchestrator.runner import Runner
+from orchestrator.trace import Result
+from orchestrator.types import Call, Document, Query, Vectors
+
+Q = Query("q1", "what?")
+LONG_S = 60.0
+"""Longer than any test may take: where it shows, something was waited for that should have been left."""
+
+
+class Docs:
+    """A document of hundred letters for every id."""
+
+    in_corpus = True
+
+    def read(self, doc_ids: Sequence[str]) -> list[Document]:
+        return [Document(doc_id, "x" * 100) for doc_id in doc_ids]
+
+    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+        return np.ones((len(doc_ids), 2), dtype=np.float32)
+
+
+class Finds:
+    """Finds d00, d01, ... in that order, after a while, or fails."""
+
+    score_kind = "bm25"
+
+    def __init__(self, n: int = 20, wait_s: float = 0.0, error: Exception | None = None, start: int = 0) -> None:
+        self.ids = [f"d{place:02}" for place in range(start, start + n)]
+        self.wait_s, self.error = wait_s, error
+        self.cancelled = threading.Event()
+
+    def retrieve(self, query: Query, top_k: int, call: Call) -> list[tuple[str, float]]:
+        ends = time.perf_counter() + self.wait_s
+        while time.perf_counter() < ends:
+            if call.cancelled:
+                self.cancelled.set()
+                raise CallCancelledError("nobody waits")
+            time.sleep(0.002)
+        if self.error is not None:
+            raise self.error
+        return [(doc_id, 100.0 - int(doc_id[1:])) for doc_id in self.ids]
+
+
+class Reads:
+    """Scores a document by its number, the last one best, so many seconds each; hears when it is told to stop."""
+
+    score_kind = "logit"
+
+    def __init__(self, each_s: float = 0.0, error: Exception | None = None, tells: bool = False) -> None:
+        self.each_s, self.error, self.tells = each_s, error, tells
+        self.calls: list[list[str]] = []
+
+    def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> np.ndarray:
+        self.calls.append([document.doc_id for _, document in pairs])
+        scores = [float(document.doc_id[1:]) for _, document in pairs]
+        for row, score in enumerate(scores):
+            self.wait(call)
+            if self.error is not None and row == len(pairs) // 2:
+                raise self.error
+            if self.tells:
+                call.report([row], [score])
+        return np.array(scores)
+
+    def wait(self, call: Call) -> None:
+        ends = time.perf_counter() + self.each_s
+        while time.perf_counter() < ends:
+            if call.cancelled:
+                raise CallCancelledError("nobody waits")
+            time.sleep(0.001)
+
+
+class FarAway(Reads):
+    is_remote = True
+
+
+class Deaf(Reads):
+    """Hears nothing."""
+
+    def __init__(self, free: threading.Event) -> None:
+        super().__init__()
+        self.free = free
+
+    def wait(self, call: Call) -> None:
+        self.free.wait(LONG_S)
+
+
+class Reverses:
+    """A window rerank that turns each window round, so many seconds each."""
+
+    score_kind = "rank"
+    needs = frozenset({"text"})
+    window, stride, passes = 4, 2, 1
+
+    def __init__(self, waits: Callable[[int], float] = lambda n: 0.0) -> None:
+        self.waits, self.n = waits, 0
+
+    def order(self, query: Query, documents: Sequence[Document], call: Call) -> Sequence[int]:
+        ends = time.perf_counter() + self.waits(self.n)
+        while time.perf_counter() < ends:
+            if call.cancelled:
+                raise CallCancelledError("nobody waits")
+            time.sleep(0.001)
+        self.n += 1
+        return list(reversed(range(len(documents))))
+
+
+class Whole(Reads):
+    """A list rerank that takes its time."""
+
+    needs = frozenset[str]()
+
+    def rescore(self, query: Query, candidates: Any, call: Call) -> np.ndarray:
+        self.wait(call)
+        return np.arange(len(candidates), dtype=float)
+
+    score = None  # type: ignore[assignment]
+
+
+class Merges:
+    score_kind = "rrf"
+
+    def fuse(self, query: Query, lists: Any, call: Call) -> list[tuple[str, float]]:
+        ids = dict.fromkeys(doc_id for ranked in lists.values() for doc_id in ranked.doc_ids)
+        return [(doc_id, 1.0 / rank) for rank, doc_id in enumerate(ids, start=1)]
+
+
+def spec(name: str, stage: object, top_k: int = 20, *inputs: str, **keys: Any) -> StageSpec:
+    return replace(StageSpec(name, stage, top_k, tuple(inputs)), **keys)  # type: ignore[arg-type]
+
+
+def runner(*specs: StageSpec, budget_ms: float | None = 300.0, paces: Paces | None = None) -> Runner:
+    return Runner(StageGraph.of(specs), Docs(), budget_ms, paces=paces)
+
+
+def ask(*specs: StageSpec, budget_ms: float | None = 300.0, paces: Paces | None = None) -> Result:
+    (result,) = runner(*specs, budget_ms=budget_ms, paces=paces).run([Q])
+    return result
+
+
+def reasons(result: Result) -> list[tuple[str, str, int, int]]:
+    return [(lack.stage, lack.reason, lack.scored, lack.of) for lack in result.degraded]
+
+
+def test_an_answer_that_fits_its_budget_is_whole() -> None:
+    result = ask(spec("bm25", Finds()), spec("precise", Reads(), 5), budget_ms=LONG_S * 1000)
+    assert result.degraded == ()
+    assert result.trace.enforced
+    assert result.doc_ids == ("d19", "d18", "d17", "d16", "d15")
+    assert all(candidate.scored for candidate in result.ranked)
+
+
+def test_without_a_budget_nothing_depends_on_time() -> None:
+    specs = (spec("bm25", Finds(wait_s=0.05)), spec("precise", Reads(0.01), 5))
+    result = ask(*specs, budget_ms=None)
+    assert result.degraded == ()
+    assert not result.trace.enforced
+    assert result.doc_ids == ("d19", "d18", "d17", "d16", "d15")
+
+
+def test_a_budget_that_is_not_to_be_kept_is_only_told() -> None:
+    (result,) = runner(spec("bm25", Finds()), spec("precise", Reads(0.005), 20), budget_ms=1.0).run(
+        [Q], enforce_budget=False
+    )
+    assert result.degraded == ()
+    assert result.trace.budget_ms == 1.0
+    assert not result.trace.enforced
+
+
+def test_what_was_scored_in_time_stands_above_the_rest_in_the_order_it_came() -> None:
+    stage = Reads(0.02)
+    result = ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60))
+    ((name, reason, scored, of),) = reasons(result)
+    assert (name, reason, of) == ("precise", "deadline", 60)
+    assert 0 < scored < 60
+    ids = [f"d{place:02}" for place in range(60)]
+    assert list(result.doc_ids) == ids[:scored][::-1] + ids[scored:]
+    assert [candidate.scored for candidate in result.ranked] == [True] * scored + [False] * (60 - scored)
+    assert {candidate.score_kind for candidate in result.ranked} == {"logit", "bm25"}
+    assert [candidate.score for candidate in result.ranked][-1] == 100.0 - 59  # as it came
+    assert result.trace.stages[-1].n_scored == scored
+
+
+def test_the_best_incoming_documents_are_scored_first() -> None:
+    stage = Reads(0.02)
+    ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60))
+    asked = [doc_id for call in stage.calls for doc_id in call]
+    assert asked == sorted(asked)
+
+
+def test_the_same_document_has_the_same_score_with_and_without_a_budget() -> None:
+    whole = ask(spec("bm25", Finds(60), 60), spec("precise", Reads(), 60), budget_ms=None)
+    part = ask(spec("bm25", Finds(60), 60), spec("precise", Reads(0.02), 60))
+    scores = {candidate.doc_id: candidate.scores["precise"] for candidate in whole.ranked}
+    for candidate in part.ranked:
+        assert candidate.scores.get("precise", scores[candidate.doc_id]) == scores[candidate.doc_id]
+
+
+def test_a_stage_that_hears_nothing_is_left_behind() -> None:
+    free = threading.Event()
+    started = time.perf_counter()
+    result = ask(spec("bm25", Finds()), spec("precise", Deaf(free), 5), budget_ms=50.0)
+    assert time.perf_counter() - started < LONG_S / 2
+    free.set()
+    assert reasons(result) == [("precise", "deadline", 0, 20)]
+    assert result.doc_ids == ("d00", "d01", "d02", "d03", "d04")
+    assert not any(candidate.scored for candidate in result.ranked)
+
+
+def test_scores_told_before_the_end_count() -> None:
+    paces = Paces()
+    stage = Reads(0.02, tells=True)
+    first = ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60), paces=paces, budget_ms=None)
+    assert first.degraded == ()
+    stage.each_s = 0.2  # slower than it ever was: the piece that was thought to fit is stopped in the middle
+    result = ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60), paces=paces, budget_ms=3000.0)
+    ((_, reason, scored, _),) = reasons(result)
+    assert reason == "deadline"
+    assert 0 < scored < 60
+
+
+def test_a_stage_that_cannot_score_one_document_in_time_is_not_begun() -> None:
+    paces = Paces()
+    stage = Reads(0.4)
+    ask(spec("bm25", Finds(2), 2), spec("precise", stage, 2), paces=paces, budget_ms=None)
+    calls = len(stage.calls)
+    result = ask(spec("bm25", Finds(2), 2), spec("precise", stage, 2), paces=paces, budget_ms=50.0)
+    assert reasons(result) == [("precise", "no_time", 0, 2)]
+    assert len(stage.calls) == calls
+    assert "usually takes" in result.degraded[0].detail
+
+
+def test_a_stage_keeps_to_its_own_limit_without_a_budget() -> None:
+    result = ask(spec("bm25", Finds(60), 60), spec("precise", Reads(0.02), 60, max_ms=200.0), budget_ms=None)
+    ((name, reason, scored, _),) = reasons(result)
+    assert (name, reason) == ("precise", "deadline")
+    assert 0 < scored < 60
+
+
+def test_a_list_rerank_gives_all_or_nothing() -> None:
+    result = ask(spec("bm25", Finds()), spec("precise", Whole(LONG_S), 5), budget_ms=50.0)
+    assert reasons(result) == [("precise", "deadline", 0, 20)]
+    assert result.doc_ids == ("d00", "d01", "d02", "d03", "d04")
+
+
+def test_later_stages_get_their_share() -> None:
+    paces = Paces()
+    specs = (spec("bm25", Finds(30), 30), spec("shortlist", Reads(0.005), 30), spec("precise", Reads(0.005), 30))
+    ask(*specs, paces=paces, budget_ms=None)
+    result = ask(*specs, paces=paces, budget_ms=200.0)
+    scored = {stage.stage: stage.n_scored for stage in result.trace.stages}
+    assert scored["precise"], scored  # the first of the two did not use up what was left
+
+
+def test_a_window_rerank_that_is_stopped_keeps_whole_windows() -> None:
+    stage = Reverses(lambda n: 0.0 if n < 2 else LONG_S)
+    result = ask(spec("bm25", Finds(10), 10), spec("precise", stage, 10), budget_ms=200.0)
+    ids = [f"d{place:02}" for place in range(10)]
+    ids[6:10] = ids[6:10][::-1]
+    ids[4:8] = ids[4:8][::-1]
+    assert list(result.doc_ids) == ids
+    assert reasons(result) == [("precise", "deadline", 4 + 2, 10)]
+
+
+def test_a_window_rerank_goes_over_the_head_of_the_list_where_all_would_take_too_long() -> None:
+    paces = Paces()
+    specs = (spec("bm25", Finds(20), 20), spec("precise", Reverses(lambda n: 0.1), 20))
+    ask(*specs, paces=paces, budget_ms=None)  # nine windows
+    result = ask(*specs, paces=paces, budget_ms=450.0)
+    ((_, reason, scored, of),) = reasons(result)
+    assert (reason, of) == ("deadline", 20)
+    assert 4 <= scored < 20
+    assert result.doc_ids[scored:] == tuple(f"d{place:02}" for place in range(scored, 20))
+    assert result.doc_ids[0] != "d00"  # the head was ordered
+
+
+def test_a_late_recall_is_left_behind_once_another_has_found_something() -> None:
+    late = Finds(5, wait_s=LONG_S, start=50)
+    result = ask(
+        spec("bm25", Finds()), spec("dense", late), spec("fused", Merges(), 20, "bm25", "dense"), budget_ms=80.0
+    )
+    assert reasons(result) == [("dense", "late", 0, 20)]
+    assert result.doc_ids == tuple(f"d{place:02}" for place in range(20))
+    assert late.cancelled.wait(LONG_S)
+
+
+def test_the_only_recall_is_waited_for_however_late() -> None:
+    result = ask(spec("bm25", Finds(wait_s=0.2)), spec("precise", Reads(), 5), budget_ms=20.0)
+    assert len(result.doc_ids) == 5
+    assert [lack[:2] for lack in reasons(result)] in ([], [("precise", "no_time")], [("precise", "deadline")])
+
+
+def test_a_recall_that_found_nothing_is_no_reason_to_leave_another() -> None:
+    result = ask(
+        spec("bm25", Finds(0)),
+        spec("dense", Finds(3, wait_s=0.2)),
+        spec("fused", Merges(), 20, "bm25", "dense"),
+        budget_ms=20.0,
+    )
+    assert result.doc_ids == ("d00", "d01", "d02")
+
+
+DOWN = TransientError("reranker at http://somewhere", "no connection")
+
+
+def test_a_remote_stage_that_fails_is_left_out_and_said_to_be() -> None:
+    result = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5))
+    assert reasons(result) == [("precise", "error", 0, 20)]
+    assert result.degraded[0].detail == "reranker at http://somewhere: no connection"
+    assert result.doc_ids == ("d00", "d01", "d02", "d03", "d04")
+    assert {candidate.score_kind for candidate in result.ranked} == {"bm25"}
+
+
+@pytest.mark.parametrize("budget_ms", [None, 300.0])
+def test_what_a_failing_remote_stage_had_told_counts(budget_ms: float | None) -> None:
+    result = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN, tells=True), 20), budget_ms=budget_ms)
+    assert reasons(result) == [("precise", "error", 10, 20)]
+    assert result.doc_ids[:2] == ("d09", "d08")
+    assert result.doc_ids[10:] == tuple(f"d{place}" for place in range(10, 20))
+
+
+def test_an_open_circuit_is_called_so() -> None:
+    result = ask(spec("bm25", Finds()), spec("precise", FarAway(error=CircuitOpenError("s", "open")), 5))
+    assert reasons(result) == [("precise", "circuit_open", 0, 20)]
+
+
+def test_a_local_stage_that_fails_ends_the_question() -> None:
+    with pytest.raises(StageError, match=r"stage 'precise', query 'q1': reranker at http://somewhere: no connection"):
+        ask(spec("bm25", Finds()), spec("precise", Reads(error=DOWN), 5))
+
+
+def test_a_remote_stage_that_is_to_fail_does() -> None:
+    with pytest.raises(StageError, match="no connection"):
+        ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=OnError("fail")))
+
+
+@pytest.mark.parametrize("error", [PermanentError("s", "wrong key", 401), ValueError("a bug")])
+@pytest.mark.parametrize("policy", [OnError("skip"), OnError("fallback", (Reads(),))])
+def test_what_is_wrong_for_good_always_fails(error: Exception, policy: OnError) -> None:
+    with pytest.raises(StageError, match="wrong key|a bug"):
+        ask(spec("bm25", Finds()), spec("precise", FarAway(error=error), 5, on_error=policy))
+
+
+def test_a_stand_in_answers_under_a_name_of_its_own() -> None:
+    policy = OnError("fallback", (Reads(),))
+    result = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy))
+    assert reasons(result) == [("precise", "error", 0, 20)]
+    assert result.doc_ids == ("d19", "d18", "d17", "d16", "d15")
+    assert set(next(iter(result.ranked)).scores) == {"bm25", "precise~1"}
+    assert result.trace.stages[-1].notes == ("Reads stood in for it",)
+
+
+def test_stand_ins_are_tried_in_order_and_the_last_resort_is_the_order_that_came() -> None:
+    policy = OnError("fallback", (FarAway(error=DOWN), Reads()))
+    second = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy))
+    assert [lack.stage for lack in second.degraded] == ["precise", "precise~1"]
+    assert second.doc_ids[0] == "d19"
+    policy = OnError("fallback", (FarAway(error=DOWN),))
+    none = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy))
+    assert none.doc_ids[0] == "d00"
+
+
+def test_a_stand_in_gets_the_time_that_a_slow_stage_left() -> None:
+    paces = Paces()
+    policy = OnError("fallback", (Reads(0.002),))
+    quick = (spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy))
+    ask(*quick, paces=paces, budget_ms=None)  # what the stand-in takes is known from now on
+    slow = FarAway(LONG_S)
+    result = ask(spec("bm25", Finds()), spec("precise", slow, 5, on_error=policy), paces=paces, budget_ms=1000.0)
+    assert reasons(result)[0] == ("precise", "deadline", 0, 20)
+    assert next(iter(result.ranked)).scores.keys() == {"bm25", "precise~1"}
+
+
+def test_one_recall_of_several_may_fail() -> None:
+    down = Finds(error=DOWN)
+    down.is_remote = True  # type: ignore[attr-defined]
+    specs = (spec("bm25", Finds()), spec("dense", down), spec("fused", Merges(), 20, "bm25", "dense"))
+    result = ask(*specs, budget_ms=None)
+    assert reasons(result) == [("dense", "error", 0, 20)]
+    assert len(result.doc_ids) == 20
+
+
+def test_no_recall_left_is_a_failure() -> None:
+    one, other = Finds(error=DOWN), Finds(error=DOWN)
+    one.is_remote = other.is_remote = True  # type: ignore[attr-defined]
+    with pytest.raises(StageError, match="stage 'bm25', query 'q1': reranker at http://somewhere"):
+        ask(spec("bm25", one), spec("dense", other), spec("fused", Merges(), 20, "bm25", "dense"))
+
+
+def test_many_queries_are_asked_one_by_one_where_a_stage_fails_for_some() -> None:
+    class FailsForOne(FarAway):
+        def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> np.ndarray:
+            if any(query.query_id == "q2" for query, _ in pairs):
+                raise DOWN
+            return super().score(pairs, call)
+
+    queries = [Query(f"q{place}", "what?") for place in range(1, 4)]
+    results = runner(spec("bm25", Finds()), spec("precise", FailsForOne(), 5), budget_ms=None).run(queries)
+    assert [bool(result.degraded) for result in results] == [False, True, False]
+    assert [result.doc_ids[0] for result in results] == ["d19", "d00", "d19"]
+
+
+def test_warming_up_asks_local_stages_for_few_documents_and_leaves_others_alone() -> None:
+    local, far = Reads(), FarAway()
+    warmed = runner(spec("bm25", Finds()), spec("shortlist", local), spec("precise", far, 5))
+    warmed.warm_up(Q)
+    assert {len(call) for call in local.calls} == {1, 8}
+    assert far.calls == []
+
+
+def test_an_error_of_a_recall_names_it() -> None:
+    specs = (spec("bm25", Finds()), spec("dense", Finds(error=ValueError("no index"))))
+    with pytest.raises(StageError, match="stage 'dense', query 'q1': ValueError: no index"):
+        ask(*specs, spec("fused", Merges(), 20, "bm25", "dense"))
