@@ -262,19 +262,24 @@ class Pipeline:
                     )
         return documents
 
-    def search(self, query: str | Query) -> Result:
+    def search(self, query: str | Query, *, budget_ms: float | None = None) -> Result:
         """The corpus's best documents for one query, within the budget where there is one.
+
+        Args:
+            query: the question.
+            budget_ms: in place of the pipeline's own.
 
         Raises:
             StageError: a stage failed.
         """
-        return self.search_many([query])[0]
+        return self.search_many([query], budget_ms=budget_ms)[0]
 
     def search_many(
         self,
         queries: Iterable[str | Query],
         *,
         read_documents: bool = True,
+        budget_ms: float | None = None,
         enforce_budget: bool = True,
         use_kept: bool = True,
     ) -> list[Result]:
@@ -283,13 +288,16 @@ class Pipeline:
         Args:
             queries: texts, or Query objects with ids.
             read_documents: whether the results hold the text of their documents.
-            enforce_budget: whether `budget_ms`, and `max_ms` of stages, are kept by leaving things out.
+            budget_ms: of each query, in place of the pipeline's own.
+            enforce_budget: whether the budget, and `max_ms` of stages, are kept by leaving things out.
             use_kept: whether scores that are kept from earlier questions may be used.
         """
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
-        return self._runner.run(asked, read_documents=read_documents, enforce_budget=enforce_budget, use_kept=use_kept)
+        return self._runner.run(
+            asked, read_documents=read_documents, budget_ms=budget_ms, enforce_budget=enforce_budget, use_kept=use_kept
+        )
 
     def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.

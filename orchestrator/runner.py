@@ -122,6 +122,7 @@ class Runner:
         given: Given | None = None,
         *,
         read_documents: bool = True,
+        budget_ms: float | None = None,
         enforce_budget: bool = True,
         use_kept: bool = True,
     ) -> list[Result]:
@@ -135,6 +136,7 @@ class Runner:
             queries: what to answer.
             given: outputs of stages that are not in the graph: stage name -> one list a query.
             read_documents: whether the results hold the text of their documents.
+            budget_ms: of each query, in place of the runner's own.
             enforce_budget: whether the budget, and `max_ms` of stages, are kept by leaving things out.
             use_kept: whether scores that are kept from earlier questions may be used.
 
@@ -142,12 +144,13 @@ class Runner:
             StageError: a stage failed, or broke its contract.
         """
         steps = Steps(self._documents, self._kept if use_kept else None)
-        limited = enforce_budget and self.has_limits
+        budget = self._budget_ms if budget_ms is None else budget_ms
+        limited = enforce_budget and (budget_ms is not None or self.has_limits)
         if len(queries) > 1 and not limited:
             results = self._together(_runs(queries, given), steps, read_documents)
             if results is not None:
                 return results
-        return [self._one(run, steps, read_documents, limited) for run in _runs(queries, given)]
+        return [self._one(run, steps, read_documents, budget, limited) for run in _runs(queries, given)]
 
     def warm_up(self, query: Query, given: Given | None = None) -> None:
         """Answer `query` on a few documents: what only the first question of a process pays is paid here.
@@ -179,9 +182,9 @@ class Runner:
             else:
                 run.take(node, found[node.name] if node.kind == "recall" else asker.ask(node, inputs, vectors, clock))
 
-    def _one(self, run: _Run, steps: Steps, read_documents: bool, limited: bool) -> Result:
+    def _one(self, run: _Run, steps: Steps, read_documents: bool, budget_ms: float | None, limited: bool) -> Result:
         """The answer to one query by itself."""
-        clock = Clock(self._budget_ms / 1000 if limited and self._budget_ms is not None else None)
+        clock = Clock(budget_ms / 1000 if limited and budget_ms is not None else None)
         limits = self._limits if limited else self._limits.lifted()
         vectors, asker = QueryVectors([run.query]), LimitedSteps(steps, limits)
         recalls = [node for node in self._graph.nodes if node.kind == "recall"]
@@ -205,7 +208,8 @@ class Runner:
             limits.reading.observe(n, clock.elapsed_s - before)
             limits.reading.observe_stage(n, n, 0.0)
         self._paces.learned()
-        return self._result(run, clock.elapsed_s * 1000, documents, limited)
+        trace = _trace(run, clock.elapsed_s * 1000, budget_ms, limited)
+        return self._result(run, trace, documents)
 
     def _together(self, runs: list[_Run], steps: Steps, read_documents: bool) -> list[Result] | None:
         """The answers to several queries, whose time nothing limits, stage by stage.
@@ -224,7 +228,7 @@ class Runner:
                     return None
         documents = self._texts(runs, steps) if read_documents else {}
         total_ms = (time.perf_counter() - started) * 1000 / len(runs)
-        return [self._result(run, total_ms, documents, False) for run in runs]
+        return [self._result(run, _trace(run, total_ms, self._budget_ms, False), documents) for run in runs]
 
     def _step(self, node: Node, runs: list[_Run], steps: Steps, vectors: QueryVectors, started: float) -> None:
         refused = [run.refusal(node, Clock()) for run in runs]
@@ -244,12 +248,15 @@ class Runner:
         last = self._graph.result.name
         return steps.texts(list(dict.fromkeys(doc_id for run in runs for doc_id in run.passed[last].doc_ids)))
 
-    def _result(self, run: _Run, total_ms: float, documents: Mapping[str, Document], limited: bool) -> Result:
+    def _result(self, run: _Run, trace: Trace, documents: Mapping[str, Document]) -> Result:
         ranked = run.passed[self._graph.result.name]
         held = {doc_id: documents[doc_id] for doc_id in ranked.doc_ids if doc_id in documents}
-        trace = Trace(total_ms, self._budget_ms, tuple(run.stages), tuple(run.degraded), limited)
         spans = {doc_id: run.passages[doc_id] for doc_id in ranked.doc_ids if doc_id in run.passages}
         return Result(run.query, ranked, trace, run.full, self._graph, held, spans)
+
+
+def _trace(run: _Run, total_ms: float, budget_ms: float | None, enforced: bool) -> Trace:
+    return Trace(total_ms, budget_ms, tuple(run.stages), tuple(run.degraded), enforced)
 
 
 def _runs(queries: Sequence[Query], given: Given | None) -> list[_Run]:
