@@ -83,13 +83,18 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait_s: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock on `path`, between processes and threads, waiting for it; gone with the process.
 
     Not reentrant. A wait of more than a second is logged, so that nobody thinks the program hangs.
 
+    Args:
+        path: of the lock file; made where it is not there.
+        wait_s: give up after so many seconds; None waits as long as it takes.
+
     Raises:
         ConfigError: the folder cannot be written.
+        TimeoutError: somebody else held it for `wait_s` seconds.
     """
     from filelock import FileLock, Timeout
 
@@ -97,10 +102,14 @@ def locked(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=1)
+            lock.acquire(timeout=1 if wait_s is None else wait_s)
         except Timeout:
+            if wait_s is not None:
+                raise
             _log_wait(path)
             lock.acquire()
+    except TimeoutError:
+        raise
     except OSError as error:
         raise _not_writable(path.parent, error) from error
     try:
