@@ -1,4 +1,4 @@
-"""What holds locks and connections, brought through a fork of the process: held still during it, begun anew after it."""
+"""Locks and connections, brought through a fork of the process: held still during it, begun anew after it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ class Forked(Protocol):
     def fork_lock(self) -> threading.Lock:
         """Held while the process forks, so that no other thread is in the middle of something."""
 
-    def begin_anew(self) -> None:
-        """In the child: let go of what belongs to the parent. `fork_lock` is held."""
+    def before_fork(self) -> None:
+        """Let go of what no other process may inherit. `fork_lock` is held."""
+
+    def in_child(self) -> None:
+        """Forget what belongs to the parent. `fork_lock` is held."""
 
 
 _kept: weakref.WeakSet[Forked] = weakref.WeakSet()
@@ -32,6 +35,7 @@ def _before() -> None:
     for kept in list(_kept):
         lock = kept.fork_lock
         lock.acquire()
+        kept.before_fork()
         _held.append((kept, lock))
 
 
@@ -42,7 +46,7 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     for kept, _ in _held:
-        kept.begin_anew()
+        kept.in_child()
     _in_parent()
 
 

@@ -53,7 +53,6 @@ class ScoreCache:
         self._most_bytes = math.inf if max_mb is None else max_mb * _MB
         self._remote_s = remote_days * _DAY_S
         told: set[str] = set()
-        self._told = told
         self._reading = Entries(self.path, _READ_BUSY_S, told)
         self._writing = Entries(self.path, _WRITE_BUSY_S, told)
         self._behind: WriteBehind[_Change] = WriteBehind(self._write, _MOST_WAITING)
@@ -140,15 +139,15 @@ class ScoreCache:
         unused = [entry._replace(used=day) for entry in usable if entry.used != day]
         if unused or found.damaged:
             self._behind.put(lambda: (unused, found.damaged))
-        if found.damaged and "cache.damaged_rows" not in self._told:
-            self._told.add("cache.damaged_rows")
-            log.warning("cache.damaged_rows", path=str(self.path), rows=len(found.damaged), done="removed")
         return {entry.key: entry.value for entry in usable}
 
     def _write(self, changes: Sequence[_Change]) -> None:
         made = [change() for change in changes]
         entries = list(chain.from_iterable(entries for entries, _ in made))
-        self._writing.write(entries, chain.from_iterable(removed for _, removed in made))
+        removed = list(chain.from_iterable(removed for _, removed in made))
+        self._writing.write(entries, removed)
+        if removed:
+            self._writing.check()  # where rows are damaged, what leads to them may be too
         if self._writing.n_bytes() > self._most_bytes:
             dropped = self._writing.shrink(self._most_bytes * _FULL_SHARE)
             log.debug("cache.evicted", path=str(self.path), rows=dropped)

@@ -36,12 +36,15 @@ class WriteBehind(Generic[T]):
 
     def __init__(self, work: Callable[[Sequence[T]], None], most: int) -> None:
         self._work, self._most = work, most
-        self.begin_anew()
+        self.in_child()
         keep_through_forks(self)
         _to_finish.add(self)
 
-    def begin_anew(self) -> None:
-        """Forget what waits; it is another process's."""
+    def before_fork(self) -> None:
+        """Nothing: what waits is written by this process."""
+
+    def in_child(self) -> None:
+        """Begin with nothing waiting; what did is the parent's."""
         self.fork_lock = threading.Lock()
         self._changed = threading.Condition(self.fork_lock)
         self._waiting: deque[T] = deque()
@@ -75,7 +78,7 @@ class WriteBehind(Generic[T]):
         while things := self._take():
             try:
                 self._work(things)
-            except Exception as error:  # a cache is never a reason to fail
+            except Exception as error:  # noqa: BLE001 - a cache is never a reason to fail
                 log.warning("cache.not_written", reason=f"{type(error).__name__}: {error}")
             with self._changed:
                 self._n_open -= len(things)

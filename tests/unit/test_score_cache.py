@@ -112,9 +112,7 @@ def test_what_is_no_order_is_refused(cache: ScoreCache, order: list[int]) -> Non
         cache.keep_order("model", Query("q", "x"), [document for _, document in pairs(3)], order, expires=False)
 
 
-def test_entries_of_remote_models_expire_and_others_do_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entries_of_remote_models_expire_and_others_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ScoreCache(tmp_path, remote_days=30)
     local, remote = pairs(2), pairs(2, word="remote")
     keep(cache, local, [1.0, 2.0])
