@@ -143,7 +143,8 @@ class Pipeline:
             progress: told about long work.
             on_build: told before an index is built, with the reason.
             force: build indexes again even when they are up to date.
-            verify: read every index file and vector again and compare with the checksums.
+            verify: read every index file and vector again and compare with the checksums; what is damaged is told in
+                the log and made again.
 
         Raises:
             OrchestratorError: a model, a file or an index is missing or damaged; the message says which and what to do.
@@ -156,9 +157,9 @@ class Pipeline:
         self._learned_from.clear()
         for node in self.graph.nodes:
             self._open_model(node, corpus.content_hash)
+        if verify:  # first, so that what is damaged is computed again for the indexes
+            self._verify_vectors(corpus)
         documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)
-        if verify:
-            self._verify_vectors()
         self._runner = Runner(self.graph, documents, self.budget_ms)
         return self
 
@@ -328,13 +329,14 @@ class Pipeline:
             return False
         return current_generation(folder) is not None
 
-    def _verify_vectors(self) -> None:
+    def _verify_vectors(self, corpus: DiskCorpus) -> None:
         from orchestrator.vectors import open_vectors
 
         for embedder in {
             id(e): e for node in self.graph.nodes if (e := getattr(node.stage, "embedder", None))
         }.values():
-            open_vectors(self.storage_root, embedder).verify()
+            if open_vectors(self.storage_root, embedder).verify() is not None:
+                corpus.forget_vectors()
 
     def _load_stage(self, node: Node) -> None:
         if node.name in self._loaded:
