@@ -115,6 +115,15 @@ class Entries:
         """Drop the rows that were last used before `since_day`; returns how many."""
         return self._drop("WHERE used < ?", (since_day,), -1.0)
 
+    def drop_expired(self, after_s: float) -> int:
+        """Drop the rows that expire and were made more than `after_s` seconds ago; returns how many."""
+        return self._drop("WHERE kept > 0 AND kept < ?", (int(time.time() - after_s),), -1.0)
+
+    def count_unused(self, since_day: int) -> int:
+        """How many rows `drop_unused` would drop."""
+        count = "SELECT count(*) FROM entries WHERE used < ?"
+        return self.file.do(lambda connection: int(connection.execute(count, (since_day,)).fetchone()[0]), 0)
+
     def vacuum(self) -> None:
         """Give free pages back to the file system."""
 
@@ -151,6 +160,11 @@ class Entries:
         while (n_rows := self.file.do(drop, 0)) > 0:
             dropped += n_rows
         return dropped
+
+
+def open_entries(path: Path) -> Entries:
+    """The rows for somebody who looks after them: waits for writers."""
+    return Entries(path, 5.0, set())
 
 
 def _live_bytes(connection: sqlite3.Connection) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.entries import Entries, Entry, today
+from orchestrator.errors import ConfigError
 from orchestrator.log import get_logger
 from orchestrator.types import Document, Query, Scores
 from orchestrator.write_behind import WriteBehind
@@ -46,9 +47,13 @@ class ScoreCache:
         root: where state lives; the file is `root/scores.sqlite`.
         max_mb: the entries used least recently go when the file grows beyond it; None for no limit.
         remote_days: how long an entry that expires is used.
+
+    Raises:
+        ConfigError: one of the two is no number above 0.
     """
 
     def __init__(self, root: Path, max_mb: float | None = 512, remote_days: float = 30.0) -> None:
+        check_limits(max_mb, remote_days)
         self.path = root / FILE
         self._most_bytes = math.inf if max_mb is None else max_mb * _MB
         self._remote_s = remote_days * _DAY_S
@@ -151,6 +156,24 @@ class ScoreCache:
         if self._writing.n_bytes() > self._most_bytes:
             dropped = self._writing.shrink(self._most_bytes * _FULL_SHARE)
             log.debug("cache.evicted", path=str(self.path), rows=dropped)
+
+
+def check_limits(max_mb: object, remote_days: object, path: str = "") -> None:
+    """Nothing, where both are numbers above 0, or `max_mb` is None.
+
+    Args:
+        max_mb: of a cache.
+        remote_days: of a cache.
+        path: what stands before their names in the message.
+
+    Raises:
+        ConfigError: one is not; with its name.
+    """
+    for name, value in (("max_mb", max_mb), ("remote_days", remote_days)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (is_number and value > 0) and not (name == "max_mb" and value is None):  # type: ignore[operator]
+            more = ", or null for no limit; cache.scores=false keeps none" if name == "max_mb" else ""
+            raise ConfigError(f"{path}{name}", f"found {value!r}; expected a number above 0{more}")
 
 
 def pair_keys(identity: str, pairs: Iterable[tuple[Query, Document]]) -> list[bytes]:

@@ -94,6 +94,27 @@ class SqliteFile:
         with self.fork_lock:
             self._close()
 
+    def remove(self) -> None:
+        """Remove the file and what was set aside; others that have it open begin anew.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
+        with self.fork_lock, storage.locked(self._lock):
+            self.path.unlink(missing_ok=True)
+            _remove_companions(self.path)
+            self._close()
+            self.remove_damaged()
+
+    def remove_damaged(self) -> None:
+        """Remove what was set aside; a folder that stood in the way is somebody's, and stays."""
+        for path in self.damaged():
+            path.unlink(missing_ok=True)
+
+    def damaged(self) -> list[Path]:
+        """Files that were set aside."""
+        return [path for path in self.path.parent.glob(f"{self.path.name}{DAMAGED}*") if path.is_file()]
+
     def do(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """What `work` makes of the connection; `otherwise` where something went wrong."""
         with self.fork_lock:

@@ -21,9 +21,7 @@ from orchestrator.row_repair import remove, repaired
 from orchestrator.stage import Json, Progress
 from orchestrator.types import Document
 
-USED = "used"
-"""A file that is touched when rows are read, once a day."""
-_TOUCH_S = 86_400.0
+_NOTE_S = 3600.0
 _READ_WHOLE = 16 << 20
 """Bytes up to which a folder is compared with its checksums when it is opened: some 15 ms."""
 _RACES = 20
@@ -55,6 +53,7 @@ class TextRows:
     Attributes:
         file: the rows as they are mapped; read it inside `take` of `filled` or `fill`, or with `lock` held.
         lock: held around reading `file`, which another thread may map anew.
+        whose: name of the model, for people who list what is kept.
     """
 
     def __init__(
@@ -65,7 +64,8 @@ class TextRows:
         self._repaired = partial(repaired, directory, dict(meta), dict(columns), tuple(beside))
         self._holds_file_lock = False
         self._table: KeyTable | None = None
-        self._touched = 0.0
+        self._noted = 0.0
+        self.whose = ""
         try:
             self.file = RowFile(directory, meta, columns)
         except IndexStateError:
@@ -216,19 +216,17 @@ class TextRows:
             return self._repaired(verify=verify)
 
     def _refresh(self) -> None:
-        self._touch()
+        self._note_use()
         try:
             if self.file.refresh():
                 self._table = None
         except IndexStateError:
             self.file, _ = self._repair()
 
-    def _touch(self) -> None:
-        """Note the day of the last use, by which `orchestrate cache prune` goes."""
-        if time.monotonic() - self._touched > _TOUCH_S or not self._touched:
-            with contextlib.suppress(OSError):
-                (self.directory / USED).touch()
-                self._touched = time.monotonic()
+    def _note_use(self) -> None:
+        if not self._noted or time.monotonic() - self._noted > _NOTE_S:
+            self._noted = time.monotonic()
+            storage.note_use(self.directory, self.whose)
 
     def _new(self, keys: Keys) -> npt.NDArray[np.int64]:
         first = first_of_each(keys)

@@ -112,7 +112,9 @@ def open_tokens(root: Path, encoder: EmbedTokens, precision: Precision, dim: int
         dim: of the kept vectors; None keeps the encoder's own.
         corpus: key of the corpus that a lower dimension is fitted to; all corpora share a store of the encoder's own.
     """
-    return _shared_store(root, encoder.model_id, encoder.dim, precision, dim, corpus if dim is not None else "")
+    store = _shared_store(root, encoder.model_id, encoder.dim, precision, dim, corpus if dim is not None else "")
+    store.note_model(encoder)
+    return store
 
 
 @lru_cache(maxsize=8)
@@ -152,6 +154,10 @@ class TokenStore:
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
+
+    def note_model(self, model: object) -> None:
+        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
+        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)
