@@ -23,6 +23,7 @@ from orchestrator.passages import Passages
 from orchestrator.policy import BY_PLACE, OnError
 from orchestrator.readers.columns import Columns
 from orchestrator.readers.table import TableOptions
+from orchestrator.score_cache import ScoreCache, check_limits
 from orchestrator.storage import default_root
 from orchestrator.words import SECRETS
 
@@ -40,6 +41,16 @@ def storage_root(cfg: DictConfig) -> Path:
     """Where state lives: `storage.root`, or the default."""
     root = cfg.storage.root
     return Path(root).expanduser() if root else default_root()
+
+
+def build_score_cache(cfg: DictConfig) -> ScoreCache | None:
+    """Where scores of models are kept, as `cfg.cache` says; None where they are not.
+
+    Raises:
+        ConfigError: a value under `cache` is wrong.
+    """
+    check_limits(cfg.cache.max_mb, cfg.cache.remote_days, "cache.")
+    return ScoreCache(storage_root(cfg), cfg.cache.max_mb, cfg.cache.remote_days) if cfg.cache.scores else None
 
 
 def build_graph(cfg: DictConfig) -> StageGraph:

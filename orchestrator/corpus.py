@@ -172,6 +172,11 @@ class DiskCorpus:
                 self._vectors[embedder.model_id] = known
             return known
 
+    def forget_vectors(self) -> None:
+        """Look for vectors on disk again when they are next asked for."""
+        with self._lock:
+            self._vectors.clear()
+
     @property
     def topics(self) -> Topics:
         """Queries and judgements; read at the first use.

@@ -108,6 +108,8 @@ class _Index:
 
         def use(directory: Path) -> OpenedIndex:
             self._stage.open(self._corpus, directory)
+            if not self._is_users:
+                storage.note_use(self._parent)
             return OpenedIndex(directory, built)
 
         opened = storage.use_current(self._parent, use)

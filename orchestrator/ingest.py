@@ -99,6 +99,7 @@ def open_documents(reading: Reading, parent: Path, progress: Progress) -> tuple[
     """
     opened = _open_current(parent, reading)
     if opened is not None:
+        storage.note_use(parent)
         return opened
     with storage.locked(parent / storage.LOCK):
         opened = _open_current(parent, reading)

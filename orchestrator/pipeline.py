@@ -56,8 +56,9 @@ class Pipeline:
         graph: the stages.
         corpus: the documents to search.
         storage_root: where indexes, vectors and models live.
-        budget_ms: latency budget, reported in the trace.
+        budget_ms: of one query, from its coming to its answer: what does not fit is left out, and the answer says so.
         words: of the command line that chose this stack, for messages that name a command.
+        kept: where scores of models are kept between questions; None keeps none.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Pipeline:
         storage_root: Path,
         budget_ms: float | None = None,
         words: Sequence[str] = (),
+        kept: KeptScores | None = None,
     ) -> None:
         self.graph = graph
         self.corpus_spec = corpus
@@ -78,7 +80,7 @@ class Pipeline:
         self._loaded: set[str] = set()
         self._opened: set[str] = set()
         self._learned_from: dict[str, frozenset[str]] = {}
-        self._kept: KeptScores | None = None
+        self._kept = kept
         self._is_warm = False
 
     @classmethod
@@ -113,12 +115,13 @@ class Pipeline:
     @classmethod
     def from_config(cls, cfg: DictConfig, words: Sequence[str] | None = None) -> Self:
         """The pipeline of a composed configuration, with nothing loaded; `words` default to this command's."""
-        from orchestrator.build import build_corpus, build_graph, resolve_language, storage_root
+        from orchestrator.build import build_corpus, build_graph, build_score_cache, resolve_language, storage_root
         from orchestrator.words import given_words
 
         resolve_language(cfg)
         chosen = given_words() if words is None else words
-        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen)
+        kept = build_score_cache(cfg)
+        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen, kept)
 
     def lint(self) -> list[Finding]:
         """Remarks on what may not be meant, found without loading anything."""
@@ -149,7 +152,8 @@ class Pipeline:
             progress: told about long work.
             on_build: told before an index is built, with the reason.
             force: build indexes again even when they are up to date.
-            verify: read every index file and vector again and compare with the checksums.
+            verify: read every index file and vector again and compare with the checksums; what is damaged is told in
+                the log and made again.
 
         Raises:
             OrchestratorError: a model, a file or an index is missing or damaged; the message says which and what to do.
@@ -162,9 +166,9 @@ class Pipeline:
         self._learned_from.clear()
         for node in self.graph.nodes:
             self._open_model(node, corpus.content_hash)
+        if verify:  # first, so that what is damaged is computed again for the indexes
+            self._verify_vectors(corpus)
         documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)
-        if verify:
-            self._verify_vectors()
         self._runner = self._new_runner(self.graph, documents)
         if self._runner.has_limits:
             self._runner.warm_up(self._warm_up_query(corpus))
@@ -347,6 +351,8 @@ class Pipeline:
         self._corpus = self._runner = None
         self._is_warm = False
         shared_paces(self.storage_root).save()
+        if self._kept is not None:
+            self._kept.close()
 
     def __enter__(self) -> Self:
         return self
@@ -370,13 +376,14 @@ class Pipeline:
             return False
         return current_generation(folder) is not None
 
-    def _verify_vectors(self) -> None:
+    def _verify_vectors(self, corpus: DiskCorpus) -> None:
         from orchestrator.vectors import open_vectors
 
         for embedder in {
             id(e): e for node in self.graph.nodes if (e := getattr(node.stage, "embedder", None))
         }.values():
-            open_vectors(self.storage_root, embedder).verify()
+            if open_vectors(self.storage_root, embedder).verify() is not None:
+                corpus.forget_vectors()
 
     def _load_stage(self, node: Node) -> None:
         for stand_in in node.fallbacks:

@@ -7,7 +7,7 @@
     meta.json     format, model, dimension
 
 An append writes columns and keys, syncs them, and only then writes its record. What no record covers does not exist:
-readers never see it, the next append cuts it off.
+readers never see it, the next append cuts it off. Nothing here mends what is damaged: `row_repair` does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -29,7 +29,9 @@ from orchestrator.keys import KEY_BYTES, Keys
 from orchestrator.stage import Json
 
 _RECORD = struct.Struct("<QQI")
-_RECORD_BYTES = _RECORD.size + 4
+RECORD_BYTES = _RECORD.size + 4
+_RACES = 20
+"""How often a reader starts over when the folder is replaced under it; one is already rare."""
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -60,14 +62,21 @@ class Column(NamedTuple):
         return max(self.width, 1) * np.dtype(self.dtype).itemsize
 
 
-_KEYS = Column("keys.bin", np.uint8, KEY_BYTES)
-_ENDS = Column("ends.i64", np.int64, 0)
+KEYS = Column("keys.bin", np.uint8, KEY_BYTES)
+ENDS = Column("ends.i64", np.int64, 0)
 
 
-class _Block(NamedTuple):
+class Block(NamedTuple):
+    """What one record of blocks.bin says."""
+
     first: int
     n_rows: int
     checksum: int
+
+    @property
+    def rows(self) -> slice:
+        """Those it covers."""
+        return slice(self.first, self.first + self.n_rows)
 
 
 class RowFile:
@@ -94,8 +103,8 @@ class RowFile:
         self._mapped: dict[str, Array] = {name: _nothing(column) for name, column in columns.items()}
         self._is_ragged = any(column.ragged for column in columns.values())
         self._meta = dict(meta)
-        self._blocks: list[_Block] = []
-        self._inode = 0
+        self._blocks: list[Block] = []
+        self._mapped_id = 0
         self._check_meta()
         self.refresh()
 
@@ -104,19 +113,34 @@ class RowFile:
         return self._mapped[name]
 
     def refresh(self) -> bool:
-        """Map what was appended since, by whomever; True when there was something."""
-        if not self._read_blocks():
-            return False
-        n_rows = self._blocks[-1].first + self._blocks[-1].n_rows if self._blocks else 0
-        self.keys = self._map(_KEYS, n_rows)
-        self.ends = self._map(_ENDS, n_rows) if self._is_ragged else self.ends
+        """Map what was appended since, by whomever; True when there was something, or the folder is another one."""
+        for attempt in range(_RACES):
+            known = self._file_id()
+            if not self._read_blocks(known) and not attempt:
+                return False
+            self._map_all()
+            if self._file_id() == known:
+                self._mapped_id = known
+                return True
+            self._blocks.clear()  # another folder took its place while it was read
+        raise self._damaged(f"replaced {_RACES} times while being read")
+
+    def is_current(self) -> bool:
+        """Whether what is mapped is still the beginning of what lies in the folder."""
+        return not self._blocks or self._file_id() == self._mapped_id
+
+    def _map_all(self) -> None:
+        n_rows = self._blocks[-1].rows.stop if self._blocks else 0
+        self.keys = self._map(KEYS, n_rows)
+        self.ends = self._map(ENDS, n_rows) if self._is_ragged else self.ends
         n_values = int(self.ends[-1]) if len(self.ends) else 0
+        if n_values < 0:
+            raise self._damaged(f"{ENDS.file} ends with {n_values}; expected 0 or more")
         for name, column in self._columns.items():
             self._mapped[name] = self._map(column, n_values if column.ragged else n_rows)
-        return True
 
     def append(self, keys: Keys, columns: Mapping[str, Array], lengths: Sequence[int] = ()) -> None:
-        """Add rows. The caller holds `locked(self.write_lock)` and has refreshed since.
+        """Add rows. The caller alone writes, and has refreshed since.
 
         Args:
             keys: uint8 [n, 16].
@@ -133,18 +157,18 @@ class RowFile:
             self._write(column, first_value if column.ragged else first, written[name])
         ends = first_value + np.cumsum(np.asarray(lengths, dtype=np.int64))
         if self._is_ragged:
-            self._write(_ENDS, first, ends)
-        self._write(_KEYS, first, keys)
-        checksum = _checksum([*written.values(), *([ends] if self._is_ragged else []), keys])
+            self._write(ENDS, first, ends)
+        self._write(KEYS, first, keys)
+        checksum = checksum_of([*written.values(), *([ends] if self._is_ragged else []), keys])
         body = _RECORD.pack(first, len(keys), checksum)
         record = body + zlib.crc32(body).to_bytes(4, "little")
-        _write_tail(self.directory / "blocks.bin", n_blocks * _RECORD_BYTES, record)
+        _write_tail(self.directory / "blocks.bin", n_blocks * RECORD_BYTES, record)
         self.refresh()
 
     @property
-    def write_lock(self) -> Path:
-        """The file to lock around `refresh` and `append`."""
-        return self.directory / "write.lock"
+    def n_bytes(self) -> int:
+        """Of all columns, as they are mapped."""
+        return sum(column.nbytes for column in self._mapped.values())
 
     def verify(self) -> None:
         """Read every row again and compare with the checksums.
@@ -153,44 +177,42 @@ class RowFile:
             IndexStateError: rows changed since they were written.
         """
         self.refresh()
-        for first, n_rows, checksum in self._blocks:
-            rows = slice(first, first + n_rows)
-            if self._checksum_of(rows) != checksum:
-                raise self._damaged(f"rows {rows.start} to {rows.stop - 1} are not what was written")
+        for block in self._blocks:
+            if self._checksum_of(block.rows) != block.checksum:
+                raise self._damaged(f"rows {block.rows.start} to {block.rows.stop - 1} are not what was written")
 
     def _checksum_of(self, rows: slice) -> int:
         values = slice(0, 0)
         if self._is_ragged:
             values = slice(int(self.ends[rows.start - 1]) if rows.start else 0, int(self.ends[rows.stop - 1]))
         parts = [self[name][values if column.ragged else rows] for name, column in self._columns.items()]
-        return _checksum([*parts, *([self.ends[rows]] if self._is_ragged else []), self.keys[rows]])
+        return checksum_of([*parts, *([self.ends[rows]] if self._is_ragged else []), self.keys[rows]])
 
-    def _read_blocks(self) -> bool:
-        """Add the records that are new to `_blocks`; True when there were any, or the folder was removed."""
+    def _read_blocks(self, file_id: int) -> bool:
+        """Add the records that are new to `_blocks`; True when there were any, or the folder is another one."""
         path = self.directory / "blocks.bin"
-        stat = path.stat() if path.is_file() else None
-        # Records are only added in place: another inode means that somebody removed the folder meanwhile.
-        removed = bool(self._blocks) and (
-            stat is None or stat.st_ino != self._inode or stat.st_size < len(self._blocks) * _RECORD_BYTES
-        )
-        if removed:
+        size = path.stat().st_size if path.is_file() else 0
+        replaced = bool(self._blocks) and (file_id != self._mapped_id or size < len(self._blocks) * RECORD_BYTES)
+        if replaced:
             self._blocks.clear()
         n_known = len(self._blocks)
-        if stat is not None and stat.st_size // _RECORD_BYTES > n_known:
-            self._inode = stat.st_ino
+        if size // RECORD_BYTES > n_known:
             with open(path, "rb") as file:
-                file.seek(n_known * _RECORD_BYTES)
+                file.seek(n_known * RECORD_BYTES)
                 self._parse(file.read())
-        return removed or len(self._blocks) > n_known
+        return replaced or len(self._blocks) > n_known
+
+    def _file_id(self) -> int:
+        """Tells this folder from one that took its place: no other file has the number of one that is mapped."""
+        path = self.directory / KEYS.file
+        return path.stat().st_ino if path.is_file() else 0
 
     def _parse(self, data: bytes) -> None:
-        n_whole = len(data) // _RECORD_BYTES
-        for number in range(n_whole):
-            record = data[number * _RECORD_BYTES : (number + 1) * _RECORD_BYTES]
-            block = _Block(*_RECORD.unpack(record[:-4]))
-            expected = self._blocks[-1].first + self._blocks[-1].n_rows if self._blocks else 0
-            if zlib.crc32(record[:-4]) != int.from_bytes(record[-4:], "little") or block.first != expected:
-                if number == n_whole - 1:
+        records = list(parse_records(data))
+        for number, block in enumerate(records):
+            expected = self._blocks[-1].rows.stop if self._blocks else 0
+            if block is None or block.first != expected:
+                if number == len(records) - 1:
                     break  # the machine went down inside the last append
                 raise self._damaged(f"record {len(self._blocks)} of blocks.bin is not what was written")
             self._blocks.append(block)
@@ -210,6 +232,8 @@ class RowFile:
 
     def _check_meta(self) -> None:
         path = self.directory / "meta.json"
+        if self.directory.exists() and not self.directory.is_dir():
+            raise self._damaged("a file; expected a folder")
         if not path.exists() and not (self.directory / "blocks.bin").exists():
             return
         try:
@@ -225,15 +249,28 @@ class RowFile:
             storage.write_atomic(path, json.dumps(self._meta))
 
     def _damaged(self, found: str) -> IndexStateError:
-        how = "remove the folder; its vectors are computed again when next needed"
-        return IndexStateError(f"{self.directory}: {found}; {how}")
+        return IndexStateError(f"{self.directory}: {found}")
+
+
+def lock_of(directory: Path, what: str) -> Path:
+    """The file to lock for doing `what` with a folder; beside it, so that the folder may be replaced meanwhile."""
+    return directory.with_name(f".{directory.name}.{what}.lock")
+
+
+def parse_records(data: bytes) -> Iterator[Block | None]:
+    """What each record of blocks.bin says; None for one that is not what was written."""
+    for start in range(0, len(data) - RECORD_BYTES + 1, RECORD_BYTES):
+        body, checksum = data[start : start + _RECORD.size], data[start + _RECORD.size : start + RECORD_BYTES]
+        is_whole = zlib.crc32(body) == int.from_bytes(checksum, "little")
+        yield Block(*_RECORD.unpack(body)) if is_whole else None
 
 
 def _nothing(column: Column) -> Array:
     return np.empty((0, *column.shape), dtype=column.dtype)
 
 
-def _checksum(parts: Sequence[Array]) -> int:
+def checksum_of(parts: Sequence[Array]) -> int:
+    """CRC-32 of the bytes of `parts`, one after another."""
     checksum = 0
     for part in parts:
         checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)

@@ -204,6 +204,15 @@ class StorageSchema:
 
 
 @dataclass
+class CacheSchema:
+    """`cache`: scores that models gave, kept on disk."""
+
+    scores: bool = True
+    max_mb: float | None = 512
+    remote_days: float = 30
+
+
+@dataclass
 class LogSchema:
     """`log`: events on stderr."""
 
@@ -227,6 +236,7 @@ class RootSchema:
     query: str | None = None
     format: Format = Format.table
     storage: StorageSchema = field(default_factory=StorageSchema)
+    cache: CacheSchema = field(default_factory=CacheSchema)
     log: LogSchema = field(default_factory=LogSchema)
 
 

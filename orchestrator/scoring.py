@@ -25,7 +25,7 @@ Spans: TypeAlias = Sequence[Span | None]
 class KeptScores(Protocol):
     """Where scores and orders are kept between questions; never fails."""
 
-    def scores(self, identity: str, pairs: Sequence[Pair]) -> tuple[Scores, list[Span | None]]:
+    def scored(self, identity: str, pairs: Sequence[Pair]) -> tuple[Scores, list[Span | None]]:
         """float64 [n_pairs], NaN where none is kept, and the span of each document's best window."""
 
     def keep_scores(self, identity: str, pairs: Sequence[Pair], scores: Scores, spans: Spans, *, expires: bool) -> None:
@@ -38,6 +38,9 @@ class KeptScores(Protocol):
         self, identity: str, query: Query, documents: Sequence[Document], order: Sequence[int], *, expires: bool
     ) -> None:
         """Keep an order; written after the answer."""
+
+    def close(self) -> None:
+        """Write what waits."""
 
 
 def identity(node: Node) -> str | None:
@@ -77,7 +80,7 @@ class Scoring:
         self.scores: Scores = np.full(len(pairs), np.nan)
         self.spans: list[Span | None] = [None] * len(pairs)
         if self._kept is not None and self._identity is not None and pairs:
-            self.scores, self.spans = self._kept.scores(self._identity, self._pairs)
+            self.scores, self.spans = self._kept.scored(self._identity, self._pairs)
         self.n_hits = int((~np.isnan(self.scores)).sum())
 
     @property
@@ -115,4 +118,4 @@ class Scoring:
         if self._kept is not None and self._identity is not None and len(rows):
             pairs = [self._pairs[row] for row in rows.tolist()]
             expires = self._node.is_remote
-            self._kept.keep_scores(self._identity, pairs, self.scores[rows], list(spans), expires=expires)
+            self._kept.keep_scores(self._identity, pairs, self.scores[rows], spans, expires=expires)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from orchestrator import storage
 from orchestrator.errors import StageError
 from orchestrator.keys import Keys
-from orchestrator.row_file import Array, Column, RowFile
+from orchestrator.row_file import Array, Column
 from orchestrator.stage import Corpus, EmbedSparse, Json, Progress, WeighsInCorpus, no_progress
-from orchestrator.text_rows import TextRows
+from orchestrator.text_rows import TextRows, spans_of
 from orchestrator.types import Call, SparseVector
 
 _FORMAT = 1
@@ -37,7 +37,9 @@ _COLUMNS = {
 
 def open_sparse(root: Path, encoder: EmbedSparse) -> SparseStore:
     """The store of `encoder`'s vectors under `root`, one object a process. The encoder is loaded."""
-    return _shared_store(root, encoder.model_id)
+    store = _shared_store(root, encoder.model_id)
+    store.note_model(encoder)
+    return store
 
 
 @lru_cache(maxsize=8)
@@ -51,21 +53,22 @@ class SparseStore:
     Args:
         root: where state lives; the store is a folder of `root/vectors`.
         model_id: names the model; another one is another folder.
-
-    Raises:
-        IndexStateError: the folder holds something else, or is damaged.
     """
 
     def __init__(self, root: Path, model_id: str) -> None:
         meta: dict[str, Json] = {"format": _FORMAT, "model_id": model_id, "kind": "sparse"}
         name = f"sparse-{storage.slug(model_id)[:40]}-{storage.stable_hash(meta, 12)}"
         self._model_id = model_id
-        self._rows = TextRows(RowFile(root / "vectors" / name, meta, _COLUMNS))
+        self._rows = TextRows(root / "vectors" / name, meta, _COLUMNS)
 
     @property
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
+
+    def note_model(self, model: object) -> None:
+        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
+        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -82,18 +85,18 @@ class SparseStore:
         def compute(keys: Keys, texts: list[str], done: Callable[[int], None]) -> None:
             self._append(keys, self._encode(texts, encoder, done))
 
-        rows = self._rows.fill(corpus, _WINDOW, compute, progress)
-        with self._rows.lock:
+        def take(rows: npt.NDArray[np.int64]) -> CorpusSparse:
             file = self._rows.file
-            return CorpusSparse(file["indices"], file["values"], _spans(file.ends, rows), encoder)
+            return CorpusSparse(file["indices"], file["values"], spans_of(file.ends, rows), encoder)
 
-    def verify(self) -> None:
-        """Read every row again and compare with the checksums kept when it was written.
+        return self._rows.fill(corpus, _WINDOW, compute, progress, take)
 
-        Raises:
-            IndexStateError: rows changed since they were written.
+    def verify(self) -> str | None:
+        """What is wrong with the rows, every one of them read again; None when nothing is.
+
+        Damaged rows are dropped, so that they are computed again when next needed.
         """
-        self._rows.verify()
+        return self._rows.verify()
 
     def _encode(self, texts: Sequence[str], encoder: EmbedSparse, done: Callable[[int], None]) -> list[SparseVector]:
         """In the order of `texts`, computed shortest first, so that each batch holds like lengths."""
@@ -174,8 +177,3 @@ class CorpusSparse:
 
 def _stepped(average: float) -> float:
     return _STEP ** round(math.log(average, _STEP)) if average > 0 else 1.0
-
-
-def _spans(ends: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    return np.stack([starts[rows], ends[rows]], axis=1)

@@ -1,12 +1,16 @@
 """Where state lives, and how it is written: whole or not at all.
 
 Layout under the root:
+    scores.sqlite                                     scores and orders that models gave
     models/<key>/                                     exported models
-    vectors/<key>/                                    document vectors by text hash
+    vectors/<key>/                                    vectors of one model by text hash: dense, of tokens, sparse
     corpora/<corpus>/<generation>/                    documents by id
     indexes/<corpus>/<settings>/<generation>/         one index
     trained/<corpus>/<stage>-<stack>/<generation>/    one model that a stage learned
-Every folder with generations holds a text file `current` that names the one in use.
+    tuned/<corpus>/<what>-<base>/                     one model that was tuned
+    cost/                                             what stages cost on this machine
+Every folder with generations holds a text file `current` that names the one in use. A file `used` is touched when a
+folder is used, once a day.
 """
 
 from __future__ import annotations
@@ -31,8 +35,10 @@ log = get_logger()
 
 CURRENT = "current"
 LOCK = "lock"
+USED = "used"
 _PARTIAL = ".partial-"
 _GENERATION = re.compile(r"(\.partial-)?\d{8}T\d{6}-[0-9a-f]{8}")
+_DAY_S = 86_400
 _RACES = 20
 """How often a reader starts over after a builder took the generation away under it; one is already rare."""
 
@@ -83,13 +89,18 @@ def file_digest(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait_s: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock on `path`, between processes and threads, waiting for it; gone with the process.
 
     Not reentrant. A wait of more than a second is logged, so that nobody thinks the program hangs.
 
+    Args:
+        path: of the lock file; made where it is not there.
+        wait_s: give up after so many seconds; None waits as long as it takes.
+
     Raises:
         ConfigError: the folder cannot be written.
+        TimeoutError: somebody else held it for `wait_s` seconds.
     """
     from filelock import FileLock, Timeout
 
@@ -97,10 +108,14 @@ def locked(path: Path) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock.acquire(timeout=1)
+            lock.acquire(timeout=1 if wait_s is None else wait_s)
         except Timeout:
+            if wait_s is not None:
+                raise
             _log_wait(path)
             lock.acquire()
+    except TimeoutError:
+        raise
     except OSError as error:
         raise _not_writable(path.parent, error) from error
     try:
@@ -162,12 +177,55 @@ def new_generation(parent: Path) -> Iterator[Path]:
     _remove_others(parent, keep=final)
 
 
+def remove_generations(parent: Path) -> None:
+    """Remove all that was built in `parent`; what has it open keeps it, and who needs it next builds it again."""
+    with locked(parent / LOCK):
+        (parent / CURRENT).unlink(missing_ok=True)
+        _remove_others(parent, keep=None)
+        (parent / USED).unlink(missing_ok=True)
+
+
+def note_use(folder: Path, whose: str = "") -> None:
+    """Note that `folder` is used today, by which `orchestrate cache prune` goes; nothing where that cannot be noted.
+
+    Args:
+        folder: that is used.
+        whose: the name of the model, for people; noted where none is yet.
+    """
+    path = folder / USED
+    with contextlib.suppress(OSError):
+        if not path.exists() or (whose and not path.stat().st_size):
+            path.write_text(whose, encoding="utf-8")
+        elif abs(time.time() - path.stat().st_mtime) > _DAY_S:
+            path.touch()
+
+
+def last_use(folder: Path) -> float:
+    """When `folder` was last used, to a day, or changed where no use was noted; seconds since 1970."""
+    for path in (folder / USED, folder / CURRENT, folder):
+        with contextlib.suppress(OSError):
+            return path.stat().st_mtime
+    return 0.0
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the file, or of all files in the folder; links count nothing."""
+    if path.is_symlink() or not path.is_dir():
+        return path.lstat().st_size if path.is_file() and not path.is_symlink() else 0
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):  # it went away meanwhile
+                total += Path(folder, name).lstat().st_size
+    return total
+
+
 def foreign_entries(parent: Path) -> list[str]:
     """Names in `parent` that this module did not put there, hidden ones aside; empty without a folder."""
     if not parent.is_dir():
         return []
     names = sorted(entry.name for entry in parent.iterdir())
-    names = [name for name in names if not name.startswith(".") and name not in (CURRENT, LOCK)]
+    names = [name for name in names if not name.startswith(".") and name not in (CURRENT, LOCK, USED)]
     return [name for name in names if not _GENERATION.fullmatch(name)]
 
 

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from orchestrator import storage
+from orchestrator.errors import IndexStateError
 from orchestrator.keys import Keys, KeyTable, first_of_each
-from orchestrator.row_file import Array, RowFile
-from orchestrator.stage import Progress
+from orchestrator.row_file import Array, Column, RowFile, lock_of
+from orchestrator.row_repair import remove, repaired
+from orchestrator.stage import Json, Progress
 from orchestrator.types import Document
+
+_NOTE_S = 3600.0
+_READ_WHOLE = 16 << 20
+"""Bytes up to which a folder is compared with its checksums when it is opened: some 15 ms."""
+_RACES = 20
+"""How often rows are added again that somebody removed meanwhile; one is already rare."""
+
+T = TypeVar("T")
 
 
 class TextSource(Protocol):
@@ -29,58 +42,92 @@ class TextSource(Protocol):
 
 
 class TextRows:
-    """Rows by text. Safe between threads and processes.
+    """Rows by text. Safe between threads and processes. A damaged folder loses its damaged rows, with a warning.
 
     Args:
-        file: where they lie.
+        directory: where they lie; made by the first append.
+        meta: what they are.
+        columns: name -> what a file holds.
+        beside: other files of the folder, which a repair keeps.
 
     Attributes:
-        file: the same.
-        lock: held around reading `file`, whose columns another thread may map anew.
+        file: the rows as they are mapped; read it inside `take` of `filled` or `fill`, or with `lock` held.
+        lock: held around reading `file`, which another thread may map anew.
+        whose: name of the model, for people who list what is kept.
     """
 
-    def __init__(self, file: RowFile) -> None:
-        self.file = file
+    def __init__(
+        self, directory: Path, meta: Mapping[str, Json], columns: Mapping[str, Column], beside: Sequence[str] = ()
+    ) -> None:
+        self.directory = directory
         self.lock = threading.RLock()
+        self._repaired = partial(repaired, directory, dict(meta), dict(columns), tuple(beside))
+        self._holds_file_lock = False
         self._table: KeyTable | None = None
+        self._noted = 0.0
+        self.whose = ""
+        try:
+            self.file = RowFile(directory, meta, columns)
+        except IndexStateError:
+            self.file = self._repair()[0]
+        if self.file.n_bytes <= _READ_WHOLE:
+            self.verify()
 
     def __len__(self) -> int:
         return len(self.file.keys)
 
-    @property
-    def directory(self) -> Path:
-        """The folder of the rows."""
-        return self.file.directory
-
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
         """int64 [n_keys]: the row of each key, -1 where there is none."""
         with self.lock:
-            if self.file.refresh():
-                self._table = None
+            self._refresh()
             start = _start_of_run(self.file.keys, keys) if self._table is None else None
             if start is not None:
                 return np.arange(start, start + len(keys), dtype=np.int64)
             self._table = self._table or KeyTable(self.file.keys)
             return self._table.find(keys)
 
-    def missing(self, keys: Keys) -> npt.NDArray[np.int64]:
-        """int64: places in `keys` of those that have no row yet, each key once."""
-        absent = np.flatnonzero(self.find(keys) < 0)
-        return absent[first_of_each(keys[absent])]
+    def filled(
+        self,
+        keys: Keys,
+        add: Callable[[npt.NDArray[np.int64]], None],
+        take: Callable[[npt.NDArray[np.int64]], T | None],
+    ) -> T:
+        """What `take` makes of the rows of `keys`, with `file` held still; missing rows are added first.
+
+        Args:
+            keys: whose rows.
+            add: given the places of keys that have no row, each key once; appends their rows.
+            take: given int64 [n_keys], the row of each key; None asks for another round.
+
+        Raises:
+            IndexStateError: rows vanish as fast as they are added.
+        """
+        for _ in range(_RACES):
+            with self.lock:
+                rows = self.find(keys)
+                absent = np.flatnonzero(rows < 0)
+                taken = take(rows) if not len(absent) else None
+            if taken is not None:
+                return taken
+            if len(absent):
+                add(absent[first_of_each(keys[absent])])
+        raise IndexStateError(f"{self.directory}: removed {_RACES} times while being filled; does a loop clear it?")
 
     def append(self, keys: Keys, columns: Mapping[str, Array]) -> None:
         """Keep rows under `keys`; a key that is there already keeps its row. No column is ragged."""
-        with self.lock, storage.locked(self.file.write_lock):
+        with self.exclusive():
             new = self._new(keys)
             if len(new):
                 self.file.append(keys[new], {name: values[new] for name, values in columns.items()})
                 self._table = None
 
-    def append_ragged(self, keys: Keys, columns: Mapping[str, list[Array]]) -> None:
-        """The same for columns that are all ragged: one array a text."""
-        with self.lock, storage.locked(self.file.write_lock):
+    def append_ragged(
+        self, keys: Keys, columns: Mapping[str, list[Array]], fits: Callable[[], bool] = lambda: True
+    ) -> None:
+        """The same for columns that are all ragged: one array a text. Nothing is kept unless `fits()`, in the end."""
+        with self.exclusive():
             new = self._new(keys)
-            if len(new):
+            if len(new) and fits():
                 kept = {name: [values[place] for place in new.tolist()] for name, values in columns.items()}
                 lengths = [len(value) for value in next(iter(kept.values()))]
                 joined = {name: np.concatenate(values) for name, values in kept.items()}
@@ -93,8 +140,9 @@ class TextRows:
         window: int,
         compute: Callable[[Keys, list[str], Callable[[int], None]], None],
         progress: Progress,
-    ) -> npt.NDArray[np.int64]:
-        """int64 [n_documents]: the row of each document of `source`; missing rows are computed first, each text once.
+        take: Callable[[npt.NDArray[np.int64]], T | None],
+    ) -> T:
+        """What `take` makes of the row of each document of `source`; missing rows are computed first, each text once.
 
         Finished windows stay when the process is killed. Processes that want the same rows share the work, window by
         window.
@@ -104,13 +152,16 @@ class TextRows:
             window: texts computed between two appends: what a kill can lose, and how far they are sorted by length.
             compute: given keys, texts and a function to tell how many are done; appends their rows.
             progress: told ("embed", texts done, texts that were missing).
+            take: as `filled` takes it.
         """
         keys = source.text_keys
-        missing = self.missing(keys)
-        for start in range(0, len(missing), window):
-            report = _Shifted(progress, start, len(missing))
-            self._fill_window(source, keys, missing[start : start + window], compute, report)
-        return self.find(keys)
+
+        def add(missing: npt.NDArray[np.int64]) -> None:
+            for start in range(0, len(missing), window):
+                report = _Shifted(progress, start, len(missing))
+                self._fill_window(source, keys, missing[start : start + window], compute, report)
+
+        return self.filled(keys, add, take)
 
     def _fill_window(
         self,
@@ -120,20 +171,62 @@ class TextRows:
         compute: Callable[[Keys, list[str], Callable[[int], None]], None],
         report: _Shifted,
     ) -> None:
-        with storage.locked(self.directory / "embed.lock"):
+        with storage.locked(lock_of(self.directory, "embed")):
             absent = window[self.find(keys[window]) < 0]
             if len(absent):
                 compute(keys[absent], [document.full_text for document in source.at(absent)], report)
         report(len(window))
 
-    def verify(self) -> None:
-        """Read every row again and compare with the checksums kept when it was written.
+    def verify(self) -> str | None:
+        """What is wrong with the rows, every one of them read again; None when nothing is.
 
-        Raises:
-            IndexStateError: rows changed since they were written.
+        Damaged rows are dropped, so that they are computed again when next needed.
         """
         with self.lock:
-            self.file.verify()
+            try:
+                self.file.verify()
+            except IndexStateError:
+                self.file, fault = self._repair(verify=True)
+                return fault
+        return None
+
+    def discard(self) -> None:
+        """Remove all rows, and what lies beside them."""
+        with self.exclusive():
+            remove(self.directory)
+            self._refresh()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """The rows are this thread's alone, to write or replace."""
+        with self.lock, contextlib.nullcontext() if self._holds_file_lock else storage.locked(self._write_lock):
+            before, self._holds_file_lock = self._holds_file_lock, True
+            try:
+                yield
+            finally:
+                self._holds_file_lock = before
+
+    @property
+    def _write_lock(self) -> Path:
+        return lock_of(self.directory, "write")
+
+    def _repair(self, verify: bool = False) -> tuple[RowFile, str | None]:
+        with self.exclusive():
+            self._table = None
+            return self._repaired(verify=verify)
+
+    def _refresh(self) -> None:
+        self._note_use()
+        try:
+            if self.file.refresh():
+                self._table = None
+        except IndexStateError:
+            self.file, _ = self._repair()
+
+    def _note_use(self) -> None:
+        if not self._noted or time.monotonic() - self._noted > _NOTE_S:
+            self._noted = time.monotonic()
+            storage.note_use(self.directory, self.whose)
 
     def _new(self, keys: Keys) -> npt.NDArray[np.int64]:
         first = first_of_each(keys)
@@ -159,3 +252,9 @@ def _start_of_run(stored: Keys, wanted: Keys) -> int | None:
     if first and np.array_equal(stored[first[0] : first[0] + len(wanted)], wanted):
         return int(first[0])
     return None
+
+
+def spans_of(ends: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """int64 [n_rows, 2]: where the values of the texts in `rows` start and end in ragged columns."""
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
+    return np.stack([starts[rows], ends[rows]], axis=1)

@@ -5,6 +5,7 @@ A document of 130 tokens and 384 dimensions takes 200 kB in float32 and 50 kB in
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,15 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import storage
-from orchestrator.errors import IndexStateError, StageError
+from orchestrator.axes import AXES, Axes
+from orchestrator.errors import StageError
 from orchestrator.keys import Keys, text_keys
-from orchestrator.log import get_logger
-from orchestrator.row_file import Array, Column, RowFile
+from orchestrator.row_file import Array, Column
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, no_progress
-from orchestrator.text_rows import TextRows
+from orchestrator.text_rows import TextRows, spans_of
 from orchestrator.types import Call, TokenVectors, Vectors
-
-log = get_logger()
 
 Precision: TypeAlias = Literal["int8", "float32"]
 
@@ -36,8 +35,6 @@ _BATCH = 64
 
 _SAMPLE = 256
 """Texts that a projection is fitted on."""
-
-_PROJECTION = "projection.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +52,56 @@ class KeptTokens:
     lengths: npt.NDArray[np.int64]
 
 
+class TokenRows:
+    """Token vectors of some texts, as they are kept. Stays as it is, whatever happens to the store.
+
+    Args:
+        vectors: of all texts of the store.
+        scales: the same; None for float32.
+        ids: the same: int32, the token of each vector.
+        spans: int64 [n_texts, 2]: where those of each text start and end.
+        axes: float32 [own_dim, dim] that the vectors were reduced by; None for those of the encoder's own dimension.
+    """
+
+    def __init__(
+        self,
+        vectors: Array,
+        scales: Array | None,
+        ids: Array,
+        spans: npt.NDArray[np.int64],
+        axes: Vectors | None,
+    ) -> None:
+        self._vectors, self._scales, self._ids, self._spans, self.axes = vectors, scales, ids, spans, axes
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def take(self, places: npt.NDArray[np.int64]) -> KeptTokens:
+        """Token vectors of the texts at `places`, a copy, in that order."""
+        spans = [slice(start, end) for start, end in self._spans[places].tolist()]
+        return KeptTokens(
+            np.concatenate([self._vectors[span] for span in spans]),
+            None if self._scales is None else np.concatenate([self._scales[span] for span in spans]),
+            np.array([span.stop - span.start for span in spans], dtype=np.int64),
+        )
+
+    def project(self, vectors: Vectors) -> Vectors:
+        """float32 [n_tokens, dim]: vectors of a query as they are compared with these."""
+        return projected(vectors, self.axes)
+
+    def document_frequencies(self) -> npt.NDArray[np.int64]:
+        """int64 [highest token id + 1]: how many of the texts hold each token."""
+        counts = np.zeros(1 + int(self._ids.max(initial=0)), dtype=np.int64)
+        for start, end in self._spans.tolist():
+            counts[np.unique(self._ids[start:end])] += 1
+        return counts
+
+
+def projected(vectors: Vectors, axes: Vectors | None) -> Vectors:
+    """float32 [n_tokens, dim]: `vectors` in the dimension that `axes` lead to; as they are without axes."""
+    return vectors if axes is None else np.asarray(vectors @ axes)
+
+
 def open_tokens(root: Path, encoder: EmbedTokens, precision: Precision, dim: int | None, corpus: str) -> TokenStore:
     """The store of `encoder`'s vectors under `root`, one object a process. The encoder is loaded.
 
@@ -65,7 +112,9 @@ def open_tokens(root: Path, encoder: EmbedTokens, precision: Precision, dim: int
         dim: of the kept vectors; None keeps the encoder's own.
         corpus: key of the corpus that a lower dimension is fitted to; all corpora share a store of the encoder's own.
     """
-    return _shared_store(root, encoder.model_id, encoder.dim, precision, dim, corpus if dim is not None else "")
+    store = _shared_store(root, encoder.model_id, encoder.dim, precision, dim, corpus if dim is not None else "")
+    store.note_model(encoder)
+    return store
 
 
 @lru_cache(maxsize=8)
@@ -89,9 +138,6 @@ class TokenStore:
         precision: of what is kept.
         dim: of what is kept; None is `own_dim`.
         corpus: part of the folder's name.
-
-    Raises:
-        IndexStateError: the folder holds something else, or is damaged.
     """
 
     def __init__(
@@ -101,94 +147,81 @@ class TokenStore:
         meta: dict[str, Json] = {"format": _FORMAT, "model_id": model_id, "precision": precision, "dim": self.dim}
         name = f"tokens-{storage.slug(model_id)[:40]}-{storage.stable_hash([meta, corpus], 12)}"
         self._model_id = model_id
-        self._rows = TextRows(RowFile(root / "vectors" / name, meta, _columns(precision, self.dim)))
-        self._projection: Vectors | None = None
+        self._rows = TextRows(root / "vectors" / name, meta, _columns(precision, self.dim), [AXES])
+        self._axes = Axes(self._rows, own_dim, self.dim) if self.dim < own_dim else None
 
     @property
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
 
+    def note_model(self, model: object) -> None:
+        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
+        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
+
     def __len__(self) -> int:
         return len(self._rows)
 
-    def ensure(self, corpus: Corpus, encoder: EmbedTokens, progress: Progress = no_progress) -> npt.NDArray[np.int64]:
-        """int64 [n_documents]: the row of each document of `corpus`; missing ones are encoded first, each text once.
+    def ensure(self, corpus: Corpus, encoder: EmbedTokens, progress: Progress = no_progress) -> TokenRows:
+        """Those of all documents of `corpus`, in its order; missing ones are encoded first, each text once.
 
         Args:
             corpus: whose documents.
             encoder: the loaded model of this store.
             progress: told ("embed", texts done, texts that were missing).
         """
-        if self.dim < self.own_dim:
-            self._fit(corpus, encoder)
 
         def compute(keys: Keys, texts: list[str], done: Callable[[int], None]) -> None:
+            self._fit(corpus, encoder)
             self._append(keys, self._encode(texts, encoder, Call(), done))
 
-        return self._rows.fill(corpus, _WINDOW, compute, progress)
+        self._fit(corpus, encoder)
+        return self._rows.fill(corpus, _WINDOW, compute, progress, self._taken)
 
-    def rows(self, texts: Sequence[str], encoder: EmbedTokens, call: Call) -> npt.NDArray[np.int64]:
-        """int64 [n_texts]: the row of each text; missing ones are encoded and kept."""
+    def rows(self, texts: Sequence[str], encoder: EmbedTokens, call: Call) -> TokenRows:
+        """Those of `texts`, in that order; missing ones are encoded and kept."""
         keys = text_keys(texts)
-        found = self._rows.find(keys)
-        if (found < 0).any():
-            missing = self._rows.missing(keys)
+
+        def add(missing: npt.NDArray[np.int64]) -> None:
             wanted = [texts[place] for place in missing.tolist()]
             self._append(keys[missing], self._encode(wanted, encoder, call))
-            found = self._rows.find(keys)
-        return found
 
-    def take(self, rows: npt.NDArray[np.int64]) -> KeptTokens:
-        """Token vectors of the documents in `rows`, a copy, in that order."""
-        file = self._rows.file
-        with self._rows.lock:
-            ends, vectors, scales = file.ends, file["vectors"], file["scales"] if self.precision == "int8" else None
-        places = rows.tolist()
-        spans = [slice(int(ends[row - 1]) if row else 0, int(ends[row])) for row in places]
-        return KeptTokens(
-            np.concatenate([vectors[span] for span in spans]),
-            None if scales is None else np.concatenate([scales[span] for span in spans]),
-            np.array([span.stop - span.start for span in spans], dtype=np.int64),
-        )
+        return self._rows.filled(keys, add, self._taken)
 
-    def project(self, vectors: Vectors) -> Vectors:
-        """float32 [n_tokens, dim]: vectors of a query as they are compared with the kept ones.
-
-        Raises:
-            IndexStateError: the axes of a lower dimension are missing or damaged.
-        """
-        if self.dim == self.own_dim:
-            return vectors
-        projected: Vectors = vectors @ self._axes()
-        return projected
-
-    def document_frequencies(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """int64 [highest token id + 1]: how many of the documents in `rows` hold each token."""
-        with self._rows.lock:
-            ends, ids = self._rows.file.ends, self._rows.file["token_ids"]
-        counts = np.zeros(1 + int(ids.max(initial=0)), dtype=np.int64)
-        for row in rows.tolist():
-            held = np.unique(ids[int(ends[row - 1]) if row else 0 : int(ends[row])])
-            counts[held] += 1
-        return counts
-
-    def verify(self) -> None:
-        """Read every row again and compare with the checksums kept when it was written.
-
-        Raises:
-            IndexStateError: rows changed since they were written.
-        """
-        self._rows.verify()
-
-    def check_axes(self) -> None:
-        """See that the axes of a lower dimension are there.
+    @property
+    def axes(self) -> Vectors | None:
+        """float32 [own_dim, dim] of a lower dimension; None for the encoder's own.
 
         Raises:
             IndexStateError: they are missing or damaged.
         """
-        if self.dim < self.own_dim:
-            self._axes()
+        return None if self._axes is None else self._axes.read()
+
+    @property
+    def axes_id(self) -> str:
+        """Another one for other axes; what keeps reduced vectors elsewhere notes whose they are. Empty without axes.
+
+        Raises:
+            IndexStateError: they are missing or damaged.
+        """
+        axes = self.axes
+        return "" if axes is None else hashlib.blake2b(axes.tobytes(), digest_size=8).hexdigest()
+
+    def verify(self) -> str | None:
+        """What is wrong with rows and axes, all of them read again; None when nothing is.
+
+        Damaged rows are dropped, so that they are computed again when next needed; without axes, all rows.
+        """
+        fault = None if self._axes is None else self._axes.verify()
+        return fault or self._rows.verify()
+
+    def _taken(self, rows: npt.NDArray[np.int64]) -> TokenRows | None:
+        """None when the folder was replaced since its rows were mapped, so that its axes are other ones."""
+        file = self._rows.file
+        axes = self.axes if len(rows) else None
+        scales = file["scales"] if self.precision == "int8" else None
+        taken = TokenRows(file["vectors"], scales, file["token_ids"], spans_of(file.ends, rows), axes)
+        return taken if axes is None or file.is_current() else None
 
     def _encode(
         self, texts: Sequence[str], encoder: EmbedTokens, call: Call, done: Callable[[int], None] | None = None
@@ -208,14 +241,15 @@ class TokenStore:
         columns: dict[str, list[Array]] = {"vectors": [], "token_ids": [text.token_ids for text in encoded]}
         if self.precision == "int8":
             columns["scales"] = []
+        axes = self.axes
         for text in encoded:
             self._refuse_unusable(text.vectors)
-            kept: Array = self.project(text.vectors)
+            kept: Array = projected(text.vectors, axes)
             if self.precision == "int8":
                 kept, scales = _quantized(kept)
                 columns["scales"].append(scales)
             columns["vectors"].append(kept)
-        self._rows.append_ragged(keys, columns)
+        self._rows.append_ragged(keys, columns, lambda: axes is None or axes is self.axes)
 
     def _refuse_unusable(self, vectors: Vectors) -> None:
         if vectors.ndim != 2 or vectors.shape[1] != self.own_dim or not len(vectors):
@@ -225,26 +259,16 @@ class TokenStore:
             raise StageError(self._model_id, None, "token vectors with NaN or infinity")
 
     def _fit(self, corpus: Corpus, encoder: EmbedTokens) -> None:
-        """Make the axes of a lower dimension, once; whoever comes second takes what is there."""
-        path = self.directory / _PROJECTION
-        with storage.locked(self.directory / "fit.lock"):
-            if path.is_file():
-                return
+        """Make the axes of a lower dimension where there are none."""
+        if self._axes is None:
+            return
+
+        def sample() -> Vectors:
             places = np.unique(np.linspace(0, len(corpus) - 1, min(_SAMPLE, len(corpus))).astype(np.int64))
             encoded = self._encode([document.full_text for document in corpus.at(places)], encoder, Call())
-            axes, share = _principal_axes(np.concatenate([text.vectors for text in encoded]), self.dim)
-            storage.write_atomic(path, axes.tobytes())
-        log.info("tokens.reduced", dim=self.dim, own_dim=self.own_dim, kept_share=round(share, 3), sample=len(places))
+            return np.concatenate([text.vectors for text in encoded])
 
-    def _axes(self) -> Vectors:
-        if self._projection is None:
-            path = self.directory / _PROJECTION
-            data = path.read_bytes() if path.is_file() else b""
-            if len(data) != self.own_dim * self.dim * 4:
-                how = "remove the folder; its vectors are computed again when next needed"
-                raise IndexStateError(f"{path}: {len(data)} bytes; expected {self.own_dim * self.dim * 4}; {how}")
-            self._projection = np.frombuffer(data, dtype=np.float32).reshape(self.own_dim, self.dim)
-        return self._projection
+        self._axes.fit(sample)
 
 
 def _columns(precision: Precision, dim: int) -> dict[str, Column]:
@@ -260,11 +284,3 @@ def _quantized(vectors: Vectors) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.f
     largest = np.maximum(np.abs(vectors).max(axis=1), np.float32(1e-12))
     scales: npt.NDArray[np.float32] = (largest / np.float32(127)).astype(np.float32)
     return np.rint(vectors / scales[:, None]).astype(np.int8), scales
-
-
-def _principal_axes(vectors: Vectors, dim: int) -> tuple[Vectors, float]:
-    """float32 [own_dim, dim], orthonormal columns, and the share of the squared length that they keep."""
-    moment = vectors.T.astype(np.float64) @ vectors.astype(np.float64)
-    values, axes = np.linalg.eigh(moment)
-    kept = axes[:, ::-1][:, :dim]
-    return np.ascontiguousarray(kept, dtype=np.float32), float(values[::-1][:dim].sum() / values.sum())

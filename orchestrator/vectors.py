@@ -13,7 +13,7 @@ import numpy.typing as npt
 from orchestrator import storage
 from orchestrator.errors import StageError
 from orchestrator.keys import Keys, text_keys
-from orchestrator.row_file import Column, RowFile
+from orchestrator.row_file import Column
 from orchestrator.stage import Embed, Json, Progress, no_progress
 from orchestrator.text_rows import TextRows, TextSource
 from orchestrator.types import Call, Vectors
@@ -35,7 +35,9 @@ class Placed(TextSource, Protocol):
 
 def open_vectors(root: Path, embedder: Embed) -> VectorStore:
     """The store of `embedder`'s vectors under `root`, one object a process. The embedder is loaded."""
-    return _shared_store(root, embedder.model_id, embedder.dim)
+    store = _shared_store(root, embedder.model_id, embedder.dim)
+    store.note_model(embedder)
+    return store
 
 
 def vectors_for_texts(root: Path, embedder: Embed, texts: Sequence[str], call: Call | None = None) -> Vectors:
@@ -55,9 +57,6 @@ class VectorStore:
         root: where state lives; the store is a folder of `root/vectors`.
         model_id: names the model; another one is another folder.
         dim: length of a vector.
-
-    Raises:
-        IndexStateError: the folder holds vectors of something else, or is damaged.
     """
 
     def __init__(self, root: Path, model_id: str, dim: int) -> None:
@@ -65,12 +64,16 @@ class VectorStore:
         meta: dict[str, Json] = {"format": _FORMAT, "model_id": model_id, "dim": dim}
         columns = {"vectors": Column("vectors.f32", np.float32, dim)}
         self.model_id, self.dim = model_id, dim
-        self._rows = TextRows(RowFile(root / "vectors" / name, meta, columns))
+        self._rows = TextRows(root / "vectors" / name, meta, columns)
 
     @property
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
+
+    def note_model(self, model: object) -> None:
+        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
+        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -104,28 +107,27 @@ class VectorStore:
         def compute(keys: Keys, texts: list[str], done: Callable[[int], None]) -> None:
             self.append(keys, self._embed(texts, embedder, done))
 
-        rows = self._rows.fill(source, _WINDOW, compute, progress)
-        with self._rows.lock:
+        def take(rows: npt.NDArray[np.int64]) -> CorpusVectors:
             return CorpusVectors(source, self._rows.file["vectors"], rows)
+
+        return self._rows.fill(source, _WINDOW, compute, progress, take)
 
     def vectors_for_texts(self, texts: Sequence[str], embedder: Embed, call: Call | None = None) -> Vectors:
         """float32 [n_texts, dim] for texts that need not be in any corpus; missing ones are embedded and kept."""
         keys = text_keys(texts)
-        missing = self._rows.missing(keys)
-        if len(missing):
+
+        def add(missing: npt.NDArray[np.int64]) -> None:
             wanted = [texts[place] for place in missing.tolist()]
             self.append(keys[missing], embedder.embed(wanted, kind="document", call=call or Call()))
-        with self._rows.lock:
-            rows = self.find(keys)
-            return np.asarray(self._rows.file["vectors"][rows])
 
-    def verify(self) -> None:
-        """Read every row again and compare with the checksums kept when it was written.
+        return self._rows.filled(keys, add, lambda rows: np.asarray(self._rows.file["vectors"][rows]))
 
-        Raises:
-            IndexStateError: rows changed since they were written.
+    def verify(self) -> str | None:
+        """What is wrong with the rows, every one of them read again; None when nothing is.
+
+        Damaged rows are dropped, so that they are computed again when next needed.
         """
-        self._rows.verify()
+        return self._rows.verify()
 
     def _embed(self, texts: Sequence[str], embedder: Embed, done: Callable[[int], None]) -> Vectors:
         """Vectors in the order of `texts`, computed shortest first, so that each batch holds like lengths."""

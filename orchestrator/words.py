@@ -9,11 +9,11 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError, did_you_mean
 
-ARGUMENTS: Mapping[str, str] = {"run": "query", "train": "task.what"}
+ARGUMENTS: Mapping[str, str] = {"run": "query", "train": "task.what", "cache": "task.action"}
 """Verbs that take one bare argument, and the key it becomes."""
 FREE_TEXT = frozenset({"run"})
 """Verbs whose argument may be any text, even one that looks like an override."""
-NO_FOLDER = frozenset({"check", "plan"})
+NO_FOLDER = frozenset({"check", "plan", "cache"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
 SECRETS = frozenset({"api_key"})
@@ -167,7 +167,9 @@ def _verb(bare: Sequence[str], verbs: Verbs) -> str:
 
 
 def _argument(verb: str) -> str:
-    return f"the {ARGUMENTS[verb]}; quote it as one word" if verb in FREE_TEXT else "what to " + verb
+    if verb in FREE_TEXT:
+        return f"the {ARGUMENTS[verb]}; quote it as one word"
+    return "what to do" if ARGUMENTS[verb] == "task.action" else "what to " + verb
 
 
 def _override(word: str, verb: str, verbs: Verbs) -> str:

@@ -49,7 +49,7 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
     if kept.exists():
         shutil.copytree(kept, root, dirs_exist_ok=True)
     yield root
-    made = [*root.glob("models/[!.]*all-MiniLM-L6-v2-*"), *root.glob("vectors/*")]
+    made = [*root.glob("models/[!.]*all-MiniLM-L6-v2-*"), *root.glob("vectors/[!.]*")]
     if _size(made) > _size(kept.glob("*/*")):
         fresh = kept.with_name(f"{kept.name}-{os.getpid()}")
         for path in made:
@@ -62,7 +62,7 @@ def _fingerprint() -> str:
     """Of every file that decides what an export or a vector looks like."""
     tree = Path(__file__).parents[1]
     names = ["orchestrator/models/*.py", "plugins/embed/*.py", "orchestrator/*vectors.py", "orchestrator/storage.py"]
-    names += ["orchestrator/row_file.py", "orchestrator/text_rows.py"]
+    names += ["orchestrator/row_*.py", "orchestrator/text_rows.py", "orchestrator/axes.py"]
     paths = sorted(path for name in names for path in tree.glob(name))
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 

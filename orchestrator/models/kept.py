@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.models.manifest import Manifest, file_sizes
-from orchestrator.storage import locked
+from orchestrator.storage import locked, note_use
 
 _PARTIAL = ".partial-"
 
@@ -26,9 +26,22 @@ def find_or_make(target: Path, make: Callable[[Path], Manifest]) -> Manifest:
     """
     manifest = Manifest.read(target)
     if manifest is None:
-        with locked(target.with_name(f".{target.name}.lock")):
+        with locked(_lock_of(target)):
             manifest = Manifest.read(target) or _make(target, make)
+    note_use(target)
     return manifest
+
+
+def remove_kept(target: Path) -> None:
+    """Remove the folder `target`; what has it open keeps it, and who needs it next makes it again."""
+    with locked(_lock_of(target)):
+        aside = target.with_name(f"{_PARTIAL}{target.name}-{os.getpid()}-{secrets.token_hex(4)}")
+        target.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _lock_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.lock")
 
 
 def _make(target: Path, make: Callable[[Path], Manifest]) -> Manifest:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, no_progress
-from orchestrator.token_vectors import KeptTokens, TokenStore
+from orchestrator.token_vectors import KeptTokens, TokenRows, TokenStore
 from orchestrator.types import Vectors
 
 from ..rerank.maxsim import maxsim
@@ -58,11 +58,11 @@ class MultiSpace:
     def vectors(self, corpus: Corpus, progress: Progress = no_progress) -> CorpusTokens:
         """As they are kept, in float32."""
         store = self._store(corpus)
-        return CorpusTokens(store, store.ensure(corpus, self._encoder, progress))
+        return CorpusTokens(store.ensure(corpus, self._encoder, progress))
 
     def identity(self, corpus: Corpus) -> str:
-        """The model, what is kept of its vectors, and for a lower dimension which corpus it is fitted to."""
-        fitted = f", fitted to {corpus.key}" if self._dim != self._encoder.dim else ""
+        """The model, what is kept of its vectors, and for a lower dimension how it is fitted to the corpus."""
+        fitted = f", fitted to {corpus.key}, {self._store(corpus).axes_id}" if self._dim != self._encoder.dim else ""
         return f"{self.model_id}, {self._precision}, {self._dim}{fitted}"
 
     def scan(self, corpus: Corpus) -> TokenScan:
@@ -123,15 +123,14 @@ class CorpusTokens:
     """The token vectors of one corpus in corpus order.
 
     Args:
-        store: keeps them.
-        rows: int64 [n_documents]: the row of each document in it.
+        tokens: of each document.
     """
 
-    def __init__(self, store: TokenStore, rows: npt.NDArray[np.int64]) -> None:
-        self._store, self._rows = store, rows
+    def __init__(self, tokens: TokenRows) -> None:
+        self._tokens = tokens
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._tokens)
 
     def blocks(self, size: int) -> Iterator[tuple[int, list[Vectors]]]:
         """(ordinal of the first, at most `size` documents' float32 [n_tokens, dim]) over the whole corpus."""
@@ -148,7 +147,7 @@ class CorpusTokens:
 
     def kept(self, ordinals: npt.NDArray[np.int64]) -> KeptTokens:
         """The same as they are kept."""
-        return self._store.take(self._rows[ordinals])
+        return self._tokens.take(ordinals)
 
 
 class TokenScan:

@@ -12,10 +12,10 @@ from typing import get_args
 
 import numpy as np
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress
-from orchestrator.storage import default_root
-from orchestrator.token_vectors import Precision, TokenStore, open_tokens
+from orchestrator.storage import default_root, write_atomic
+from orchestrator.token_vectors import Precision, TokenStore, open_tokens, projected
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
 from ..arguments import check_choice
@@ -23,6 +23,9 @@ from ..qdrant.multi import MultiSpace
 from ..qdrant.options import ExistingOptions, checked_options
 from ..qdrant.stage import QdrantStage, chosen_engine
 from ..rerank.token_weights import TokenWeights, Weights, check_dim
+
+_AXES = "axes"
+"""Notes in the index which axes its vectors were reduced by."""
 
 
 class QdrantMultivectorRecall(QdrantStage[Vectors]):
@@ -97,6 +100,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
         self.filter = filter
         self._existing = existing
         self._root = storage_root if storage_root is not None else default_root()
+        self._axes: Vectors | None = None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -137,8 +141,14 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
         """
         if not self._existing:
             self._weights.read(directory)
-            self._store(corpus).check_axes()
+            self._refuse_other_axes(self._store(corpus), directory)
+            self._axes = self._store(corpus).axes
         super().open(corpus, directory)
+
+    def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
+        """What was wrong with the kept vectors, which are computed again, or with a collection on a server."""
+        fault = None if self._existing else self._store(corpus).verify()
+        return fault or super().verify_index(corpus, directory)
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
         """The at most `top_k` documents with their score in [-1, 1], best first.
@@ -151,7 +161,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
         assert self._corpus is not None
         (tokens,) = self.encoder.embed_tokens([query.text], kind="query", call=call)
         weights = self._weights.of(tokens, call)
-        vectors = tokens.vectors if self.dim is None else self._store(self._corpus).project(tokens.vectors)
+        vectors = projected(tokens.vectors, self._axes)
         # Weights of mean 1, so that the mean of Qdrant's sum is the weighted mean.
         weighed = vectors * (weights / weights.mean(dtype=np.float64)).astype(np.float32)[:, None]
         found = self._nearest(weighed, query, top_k, call)
@@ -168,5 +178,12 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
     def _note_frequencies(self, corpus: Corpus, directory: Path) -> None:
         if not self._existing:
             store = self._store(corpus)
-            frequencies = store.document_frequencies(store.ensure(corpus, self.encoder))
+            frequencies = store.ensure(corpus, self.encoder).document_frequencies()
             TokenWeights.write(directory, frequencies, len(corpus))
+            write_atomic(directory / _AXES, store.axes_id)
+
+    def _refuse_other_axes(self, store: TokenStore, directory: Path) -> None:
+        """The index holds vectors as they were reduced then; a query that is reduced otherwise would not compare."""
+        note = directory / _AXES
+        if self.dim is not None and (note.read_text() if note.is_file() else "") != store.axes_id:
+            raise IndexStateError(f"{directory}: the axes of dimension {self.dim} are no longer those of the index")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.stage import EmbedSparse, Json
+from orchestrator.sparse_vectors import open_sparse
+from orchestrator.stage import Corpus, EmbedSparse, Json
 from orchestrator.storage import default_root
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, SparseVector
 
@@ -87,6 +88,10 @@ class QdrantSparseRecall(QdrantStage[SparseVector]):
         """
         self._refuse_missing_engine()
         self.encoder.load()
+
+    def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
+        """What was wrong with the kept vectors, which are computed again, or with a collection on a server."""
+        return open_sparse(self._root, self.encoder).verify() or super().verify_index(corpus, directory)
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
         """The at most `top_k` documents with their score, best first.

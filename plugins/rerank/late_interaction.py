@@ -9,7 +9,7 @@ from typing import Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
 from orchestrator.storage import default_root
@@ -125,7 +125,7 @@ class LateInteractionRerank:
     def index(self, corpus: Corpus, directory: Path, progress: Progress) -> None:
         """Have the vectors of all documents, and write how many documents hold each token into `directory`."""
         store = self._open_store(corpus.key)
-        frequencies = store.document_frequencies(store.ensure(corpus, self.encoder, progress))
+        frequencies = store.ensure(corpus, self.encoder, progress).document_frequencies()
         TokenWeights.write(directory, frequencies, len(corpus))
 
     def open(self, corpus: Corpus, directory: Path) -> None:
@@ -136,16 +136,12 @@ class LateInteractionRerank:
         """
         self._weights.read(directory)
         store = self._open_store(corpus.key)
-        store.check_axes()
+        _ = store.axes  # missing ones are told now, when the index can still be built again
         self._store = store
 
     def verify_index(self, corpus: Corpus, directory: Path) -> str | None:
-        """What is wrong with the kept vectors; None when nothing is."""
-        try:
-            self._open_store(corpus.key).verify()
-        except IndexStateError as error:
-            return str(error)
-        return None
+        """What was wrong with the kept vectors, which are computed again; None when nothing was."""
+        return self._open_store(corpus.key).verify()
 
     def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> npt.NDArray[np.float32]:
         """float32 [n_pairs], in [-1, 1], in the order of `pairs`.
@@ -159,15 +155,16 @@ class LateInteractionRerank:
         store = self._store_for(call)
         texts = [document.full_text for _, document in pairs]
         distinct = dict.fromkeys(texts)
-        rows = dict(zip(distinct, store.rows(list(distinct), self.encoder, call).tolist(), strict=True))
+        held = store.rows(list(distinct), self.encoder, call)
+        row_of = {text: row for row, text in enumerate(distinct)}
         places: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(pairs):
             places.setdefault(query.text, []).append(place)
         encoded = self.encoder.embed_tokens(list(places), kind="query", call=call)
         for query_tokens, mine in zip(encoded, places.values(), strict=True):
-            kept = store.take(np.array([rows[texts[place]] for place in mine], dtype=np.int64))
+            kept = held.take(np.array([row_of[texts[place]] for place in mine], dtype=np.int64))
             weights = self._weights.of(query_tokens, call)
-            scores[mine] = maxsim(store.project(query_tokens.vectors), weights, kept)
+            scores[mine] = maxsim(held.project(query_tokens.vectors), weights, kept)
         return scores
 
     def _store_for(self, call: Call) -> TokenStore:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import IndexStateError, StageError
-from orchestrator.token_vectors import KeptTokens, TokenStore, open_tokens
+from orchestrator.token_vectors import KeptTokens, TokenRows, TokenStore, open_tokens
 from orchestrator.types import Call, TextKind, TokenVectors
 
 Make = Callable[..., DiskCorpus]
@@ -59,6 +61,10 @@ def restored(kept: KeptTokens) -> np.ndarray:
     return kept.vectors if kept.scales is None else kept.vectors * kept.scales[:, None]
 
 
+def everything(rows: TokenRows) -> KeptTokens:
+    return rows.take(np.arange(len(rows)))
+
+
 def store_of(root: Path, encoder: WordVectors, precision: str = "int8", dim: int | None = None) -> TokenStore:
     return open_tokens(root, encoder, precision, dim, "corpus")  # type: ignore[arg-type]
 
@@ -67,7 +73,7 @@ def test_float32_keeps_vectors_as_they_are(make_corpus: Make, storage_root: Path
     wanted, encoder = texts(600), WordVectors()
     store = store_of(storage_root, encoder, "float32")
     rows = store.ensure(make_corpus(wanted), encoder)
-    kept = store.take(rows[[599, 0, 7, 7]])
+    kept = rows.take(np.array([599, 0, 7, 7]))
     expected = [encoder.one(wanted[place]).vectors for place in (599, 0, 7, 7)]
     assert kept.lengths.tolist() == [len(rows) for rows in expected]
     np.testing.assert_array_equal(kept.vectors, np.concatenate(expected))
@@ -76,7 +82,7 @@ def test_float32_keeps_vectors_as_they_are(make_corpus: Make, storage_root: Path
 def test_int8_is_off_by_half_a_step_of_each_rows_largest_value(make_corpus: Make, storage_root: Path) -> None:
     wanted, encoder = texts(20), WordVectors()
     store = store_of(storage_root, encoder)
-    kept = store.take(store.ensure(make_corpus(wanted), encoder))
+    kept = everything(store.ensure(make_corpus(wanted), encoder))
     expected = np.concatenate([encoder.one(text).vectors for text in wanted])
     assert kept.vectors.dtype == np.int8
     step = np.abs(expected).max(axis=1, keepdims=True) / 127
@@ -91,28 +97,91 @@ def test_a_lower_dimension_keeps_products_as_well_as_any_can(make_corpus: Make, 
     errors = []
     for dim in (4, 12, 20):
         store = store_of(storage_root, encoder, "float32", dim)
-        kept = store.take(store.ensure(corpus, encoder))
+        rows = store.ensure(corpus, encoder)
+        kept = everything(rows)
         assert kept.vectors.shape[1] == dim
-        errors.append(float(np.abs(store.project(query) @ kept.vectors.T - exact).mean()))
+        errors.append(float(np.abs(rows.project(query) @ kept.vectors.T - exact).mean()))
     assert errors[0] > errors[1] > errors[2]
     # 40 texts of 42 words: with as many axes as there are directions nothing is lost
     whole = store_of(storage_root, encoder, "float32", DIM - 1)
-    kept = whole.take(whole.ensure(corpus, encoder))
-    assert np.abs(whole.project(query) @ kept.vectors.T - exact).mean() < errors[2]
+    rows = whole.ensure(corpus, encoder)
+    kept = everything(rows)
+    assert np.abs(rows.project(query) @ kept.vectors.T - exact).mean() < errors[2]
 
 
-def test_axes_are_fitted_once_and_damage_is_told(make_corpus: Make, storage_root: Path) -> None:
+def test_axes_are_fitted_once(make_corpus: Make, storage_root: Path) -> None:
     encoder, corpus = WordVectors(), make_corpus(texts(30))
     store = store_of(storage_root, encoder, dim=8)
     store.ensure(corpus, encoder)
     axes = (store.directory / "projection.npy").read_bytes()
-    again = TokenStore(storage_root, encoder.model_id, DIM, "int8", 8, "corpus")
+    again = reopened(storage_root, encoder)
     again.ensure(make_corpus([*texts(30), "one more"], "more"), encoder)
     assert (store.directory / "projection.npy").read_bytes() == axes
-    (store.directory / "projection.npy").write_bytes(axes[:-4])
-    broken = TokenStore(storage_root, encoder.model_id, DIM, "int8", 8, "corpus")
-    with pytest.raises(IndexStateError, match=r"projection\.npy: 764 bytes; expected 768; remove the folder"):
-        broken.project(encoder.one("text").vectors)
+
+
+def reopened(root: Path, encoder: WordVectors) -> TokenStore:
+    """As another process opens it."""
+    return TokenStore(root, encoder.model_id, DIM, "int8", 8, "corpus")
+
+
+@pytest.mark.parametrize("spoil", [lambda axes: axes[:-4], lambda axes: axes[:9] + b"\x55" + axes[10:]])
+def test_with_damaged_axes_all_rows_are_made_again(
+    make_corpus: Make, storage_root: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    encoder, corpus = WordVectors(), make_corpus(texts(30))
+    store = store_of(storage_root, encoder, dim=8)
+    before = everything(store.ensure(corpus, encoder))
+    path = store.directory / "projection.npy"
+    path.write_bytes(spoil(path.read_bytes()))
+    broken = reopened(storage_root, encoder)
+    with capture_logs() as events, pytest.raises(IndexStateError, match=r"projection\.npy (has 768|is not what)"):
+        _ = broken.axes
+    assert [event["event"] for event in events] == ["vectors.rebuilt"]
+    assert len(broken) == 0
+    encoder.seen.clear()
+    rows = broken.ensure(corpus, encoder)
+    assert set(encoder.seen) == set(texts(30))
+    np.testing.assert_allclose(restored(everything(rows)), restored(before), atol=1e-5)
+    assert broken.verify() is None
+
+
+def test_damaged_axes_are_told_by_verify(make_corpus: Make, storage_root: Path) -> None:
+    encoder = WordVectors()
+    store = store_of(storage_root, encoder, dim=8)
+    store.ensure(make_corpus(texts(30)), encoder)
+    path = store.directory / "projection.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert store.verify() == "projection.npy has 771 bytes; expected 772"
+    assert (store.verify(), len(store)) == (None, 0)
+
+
+def test_rows_and_the_axes_they_were_made_with_stay_together(make_corpus: Make, storage_root: Path) -> None:
+    """One process has a store open; another one removes it and makes it again, fitted to other texts."""
+    encoder = WordVectors()
+    store, other = reopened(storage_root, encoder), reopened(storage_root, encoder)
+    rows = store.ensure(make_corpus(texts(30)), encoder)
+    before, axes = everything(rows), rows.axes
+    shutil.rmtree(store.directory)
+    other.ensure(make_corpus([f"something else {i}" for i in range(30)], "else"), encoder)
+    query = encoder.one("text number 7").vectors
+    np.testing.assert_array_equal(everything(rows).vectors, before.vectors)
+    np.testing.assert_array_equal(rows.project(query), query @ axes)
+    for each in (store, other):
+        now = each.rows([*texts(3), "something else 5"], encoder, Call())
+        np.testing.assert_array_equal(now.axes, other.axes)
+        assert not np.allclose(now.axes, axes)
+        exact = np.concatenate([encoder.one(text).vectors for text in [*texts(3), "something else 5"]]) @ now.axes
+        np.testing.assert_allclose(restored(everything(now)), exact, atol=0.02)
+
+
+def test_a_process_goes_on_with_its_axes_when_the_store_is_removed(make_corpus: Make, storage_root: Path) -> None:
+    encoder = WordVectors()
+    store = reopened(storage_root, encoder)
+    axes = store.ensure(make_corpus(texts(30)), encoder).axes
+    shutil.rmtree(store.directory)
+    rows = store.rows(["brought by a caller"], encoder, Call())
+    np.testing.assert_array_equal(rows.axes, axes)
+    np.testing.assert_array_equal(reopened(storage_root, encoder).axes, axes)
 
 
 def test_only_new_texts_are_encoded(make_corpus: Make, storage_root: Path) -> None:
@@ -126,7 +195,7 @@ def test_only_new_texts_are_encoded(make_corpus: Make, storage_root: Path) -> No
     encoder.seen.clear()
     rows = store.rows(["brought", "text number 0 ", "brought"], encoder, Call())
     assert encoder.seen == ["brought"]
-    assert rows[0] == rows[2]
+    np.testing.assert_array_equal(rows.take(np.array([0])).vectors, rows.take(np.array([2])).vectors)
     assert len(TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "")) == 32
 
 
@@ -134,25 +203,30 @@ def test_frequencies_count_documents_not_tokens(make_corpus: Make, storage_root:
     encoder = WordVectors()
     corpus = make_corpus(["eye eye eye", "eye wall", "wall", "eye eye eye"])
     store = store_of(storage_root, encoder)
-    counts = store.document_frequencies(store.ensure(corpus, encoder))
+    counts = store.ensure(corpus, encoder).document_frequencies()
     ids = {word: int(encoder.one(word).token_ids[1]) for word in ("eye", "wall")}
     assert (counts[0], counts[ids["eye"]], counts[ids["wall"]], counts.sum()) == (4, 3, 2, 9)
 
 
-def test_changed_bytes_are_found(make_corpus: Make, storage_root: Path) -> None:
+def test_changed_bytes_are_told_and_their_texts_encoded_again(make_corpus: Make, storage_root: Path) -> None:
     encoder = WordVectors()
     store = store_of(storage_root, encoder)
     store.ensure(make_corpus(texts(10)), encoder)
-    store.verify()
+    store.ensure(make_corpus(texts(25), "more"), encoder)
+    assert store.verify() is None
     path = store.directory / "scales.f32"
     data = bytearray(path.read_bytes())
     data[5] ^= 1
     path.write_bytes(data)
-    with pytest.raises(IndexStateError, match="rows 0 to 9 are not what was written"):
-        TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "").verify()
-    path.write_bytes(data[:-1])
-    with pytest.raises(IndexStateError, match=r"scales\.f32 has \d+ bytes; expected at least \d+"):
-        TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "")
+    encoder.seen.clear()
+    assert store.verify() == "rows 0 to 9 are not what was written"
+    kept = everything(store.ensure(make_corpus(texts(25), "again"), encoder))
+    assert sorted(encoder.seen) == sorted(texts(10))
+    exact = np.concatenate([encoder.one(text).vectors for text in texts(25)])
+    np.testing.assert_allclose(restored(kept), exact, atol=0.01)
+    path.write_bytes(path.read_bytes()[:-1])
+    again = TokenStore(storage_root, encoder.model_id, DIM, "int8", None, "")
+    assert len(again) == 15, "the append that was cut off is gone, the one before it is not"
 
 
 def test_stores_of_other_models_precisions_and_dimensions_lie_apart(storage_root: Path) -> None:

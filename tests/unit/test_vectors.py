@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import DataError, IndexStateError, StageError
+from orchestrator.errors import DataError, StageError
 from orchestrator.keys import KeyTable, as_keys, first_of_each, text_keys
 from orchestrator.types import Call
 from orchestrator.vectors import VectorStore, open_vectors, vectors_for_texts
@@ -168,7 +173,7 @@ def test_a_torn_tail_is_not_seen_and_cut_off(
     vectors = make_corpus(more, "second").vectors(embedder)
     np.testing.assert_array_equal(all_rows(vectors, 25), expected(embedder, more))
     store = VectorStore(storage_root, embedder.model_id, embedder.dim)
-    store.verify()
+    assert store.verify() is None
     assert (folder / "vectors.f32").stat().st_size == len(store) * 32 * 4
     assert len(store) == 25
 
@@ -202,7 +207,7 @@ def test_a_kill_in_the_middle_of_appending_leaves_whole_blocks(storage_root: Pat
         finished = [int(process.stdout.readline()) for _ in range(20)][-1]
         process.send_signal(signal.SIGKILL)
     store = VectorStore(storage_root, "model", 4)
-    store.verify()
+    assert store.verify() is None
     assert len(store) % 50 == 0
     assert len(store) >= finished * 50
     rows = store.find(text_keys([f"{number}-{row}" for number in range(finished) for row in range(50)]))
@@ -223,51 +228,144 @@ def test_two_writers_at_once_keep_every_text_once(storage_root: Path) -> None:
         thread.join()
     assert [len(VectorStore(storage_root, "model", 4)), *map(len, stores)][0] == 300
     for store in stores:
-        store.verify()
+        assert store.verify() is None
         rows = store.find(text_keys([str(number) for number in range(300)]))
         assert sorted(rows.tolist()) == list(range(300))
 
 
-def test_changed_bytes_are_found_by_verify(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
-    make_corpus(texts(2000)).vectors(embedder)
+def test_changed_bytes_are_told_by_verify_and_only_their_append_is_embedded_again(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    wanted = texts(2000)
+    corpus = make_corpus(wanted)
+    before = corpus.vectors(embedder)
     store = open_vectors(storage_root, embedder)
-    store.verify()
+    assert store.verify() is None
     with open(store.directory / "vectors.f32", "r+b") as file:
         file.seek(1500 * 32 * 4)
         file.write(b"\xff\xff\xff\x7f")
-    with pytest.raises(IndexStateError, match=r"rows 1024 to 1999 are not what was written; remove the folder"):
-        store.verify()
+    with capture_logs() as events:
+        assert store.verify() == "rows 1024 to 1999 are not what was written"
+    assert [(event["event"], event["kept"]) for event in events] == [("vectors.rebuilt", 1024)]
+    assert store.verify() is None
+    embedder.seen.clear()
+    corpus.forget_vectors()
+    np.testing.assert_array_equal(all_rows(corpus.vectors(embedder), 999), expected(embedder, wanted))
+    assert sorted(embedder.seen) == sorted(wanted[1024:])
+    assert not np.isfinite(all_rows(before, 999)).all(), "who has the old rows mapped keeps them"
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("name", "content", "reason", "kept"),
     [
-        ("vectors.f32", b"", r"vectors.f32 has 0 bytes; expected at least 1280"),
-        ("keys.bin", b"x" * 159, r"keys.bin has 159 bytes; expected at least 160"),
-        ("blocks.bin", b"x" * 48, r"record 0 of blocks.bin is not what was written"),
-        ("meta.json", b"{", r"meta.json cannot be read"),
-        (
-            "meta.json",
-            b'{"dim": 3}',
-            r"meta.json says {'dim': 3}; expected {'format': 1, 'model_id': 'trigrams', 'dim': 32}",
-        ),
+        ("vectors.f32", b"", r"vectors.f32 has 0 bytes; expected at least 3200", 0),
+        ("vectors.f32", bytes(1280), r"vectors.f32 has 1280 bytes; expected at least 3200", 0),
+        ("vectors.f32", bytes(3200), r"rows 0 to 9 are not what was written", 0),
+        ("keys.bin", b"x" * 399, r"keys.bin has 399 bytes; expected at least 400", 0),
+        ("blocks.bin", b"x" * 72, r"record 0 of blocks.bin is not what was written", 0),
+        ("meta.json", b"{", r"meta.json cannot be read .*", 25),
+        ("meta.json", b'{"dim": 3}', r"meta.json says {'dim': 3}; expected {'format': 1, .*'dim': 32}", 0),
+        (".", b"", r"a file; expected a folder", 0),
     ],
 )
-def test_damage_names_the_folder_and_what_to_do(
-    make_corpus: Make, embedder: Embedder, storage_root: Path, name: str, content: bytes, message: str
+def test_a_damaged_store_is_opened_without_what_is_damaged(
+    make_corpus: Make, embedder: Embedder, storage_root: Path, name: str, content: bytes, reason: str, kept: int
 ) -> None:
     make_corpus(texts(10)).vectors(embedder)
+    make_corpus(texts(25), "more").vectors(embedder)
     folder = folder_of(storage_root, embedder)
+    if name == ".":
+        shutil.rmtree(folder)
+    elif name == "vectors.f32":
+        content += (folder / name).read_bytes()[len(content) :] if len(content) > 1280 else b""
     (folder / name).write_bytes(content)
-    with pytest.raises(IndexStateError) as error:
-        VectorStore(storage_root, embedder.model_id, embedder.dim)
-    assert str(error.value).startswith(f"{folder}: {message}")
-    assert "remove the folder; its vectors are computed again when next needed" in str(error.value)
+    with capture_logs() as events:
+        store = VectorStore(storage_root, embedder.model_id, embedder.dim)
+    (event,) = events
+    assert (event["event"], event["log_level"], event["folder"]) == ("vectors.rebuilt", "warning", str(folder))
+    assert re.fullmatch(reason, event["reason"])
+    assert (event["kept"], len(store)) == (kept, kept)
+    embedder.seen.clear()
+    corpus = make_corpus(texts(25), "again")
+    np.testing.assert_array_equal(all_rows(store.ensure(corpus, embedder), 9), expected(embedder, texts(25)))
+    assert len(embedder.seen) == 25 - kept
+    assert store.verify() is None
+    assert [path.name for path in folder.parent.iterdir() if not path.name.startswith(f".{folder.name}")] == [
+        folder.name
+    ]
+
+
+def test_rows_before_and_after_the_damage_are_kept(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    for n in (10, 20, 30, 40):
+        make_corpus(texts(n), f"first {n}").vectors(embedder)
+    folder = folder_of(storage_root, embedder)
+    with open(folder / "blocks.bin", "r+b") as file:
+        file.seek(24 + 3)
+        file.write(b"\x55")
+    with capture_logs() as events:
+        store = VectorStore(storage_root, embedder.model_id, embedder.dim)
+    assert [(event["reason"], event["kept"]) for event in events] == [
+        ("record 1 of blocks.bin is not what was written", 30)
+    ]
+    found = store.find(text_keys(texts(40)))
+    assert (found[:10] >= 0).all()
+    assert (found[10:20] == -1).all()
+    assert (found[20:] >= 0).all()
+
+
+def test_damage_is_noticed_by_one_who_has_the_store_open(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    make_corpus(texts(10)).vectors(embedder)
+    store, other = (VectorStore(storage_root, embedder.model_id, embedder.dim) for _ in range(2))
+    other.append(text_keys(["one more"]), np.ones((1, 32), np.float32))
+    (store.directory / "vectors.f32").write_bytes(b"short")
+    with capture_logs() as events:
+        assert store.find(text_keys(texts(10))).tolist() == [-1] * 10
+    assert [event["event"] for event in events] == ["vectors.rebuilt"]
+    corpus = make_corpus(texts(10), "again")
+    for each in (store, other):
+        np.testing.assert_array_equal(all_rows(each.ensure(corpus, embedder), 9), expected(embedder, texts(10)))
+
+
+def test_a_store_that_was_replaced_is_never_mixed_with_the_old_one(embedder: Embedder, storage_root: Path) -> None:
+    """Also where the new files were given the old ones' numbers by the file system."""
+    old, new = (VectorStore(storage_root, embedder.model_id, embedder.dim) for _ in range(2))
+    for turn in range(5):
+        mine, others = [f"old {turn} {i}" for i in range(20)], [f"new {turn} {i}" for i in range(30)]
+        np.testing.assert_array_equal(old.vectors_for_texts(mine, embedder), expected(embedder, mine))
+        shutil.rmtree(old.directory)
+        np.testing.assert_array_equal(new.vectors_for_texts(others, embedder), expected(embedder, others))
+        both = [*mine, *others]
+        np.testing.assert_array_equal(old.vectors_for_texts(both, embedder), expected(embedder, both))
+
+
+def test_a_store_that_vanishes_while_it_is_filled_is_filled_again(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    wanted, vanished = texts(2500), []
+
+    def vanish(what: str, done: int, total: int) -> None:
+        if done > 1100 and not vanished:
+            vanished.append(done)
+            shutil.rmtree(folder_of(storage_root, embedder))
+
+    vectors = make_corpus(wanted).vectors(embedder, vanish)
+    assert vanished
+    np.testing.assert_array_equal(all_rows(vectors, 999), expected(embedder, wanted))
+
+
+def test_the_day_of_the_last_use_is_noted(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
+    corpus = make_corpus(texts(3))
+    corpus.vectors(embedder)
+    used = folder_of(storage_root, embedder) / "used"
+    VectorStore(storage_root, embedder.model_id, embedder.dim).find(corpus.text_keys)
+    os.utime(used, (1e9, 1e9))
+    VectorStore(storage_root, embedder.model_id, embedder.dim).find(corpus.text_keys)
+    assert time.time() - used.stat().st_mtime < 60
 
 
 def test_a_folder_removed_meanwhile_is_filled_again(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
-    import shutil
-
     store = open_vectors(storage_root, embedder)
     store.vectors_for_texts(["a text", "another"], embedder)
     shutil.rmtree(store.directory)

@@ -1,0 +1,230 @@
+"""What lies under the storage root: how much of it, whose, when it was last used; and its removal.
+
+Models that a stage learned and models that were tuned are listed and never removed; folders of the user's (`path:`) lie
+elsewhere and are not even looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator import storage
+from orchestrator.entries import Entries, open_entries
+from orchestrator.keys import KEY_BYTES
+from orchestrator.models.kept import remove_kept
+from orchestrator.row_file import KEYS, lock_of
+from orchestrator.row_repair import PARTIAL, SET_ASIDE, leftovers, remove
+from orchestrator.score_cache import FILE
+
+VECTORS = ("vectors", "token_vectors", "sparse_vectors")
+LEARNED = ("trained", "tuned")
+KINDS = ("scores", *VECTORS, "models", "indexes", "corpora", "cost", *LEARNED)
+"""In the order in which they are shown."""
+
+_HOUR_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Something that is kept.
+
+    Attributes:
+        kind: one of `KINDS`.
+        path: of its file or folder.
+        about: whose it is: the model, the corpus, or both.
+        entries: how many scores, texts or documents; None where nothing is counted.
+        n_bytes: on disk.
+        last_used: seconds since 1970, to a day.
+    """
+
+    kind: str
+    path: Path
+    about: str
+    entries: int | None
+    n_bytes: int
+    last_used: float
+
+
+def holdings(root: Path) -> list[Holding]:
+    """All there is, kind by kind, what was used last first."""
+    found = [holding for look in _LOOK for holding in look(root)]
+    return sorted(found, key=lambda holding: (KINDS.index(holding.kind), -holding.last_used))
+
+
+def remove_holding(holding: Holding) -> int:
+    """Remove it; who has it open keeps it or begins anew, who needs it next makes it again. Returns the bytes freed.
+
+    Raises:
+        ValueError: it is a model that was trained or tuned.
+        ConfigError: its folder cannot be written.
+    """
+    if holding.kind in LEARNED:
+        raise ValueError(f"{holding.path}: a model that was {holding.kind} is not removed here")
+    if holding.kind == "scores":
+        open_entries(holding.path).file.remove()
+    elif holding.kind in VECTORS:
+        with storage.locked(lock_of(holding.path, "write")):
+            remove(holding.path)
+    elif holding.kind == "models":
+        remove_kept(holding.path)
+    elif holding.kind in ("indexes", "corpora"):
+        storage.remove_generations(holding.path)
+    else:
+        holding.path.unlink(missing_ok=True)
+    return holding.n_bytes - _size(holding)
+
+
+def score_bytes(path: Path) -> int:
+    """Of the file of scores, what sqlite has beside it, and what was set aside."""
+    return sum(storage.size_of(each) for each in path.parent.glob(f"{path.name}*"))
+
+
+def _size(holding: Holding) -> int:
+    return score_bytes(holding.path) if holding.kind == "scores" else storage.size_of(holding.path)
+
+
+def _scores(root: Path) -> Iterator[Holding]:
+    path = root / FILE
+    files = [each for each in path.parent.glob(f"{path.name}*") if each.is_file()]
+    if not files:
+        return
+    entries = open_entries(path) if path.is_file() else None
+    count = _counted(entries) if entries is not None else 0
+    used = max(each.stat().st_mtime for each in files if not each.name.endswith("-shm"))
+    yield Holding("scores", path, "scores and orders of all models", count, score_bytes(path), used)
+
+
+def _counted(entries: Entries) -> int:
+    try:
+        return len(entries)
+    finally:
+        entries.close()
+
+
+def _vectors(root: Path) -> Iterator[Holding]:
+    for folder in _folders(root / "vectors"):
+        meta = _json(folder / "meta.json")
+        sparse = meta.get("kind") == "sparse" or folder.name.startswith("sparse-")
+        tokens = "precision" in meta or folder.name.startswith("tokens-")
+        kind = "token_vectors" if tokens else "sparse_vectors" if sparse else "vectors"
+        n_texts = storage.size_of(folder / KEYS.file) // KEY_BYTES
+        size = sum(map(storage.size_of, [folder, *leftovers(folder)]))
+        model = _noted(folder) or str(meta.get("model_id", folder.name))
+        yield Holding(
+            kind,
+            folder,
+            _words({**meta, "model_id": model}, "model_id", "precision", "dim"),
+            n_texts,
+            size,
+            _used(folder),
+        )
+    for folder in _killed(root / "vectors"):
+        yield Holding("vectors", folder, "left by a process that was killed", None, storage.size_of(folder), 0.0)
+
+
+def _killed(parent: Path) -> Iterator[Path]:
+    """What was set aside for good, or half made, by a process that is gone, and whose folder is gone too."""
+    for path in sorted(parent.glob(".*")):
+        of = path.name.removeprefix(SET_ASIDE).removeprefix(PARTIAL).rpartition("-")[0]
+        is_ours = path.name.startswith((SET_ASIDE, PARTIAL)) and not (parent / of).exists()
+        if is_ours and time.time() - path.lstat().st_mtime > _HOUR_S:
+            yield path
+
+
+def _models(root: Path) -> Iterator[Holding]:
+    for folder in _folders(root / "models"):
+        if (folder / "manifest.json").is_file():
+            about = _words(_json(folder / "manifest.json"), "source", "role")
+            yield Holding("models", folder, about, None, storage.size_of(folder), _used(folder))
+
+
+def _indexes(root: Path) -> Iterator[Holding]:
+    for folder in _generations(root / "indexes", depth=2):
+        manifest = _json((storage.current_generation(folder) or folder) / "manifest.json")
+        settings = manifest.get("settings")
+        about = _words(settings if isinstance(settings, dict) else {}, "engine", "model_id")
+        about = f"{manifest.get('corpus', folder.parent.name)}: {about or 'index'}"
+        yield Holding("indexes", folder, about, _count(manifest), storage.size_of(folder), _used(folder))
+
+
+def _corpora(root: Path) -> Iterator[Holding]:
+    for folder in _generations(root / "corpora", depth=1):
+        state = _json((storage.current_generation(folder) or folder) / "state.json")
+        yield Holding("corpora", folder, folder.name, _count(state), storage.size_of(folder), _used(folder))
+
+
+def _cost(root: Path) -> Iterator[Holding]:
+    for path in sorted((root / "cost").glob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            yield Holding("cost", path, path.stem, None, storage.size_of(path), path.stat().st_mtime)
+
+
+def _trained(root: Path) -> Iterator[Holding]:
+    for folder in _generations(root / "trained", depth=2):
+        yield Holding("trained", folder, _under(folder), None, storage.size_of(folder), _used(folder))
+
+
+def _tuned(root: Path) -> Iterator[Holding]:
+    for corpus in _folders(root / "tuned"):
+        for folder in _folders(corpus):
+            yield Holding("tuned", folder, _under(folder), None, storage.size_of(folder), _used(folder))
+
+
+_LOOK: tuple[Callable[[Path], Iterable[Holding]], ...] = (
+    *(_scores, _vectors, _models, _indexes),
+    *(_corpora, _cost, _trained, _tuned),
+)
+
+
+def _under(folder: Path) -> str:
+    return f"{folder.parent.name}: {folder.name}"
+
+
+def _folders(parent: Path) -> list[Path]:
+    """Not hidden; a link is somebody's own arrangement, and left alone."""
+    if not parent.is_dir():
+        return []
+    found = sorted(parent.iterdir())
+    return [path for path in found if path.is_dir() and not path.is_symlink() and not path.name.startswith(".")]
+
+
+def _generations(parent: Path, depth: int) -> list[Path]:
+    folders = [parent]
+    for _ in range(depth):
+        folders = [inner for folder in folders for inner in _folders(folder)]
+    return [folder for folder in folders if (folder / storage.CURRENT).is_file()]
+
+
+def _noted(folder: Path) -> str:
+    """The name of the model, where one was noted."""
+    try:
+        return (folder / storage.USED).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _used(folder: Path) -> float:
+    return storage.last_use(folder)
+
+
+def _count(facts: Mapping[str, Any]) -> int | None:
+    count = facts.get("n_documents")
+    return count if isinstance(count, int) else None
+
+
+def _words(facts: Mapping[str, Any], *names: str) -> str:
+    return ", ".join(str(facts[name]) for name in names if facts.get(name) is not None)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
