@@ -34,9 +34,9 @@ _FULL_SHARE = 0.9
 """How full the file is left when entries had to go."""
 
 _length = struct.Struct("<Q").pack
-_VALUE = np.dtype([("score", "<f8"), ("start", "<i8"), ("end", "<i8")])
-"""Of a pair: its score, and where its document's best window lies; -1 where it was not read in windows."""
-_NO_SCORE = np.array([(math.nan, -1, -1)], _VALUE).tobytes()
+_SCORE = struct.Struct("<d")
+_SCORE_AND_SPAN = struct.Struct("<dqq")
+"""Of a pair whose document was read in windows: its score, first and one past the last character of the best one."""
 _MOST_PLACES = 1 << 16
 
 _Change = Callable[[], tuple[list[Entry], list[bytes]]]
@@ -83,10 +83,9 @@ class ScoreCache:
         if not pairs:
             return np.empty(0, dtype=np.float64), []
         keys = pair_keys(identity, pairs)
-        found = self._find(keys, n_bytes=len(_NO_SCORE))
-        values = np.frombuffer(b"".join([found.get(key, _NO_SCORE) for key in keys]), _VALUE)
-        spans = zip(values["start"].tolist(), values["end"].tolist(), strict=True)
-        return values["score"].astype(np.float64), [None if start < 0 else (start, end) for start, end in spans]
+        found = self._find(keys, {_SCORE.size, _SCORE_AND_SPAN.size})
+        read = [_read(found.get(key)) for key in keys]
+        return np.array([score for score, _ in read], dtype=np.float64), [span for _, span in read]
 
     def keep_scores(
         self,
@@ -109,24 +108,20 @@ class ScoreCache:
         pairs, given = list(pairs), np.array(scores, dtype=np.float64)
         if given.shape != (len(pairs),):
             raise ValueError(f"scores of shape {given.shape} for {len(pairs)} pairs")
-        values = np.full(len(pairs), -1, _VALUE)
-        values["score"] = given
-        for place, span in enumerate(spans or ()):
-            if span is not None:
-                values["start"][place], values["end"][place] = span
+        values = zip(given.tolist(), spans or [None] * len(pairs), strict=True)
+        packed = [_SCORE.pack(score) if span is None else _SCORE_AND_SPAN.pack(score, *span) for score, span in values]
 
         def change() -> tuple[list[Entry], list[bytes]]:
             places = np.flatnonzero(np.isfinite(given)).tolist()
             keys = pair_keys(identity, [pairs[place] for place in places])
-            packed = [values[place].tobytes() for place in places]
-            return _entries(keys, packed, expires), []
+            return _entries(keys, [packed[place] for place in places], expires), []
 
         self._behind.put(change)
 
     def order(self, identity: str, query: Query, documents: Sequence[Document]) -> list[int] | None:
         """Places in `documents`, best first, as they were kept for exactly this sequence; None where none is."""
         key = list_key(identity, query, documents)
-        value = self._find([key], n_bytes=2 * len(documents)).get(key)
+        value = self._find([key], {2 * len(documents)}).get(key)
         return None if value is None else np.frombuffer(value, dtype="<u2").tolist()
 
     def keep_order(
@@ -158,13 +153,13 @@ class ScoreCache:
         self._reading.close()
         self._writing.close()
 
-    def _find(self, keys: Sequence[bytes], n_bytes: int) -> dict[bytes, bytes]:
-        """Key -> value of those that are kept, whole, of the length expected, and not too old."""
+    def _find(self, keys: Sequence[bytes], n_bytes: set[int]) -> dict[bytes, bytes]:
+        """Key -> value of those that are kept, whole, of a length expected, and not too old."""
         found, now, day = self._reading.find(list(dict.fromkeys(keys))), time.time(), today()
         usable = [
             entry
             for entry in found.entries
-            if len(entry.value) == n_bytes and (not entry.kept or abs(now - entry.kept) <= self._remote_s)
+            if len(entry.value) in n_bytes and (not entry.kept or abs(now - entry.kept) <= self._remote_s)
         ]
         unused = [entry._replace(used=day) for entry in usable if entry.used != day]
         if unused or found.damaged:
@@ -181,6 +176,16 @@ class ScoreCache:
         if self._writing.n_bytes() > self._most_bytes:
             dropped = self._writing.shrink(self._most_bytes * _FULL_SHARE)
             log.debug("cache.evicted", path=str(self.path), rows=dropped)
+
+
+def _read(value: bytes | None) -> tuple[float, Span | None]:
+    """Score and span of a kept value; NaN where there is none."""
+    if value is None:
+        return math.nan, None
+    if len(value) == _SCORE.size:
+        return _SCORE.unpack(value)[0], None
+    score, start, end = _SCORE_AND_SPAN.unpack(value)
+    return score, (start, end)
 
 
 def check_limits(max_mb: object, remote_days: object, path: str = "") -> None:

@@ -248,3 +248,13 @@ def test_what_comes_faster_than_it_can_be_written_is_dropped(
     keep(small, pairs(1), [1.0])
     assert np.isnan(small.scores("model", pairs(1))).all()
     small.close()
+
+
+def test_the_best_window_of_a_document_is_kept_with_its_score(tmp_path: Path) -> None:
+    cache = ScoreCache(tmp_path)
+    cache.keep_scores("model", pairs(3), [1.0, 2.0, 3.0], [None, (5, 90), (0, 1 << 40)], expires=False)
+    cache.flush()
+    scores, spans = cache.scored("model", pairs(4))
+    assert scores[:3].tolist() == [1.0, 2.0, 3.0]
+    assert spans == [None, (5, 90), (0, 1 << 40), None]
+    cache.close()
