@@ -11,6 +11,11 @@ Common to all kinds:
   `statistics` gives it the text of candidates that its index does not hold.
 - `index_settings`, `index` and `open` (optional, see `Indexed`) give a stage of any kind an index of the corpus.
 - A rerank that reads `text` may have `token_spans` and `room` (`KnowsTokens`), by which the core cuts long documents.
+- `cacheable_scores = True` says that scores (of a window rerank: orders) depend on nothing but `model_id`, the query's
+  text and the documents' full texts, so that the core may keep them between questions.
+- `is_remote = True` says that it waits for somebody else's machine: it is then asked for all it is to do at once, its
+  kept scores expire, and a failure that may pass does not end the question (`on_error`).
+- A pointwise rerank may tell scores with `call.report` while it works; they count when its time ends before the rest.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
 """
 

@@ -57,6 +57,7 @@ class ApiRerank:
     """
 
     needs: frozenset[Need] = frozenset({"text"})
+    cacheable_scores = True
 
     def __init__(
         self,

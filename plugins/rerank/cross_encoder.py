@@ -71,6 +71,7 @@ class CrossEncoderRerank:
     score_kind: ScoreKind = "logit"
     needs: frozenset[Need] = frozenset({"text"})
     tunes = "cross_encoder"
+    cacheable_scores = True
 
     def __init__(
         self,

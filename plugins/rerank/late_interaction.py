@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self, cast, get_args
@@ -14,13 +15,15 @@ from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
 from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
-from orchestrator.types import Call, Document, Need, Query, ScoreKind
+from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors
 
 from ..arguments import check_choice
 from .maxsim import maxsim
 from .token_weights import TokenWeights, Weights, check_dim
 
 _FORMAT = 1
+_QUESTIONS_HELD = 16
+"""Questions whose token vectors stay in memory: as many as may be asked at once."""
 
 
 class LateInteractionRerank:
@@ -64,6 +67,8 @@ class LateInteractionRerank:
         self.dim = dim
         self._root = storage_root if storage_root is not None else default_root()
         self._store: TokenStore | None = None
+        self._asked: dict[str, TokenVectors] = {}
+        self._asked_lock = threading.Lock()
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -107,6 +112,7 @@ class LateInteractionRerank:
     def close(self) -> None:
         """Let go of encoder and vectors."""
         self._store = None
+        self._asked.clear()
         self._weights.forget()
         close = getattr(self.encoder, "close", None)
         if close is not None:
@@ -160,12 +166,25 @@ class LateInteractionRerank:
         places: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(pairs):
             places.setdefault(query.text, []).append(place)
-        encoded = self.encoder.embed_tokens(list(places), kind="query", call=call)
+        encoded = self._encoded(list(places), call)
         for query_tokens, mine in zip(encoded, places.values(), strict=True):
             kept = held.take(np.array([row_of[texts[place]] for place in mine], dtype=np.int64))
             weights = self._weights.of(query_tokens, call)
             scores[mine] = maxsim(held.project(query_tokens.vectors), weights, kept)
         return scores
+
+    def _encoded(self, queries: Sequence[str], call: Call) -> list[TokenVectors]:
+        """The token vectors of queries. A question that is asked in pieces, to keep its budget, is encoded once."""
+        with self._asked_lock:
+            known = {text: self._asked[text] for text in queries if text in self._asked}
+        if missing := [text for text in queries if text not in known]:
+            found = self.encoder.embed_tokens(missing, kind="query", call=call)
+            known |= dict(zip(missing, found, strict=True))
+            with self._asked_lock:
+                self._asked |= {text: known[text] for text in missing[-_QUESTIONS_HELD:]}
+                for text in list(self._asked)[:-_QUESTIONS_HELD]:
+                    del self._asked[text]
+        return [known[text] for text in queries]
 
     def _store_for(self, call: Call) -> TokenStore:
         """Of the corpus that is open; else one for documents of a caller, of the encoder's own dimension."""

@@ -59,6 +59,7 @@ class LLMStage:
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset({"text"})
+    cacheable_scores: ClassVar[bool] = True
 
     model: Model
     instructions: Mapping[str, Any]
