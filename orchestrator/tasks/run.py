@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from orchestrator import report
 from orchestrator.errors import ConfigError
@@ -13,6 +13,7 @@ from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.queries import read_queries, read_stream
 from orchestrator.readers.lines import BadLines
+from orchestrator.report.lines import TraceDetail
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.waiting import as_they_come
 from orchestrator.types import Query
@@ -28,7 +29,7 @@ _BATCH = 32
 
 
 def run(cfg: DictConfig, output: Path | None) -> None:
-    """Print the answers to stdout as they come, and keep them in `output` as results.jsonl and run.trec."""
+    """Print the answers to stdout as they come, and keep them in `output`: results.jsonl, run.trec, trace.jsonl."""
     _refuse_two_questions(cfg)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         if cfg.task.queries is None:
@@ -97,6 +98,7 @@ class _Writer:
         own = cfg.query is None and cfg.task.queries is None
         self._qrels: Mapping[str, Mapping[str, int]] = pipeline.corpus.qrels() if own else {}
         self._judged_ids = pipeline.corpus.judged_ids
+        self._trace = _trace_detail(cfg.task.trace)
         self._output = output
 
     def write(self, result: Result) -> None:
@@ -106,6 +108,8 @@ class _Writer:
         if self._output is not None:
             _append(self._output / "results.jsonl", line)
             _append(self._output / "run.trec", trec)
+            if self._trace != "off":
+                _append(self._output / "trace.jsonl", report.trace_json(result, self._trace) + "\n")
         if self._format == "table":
             self._show(result)
         else:
@@ -117,7 +121,7 @@ class _Writer:
         if not len(result.ranked):
             console.print("no document found", style="yellow")
         console.print(report.result_table(result, self._relevant(result), self._text_chars))
-        console.print(report.trace_table(result.trace))
+        console.print(report.trace_tree(result))
 
     def _relevant(self, result: Result) -> Mapping[str, int] | None:
         """Document id -> grade, where the query is judged; a chunk has the grade of its document."""
@@ -125,6 +129,14 @@ class _Writer:
         if judged is None:
             return None
         return {doc_id: judged.get(self._judged_ids([doc_id])[0], 0) for doc_id in result.doc_ids}
+
+
+def _trace_detail(found: object) -> TraceDetail | Literal["off"]:
+    if found is False or found == "off":  # YAML's own word for false
+        return "off"
+    if found not in ("full", "stages"):
+        raise ConfigError("task.trace", f"found {found!r}; expected full, stages or off")
+    return found
 
 
 def _append(path: Path, text: str) -> None:
