@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -41,7 +41,7 @@ class Way:
     Attributes:
         steps: stage name -> the document there, in the order of the stages; those that never saw it are missing.
         found_by: the recalls that found it, or the given list it was in; one alone is a document that only it knew.
-        dropped_by: the last stage that saw it, when it did not pass it on; None for a document of the answer.
+        dropped_by: the stage that did not pass it on; None for a document of the answer.
         rank: in the answer, from 1; None where it was dropped.
     """
 
@@ -134,8 +134,9 @@ class Flow:
         return tuple(doc_id for doc_id, fate in self.fates.items() if fate is None)
 
     def dropped(self, stage: str) -> tuple[str, ...]:
-        """The documents that ended at `stage`, by their rank there."""
-        return tuple(doc_id for doc_id, fate in self.fates.items() if fate == stage)
+        """The documents that ended at `stage`, by their rank there; those that it left out without a rank come last."""
+        ended = [doc_id for doc_id, fate in self.fates.items() if fate == stage]
+        return tuple(sorted(ended, key=lambda doc_id: self[stage].rows.get(doc_id, self[stage].n_seen)))
 
     def way(self, doc_id: str) -> Way:
         """The way of one document.
@@ -186,11 +187,19 @@ def flow_of(result: Result) -> Flow:
         shortfall = fallen_short.get(node.name)
         stage = FlowStage(node.name, node.kind, node.inputs, node.top_k, trace.n_out, ranked, rows, trace, shortfall)
         stages.append(stage)
-    fates: dict[str, str | None] = dict.fromkeys(result.doc_ids)
+    return Flow(tuple(stages), _fates(result.doc_ids, stages))
+
+
+def _fates(answer: Iterable[str], stages: Sequence[FlowStage]) -> dict[str, str | None]:
+    fates: dict[str, str | None] = dict.fromkeys(answer)
+    readers = {name: stage.name for stage in reversed(stages) for name in stage.inputs}
     for stage in reversed(stages):
-        for doc_id in stage.ranked.doc_ids:
+        for doc_id in stage.ranked.doc_ids[: stage.n_out]:
+            # Passed on and seen no more: by a fusion that did not run, which passes on one of its lists.
+            fates.setdefault(doc_id, readers.get(stage.name, stage.name))
+        for doc_id in stage.ranked.doc_ids[stage.n_out :]:
             fates.setdefault(doc_id, stage.name)
-    return Flow(tuple(stages), fates)
+    return fates
 
 
 def _given(name: str, ranked: RankedList) -> FlowStage:

@@ -22,6 +22,7 @@ from orchestrator.runner import Runner
 from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
 from orchestrator.stage import Embed, Indexed, Progress, Stage, Trainable, no_progress
 from orchestrator.storage import current_generation
+from orchestrator.telemetry import Spans
 from orchestrator.trace import Result
 from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.types import Document, Query
@@ -54,6 +55,7 @@ class Pipeline:
         storage_root: where indexes, vectors and models live.
         budget_ms: latency budget, reported in the trace.
         words: of the command line that chose this stack, for messages that name a command.
+        otel: whether answers are told as OpenTelemetry spans.
     """
 
     def __init__(
@@ -63,12 +65,15 @@ class Pipeline:
         storage_root: Path,
         budget_ms: float | None = None,
         words: Sequence[str] = (),
+        otel: bool = False,
     ) -> None:
         self.graph = graph
         self.corpus_spec = corpus
         self.storage_root = storage_root
         self.budget_ms = budget_ms
         self.words = tuple(words)
+        self.otel = otel
+        self._spans: Spans | None = None
         self._corpus: DiskCorpus | None = None
         self._runner: Runner | None = None
         self._loaded: set[str] = set()
@@ -112,7 +117,7 @@ class Pipeline:
 
         resolve_language(cfg)
         chosen = given_words() if words is None else words
-        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen)
+        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen, cfg.log.otel)
 
     def lint(self) -> list[Finding]:
         """Remarks on what may not be meant, found without loading anything."""
@@ -150,6 +155,7 @@ class Pipeline:
         """
         if self._runner is not None and not force:
             return self
+        self._open_spans()
         corpus = self.open_corpus(progress)
         for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
             self._load_stage(node)
@@ -261,7 +267,8 @@ class Pipeline:
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
-        return self._runner.run(asked, read_documents=read_documents)
+        runner = self._runner
+        return self._told(asked, lambda: runner.run(asked, read_documents=read_documents))
 
     def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
@@ -290,10 +297,23 @@ class Pipeline:
             "supplied", [(document.doc_id, 1.0 / rank) for rank, document in enumerate(held, start=1)], "rank"
         )
         runner = Runner(graph, GivenDocuments(held, self.storage_root), self.budget_ms)
-        return runner.run([as_query(query, 0)], {name: [incoming] for name in replaced})[0]
+        asked, given = [as_query(query, 0)], {name: [incoming] for name in replaced}
+        return self._told(asked, lambda: runner.run(asked, given))[0]
+
+    def _told(self, queries: Sequence[Query], answer: Callable[[], list[Result]]) -> list[Result]:
+        """What `answer` returns, told as spans where that is wanted."""
+        self._open_spans()
+        return answer() if self._spans is None else self._spans.around(queries, answer)
+
+    def _open_spans(self) -> None:
+        if self.otel and self._spans is None:
+            self._spans = Spans()
 
     def close(self) -> None:
-        """Let go of models, indexes and files."""
+        """Let go of models, indexes and files; spans are sent, within seconds."""
+        if self._spans is not None:
+            self._spans.close()
+            self._spans = None
         for node in self.graph.nodes:
             for held in (node.stage, getattr(node.stage, "embedder", None)):
                 close = getattr(held, "close", None)

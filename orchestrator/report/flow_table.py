@@ -80,7 +80,8 @@ def dropped_table(explained: Explained, label_chars: int = 100) -> RenderableTyp
 def _best(explained: Explained, stage: FlowStage, doc_id: str, label_chars: int) -> Text:
     from rich.text import Text
 
-    line = Text(f"{stage.rows[doc_id] + 1} ", "dim").append(doc_id, "not dim")
+    row = stage.rows.get(doc_id)
+    line = Text("– " if row is None else f"{row + 1} ", "dim").append(doc_id, "not dim")
     tick = " ✓" if doc_id in explained.grades else ""
     return line.append(tick, "not dim green").append(f"  {explained.label(doc_id, label_chars)}", "dim")
 
@@ -108,10 +109,12 @@ def way_table(explained: Explained, doc_id: str) -> RenderableType:
     Raises:
         KeyError: no stage saw it.
     """
+    from rich.text import Text
+
     flow, way = explained.flow, explained.flow.way(doc_id)
     table = plain_table("stage", "rank", "of", "moved", "score", "is", "", right=["rank", "of", "moved", "score"])
     for stage in flow.stages:
-        table.add_row(stage.name, *_way_row(stage, way.steps.get(stage.name)))
+        table.add_row(Text(stage.name), *_way_row(stage, way.steps.get(stage.name)))
     return table
 
 

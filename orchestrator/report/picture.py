@@ -138,7 +138,8 @@ def _document(explained: Explained, layout: Layout, way: Way, place: int, follow
 
 def _lines(layout: Layout, way: Way) -> Iterator[str]:
     """From each stage that passed the document on to the next; dashed where that one did not score it."""
-    solid, dashed = [], []
+    solid: list[str] = []
+    dashed: list[str] = []
     for step in way.steps.values():
         block = layout.blocks[step.stage]
         for name in block.stage.inputs:

@@ -72,6 +72,8 @@ def moved_words(moved: int | None) -> str:
 
 def cut_words(stage: FlowStage) -> str:
     """Why a stage passed on no more: `top_k 100`, or `cut to 7 of top_k 100` where its scores said so."""
+    if stage.skipped is not None and stage.n_out == stage.n_seen:
+        return "did not run"
     if stage.top_k is None or stage.n_out == stage.top_k:
         return f"top_k {stage.top_k}"
     return f"cut to {stage.n_out} of top_k {stage.top_k}"
@@ -83,7 +85,9 @@ def way_words(flow: Flow, way: Way) -> str:
     between = [f"{name} {step.rank}" for name, step in way.steps.items() if name not in way.found_by]
     if way.dropped_by is None:
         return ", ".join([found, *between]) + ": in the answer"
-    last = way.steps[way.dropped_by]
+    last = way.steps.get(way.dropped_by)
+    if last is None:
+        return ", ".join([found, *between, f"left out by {way.dropped_by}, which did not run"])
     if way.dropped_by not in way.found_by:
         between.pop()
     unscored = ", which had not scored it" if last.score is None else ""

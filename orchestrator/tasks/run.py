@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from orchestrator import report
 from orchestrator.errors import ConfigError
 from orchestrator.log import get_logger
@@ -45,6 +47,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
             for result in pipeline.search_many(batch):
                 writer.write(result)
             sys.stdout.flush()
+        writer.close()
 
 
 def _refuse_two_questions(cfg: DictConfig) -> None:
@@ -100,9 +103,13 @@ class _Writer:
         self._judged_ids = pipeline.corpus.judged_ids
         self._trace = _trace_detail(cfg.task.trace)
         self._output = output
+        self._total_ms: list[float] = []
+        self._n_degraded = 0
 
     def write(self, result: Result) -> None:
         """Show one result and keep it."""
+        self._total_ms.append(result.trace.total_ms)
+        self._n_degraded += bool(result.degraded)
         line = report.result_json(result) + "\n"
         trec = report.trec_lines(result.query.query_id, result.doc_ids)
         if self._output is not None:
@@ -114,6 +121,12 @@ class _Writer:
             self._show(result)
         else:
             _print(line if self._format == "json" else trec)
+
+    def close(self) -> None:
+        """One line on all answers, where there were several."""
+        if len(self._total_ms) > 1:
+            p50, p95 = (round(float(ms), 1) for ms in np.percentile(self._total_ms, (50, 95)))
+            log.info("run.done", queries=len(self._total_ms), p50_ms=p50, p95_ms=p95, degraded=self._n_degraded)
 
     def _show(self, result: Result) -> None:
         console = report.console()
