@@ -27,7 +27,9 @@ class Held:
         self.titles = titles or {}
 
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
-        return [Document(doc_id, f"text of {doc_id}", self.titles.get(doc_id, f"Title of {doc_id}")) for doc_id in doc_ids]
+        return [
+            Document(doc_id, f"text of {doc_id}", self.titles.get(doc_id, f"Title of {doc_id}")) for doc_id in doc_ids
+        ]
 
     def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
         raise AssertionError("nothing here needs vectors")
@@ -125,5 +127,5 @@ def explained(result: Result, relevant: Sequence[str] = (), missed: Sequence[str
     """`result` as it is shown, with the documents in the order they are `relevant`."""
     flow = flow_of(result)
     documents = {document.doc_id: document for document in Held().read(flow.doc_ids)} | dict(result.documents)
-    grades = {doc_id: 1 for doc_id in relevant}
+    grades = dict.fromkeys(relevant, 1)
     return Explained(result, flow, documents, grades, tuple(missed), is_judged=bool(relevant or missed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +33,7 @@ _BATCH = 32
 def run(cfg: DictConfig, output: Path | None) -> None:
     """Print the answers to stdout as they come, and keep them in `output`: results.jsonl, run.trec, trace.jsonl."""
     _refuse_two_questions(cfg)
+    trace = _trace_detail(cfg.task.trace)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         if cfg.task.queries is None:
             batches = _in_batches(_queries(cfg, pipeline, progress), progress)
@@ -42,7 +43,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
             asked = list(read_queries(_file(cfg.task.queries), BadLines(cfg.corpus.on_bad_line.name)))
             batches = _in_batches(asked, progress)
         pipeline.load(progress, say_building)
-        writer = _Writer(cfg, pipeline, output)
+        writer = _Writer(cfg, pipeline, output, trace)
         for batch in batches:
             for result in pipeline.search_many(batch):
                 writer.write(result)
@@ -95,13 +96,13 @@ def _queries(cfg: DictConfig, pipeline: Pipeline, progress: ProgressBars) -> lis
 class _Writer:
     """Results to stdout in the format asked for, and to the run's folder as JSON and TREC lines."""
 
-    def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None) -> None:
+    def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None, trace: TraceDetail | None) -> None:
         self._format = cfg.format.name
         self._text_chars = int(cfg.task.text_chars)
         own = cfg.query is None and cfg.task.queries is None
         self._qrels: Mapping[str, Mapping[str, int]] = pipeline.corpus.qrels() if own else {}
         self._judged_ids = pipeline.corpus.judged_ids
-        self._trace = _trace_detail(cfg.task.trace)
+        self._trace = trace
         self._output = output
         self._total_ms: list[float] = []
         self._n_degraded = 0
@@ -115,7 +116,7 @@ class _Writer:
         if self._output is not None:
             _append(self._output / "results.jsonl", line)
             _append(self._output / "run.trec", trec)
-            if self._trace != "off":
+            if self._trace is not None:
                 _append(self._output / "trace.jsonl", report.trace_json(result, self._trace) + "\n")
         if self._format == "table":
             self._show(result)
@@ -144,12 +145,12 @@ class _Writer:
         return {doc_id: judged.get(self._judged_ids([doc_id])[0], 0) for doc_id in result.doc_ids}
 
 
-def _trace_detail(found: object) -> TraceDetail | Literal["off"]:
+def _trace_detail(found: object) -> TraceDetail | None:
     if found is False or found == "off":  # YAML's own word for false
-        return "off"
-    if found not in ("full", "stages"):
-        raise ConfigError("task.trace", f"found {found!r}; expected full, stages or off")
-    return found
+        return None
+    if found == "full" or found == "stages":
+        return found
+    raise ConfigError("task.trace", f"found {found!r}; expected full, stages or off")
 
 
 def _append(path: Path, text: str) -> None:

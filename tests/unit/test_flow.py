@@ -58,7 +58,11 @@ def test_a_stage_that_a_gate_kept_from_running_scores_nothing_and_moves_nothing(
     assert result.doc_ids == ("d3", "d1")
     assert [flow.way(doc_id).steps["precise"].score for doc_id in ("d3", "d1", "d2")] == [None] * 3
     assert [flow.way(doc_id).steps["precise"].moved for doc_id in ("d3", "d1", "d2")] == [0] * 3
-    assert (flow["precise"].n_scored, flow["precise"].score_kind, flow["precise"].skipped) == (0, None, "few candidates")
+    assert (flow["precise"].n_scored, flow["precise"].score_kind, flow["precise"].skipped) == (
+        0,
+        None,
+        "few candidates",
+    )
     assert flow.fates["d2"] == "precise", "its top_k still counts"
 
 
