@@ -6,8 +6,9 @@ a stage have a row each; the ranks below share what is left of its height, on a 
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orchestrator.flow import Flow, FlowStage
@@ -23,6 +24,8 @@ BLOCK = 26.0
 LEFT = 64.0
 LABELS = 330.0
 _SHARED_SHARE = 0.28
+_CROSS, _CELL = 34.0, 6.8
+"""What stands before a title, and about the width of one of its letters."""
 _FIRST_RANKS = 20
 _MOST_OF_ANSWER = 60
 _MOST_RELEVANT = 60
@@ -80,12 +83,14 @@ class Layout:
         drawn: documents with a line of their own, the nearest to the answer first.
         width: of the picture, with the titles to the right of the answer.
         height: of the picture.
+        label_cells: how long a title may be, in columns of a terminal.
     """
 
     blocks: Mapping[str, Block]
     drawn: tuple[str, ...]
     width: float
     height: float
+    label_cells: int
 
 
 def lay_out(flow: Flow, relevant: Iterable[str] = (), followed: str | None = None) -> Layout:
@@ -108,8 +113,10 @@ def lay_out(flow: Flow, relevant: Iterable[str] = (), followed: str | None = Non
             top += blocks[name].height + FOOT + HEAD
     bottom = max(block.top + block.height for block in blocks.values())
     ordered = {stage.name: blocks[stage.name] for stage in flow.stages}
-    width = LEFT + (len(columns) - 1) * apart + BLOCK + LABELS
-    return Layout(ordered, _drawn(flow, relevant, followed), width, bottom + FOOT + 8)
+    labels_at = LEFT + (len(columns) - 1) * apart + BLOCK
+    width = max(labels_at + LABELS, WIDTH)
+    label_cells = int((width - labels_at - _CROSS) / _CELL)
+    return Layout(ordered, _drawn(flow, relevant, followed), width, bottom + FOOT + 8, label_cells)
 
 
 def _columns(flow: Flow) -> list[list[str]]:
@@ -135,14 +142,10 @@ def _block(stage: FlowStage, x: float, top: float, height: float) -> Block:
 
 
 def _drawn(flow: Flow, relevant: Iterable[str], followed: str | None) -> tuple[str, ...]:
-    chosen = set(flow.answer[:_MOST_OF_ANSWER]) | set(_first(relevant, _MOST_RELEVANT))
+    chosen = set(flow.answer[:_MOST_OF_ANSWER]) | set(itertools.islice(relevant, _MOST_RELEVANT))
     for stage in flow.stages:
         chosen.update(stage.ranked.doc_ids[:_FIRST_RANKS])
         chosen.update(flow.dropped(stage.name)[:2])
     if followed in flow.fates:
         chosen.add(str(followed))
     return tuple(doc_id for doc_id in flow.doc_ids if doc_id in chosen)
-
-
-def _first(doc_ids: Iterable[str], n: int) -> Sequence[str]:
-    return list(doc_ids)[:n]

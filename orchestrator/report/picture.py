@@ -17,7 +17,6 @@ _TICKS = (1, 5, 10, 15, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000
 _TICK_GAP = 13.0
 _HUE_STEP = 137.5
 """Degrees between the colours of neighbours in the answer: the golden angle, so that no two nearby are alike."""
-_LABEL_CELLS = 44
 
 
 def picture(explained: Explained, layout: Layout, followed: str | None = None) -> str:
@@ -179,7 +178,7 @@ def _label(explained: Explained, layout: Layout, way: Way) -> Iterator[str]:
         return
     is_relevant = way.doc_id in explained.grades
     tick = '<tspan class="tick">✓ </tspan>' if is_relevant and step.passed else ""
-    label = escape(_clip(explained.label(way.doc_id, 80) or way.doc_id, _LABEL_CELLS))
+    label = escape(_clip(explained.label(way.doc_id, 160) or way.doc_id, layout.label_cells))
     x = block.x + BLOCK + (12 if step.passed else 30 if is_relevant else 18)
     yield f'<text class="label" x="{x:.1f}" y="{block.y(step.rank) + 4:.1f}">{tick}{label}</text>'
 
