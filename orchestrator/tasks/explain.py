@@ -97,8 +97,9 @@ def _query(cfg: DictConfig, corpus: DiskCorpus) -> Query:
         return query
     asked, queries = str(cfg.task.query_id), {query.query_id: query for query in corpus.topics.queries}
     if asked not in queries:
-        some = ", ".join(list(queries)[:5]) + (", ..." if len(queries) > 5 else "")
-        raise ConfigError("task.query_id", f"no query '{asked}'; queries: {some}.{did_you_mean(asked, queries)}")
+        first = ", ".join(list(queries)[:5])
+        found = f"no query '{asked}' among the corpus's {len(queries):,}; the first: {first}"
+        raise ConfigError("task.query_id", f"{found}.{did_you_mean(asked, queries)}")
     return queries[asked]
 
 

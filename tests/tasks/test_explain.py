@@ -79,7 +79,7 @@ def test_a_judged_query_is_named_by_its_id(orchestrate: Callable, corpus: Path) 
     assert "✓ relevant document d2: found by bm25 at 1, precise 1: in the answer" in squeezed(done.out)
     wrong = orchestrate(*chain(corpus, "query_id=qq2"))
     assert wrong.code == 2
-    assert "task.query_id: no query 'qq2'; queries: q1, q2" in wrong.err
+    assert "task.query_id: no query 'qq2' among the corpus's 2; the first: q1, q2." in wrong.err
     assert "Did you mean" in wrong.err
     both = orchestrate(*chain(corpus, "optic nerve", "query_id=q2"))
     assert "beside the question 'optic nerve'; choose one of the two" in both.err
