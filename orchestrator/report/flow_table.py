@@ -67,7 +67,8 @@ def dropped_table(explained: Explained, label_chars: int = 100) -> RenderableTyp
 
     flow = explained.flow
     table = plain_table("dropped by", "documents", "why", right=["documents"])
-    table.add_column("the best of them", overflow="ellipsis", no_wrap=True)
+    table.expand = True  # so that titles give way, not the other columns
+    table.add_column("the best of them", overflow="ellipsis", no_wrap=True, ratio=1)
     for stage in flow.stages:
         dropped = flow.dropped(stage.name)
         if not dropped:

@@ -236,6 +236,16 @@ def test_the_rest_is_summed_up_by_the_stage_that_dropped_it() -> None:
     assert "bm25" not in text
 
 
+def test_long_titles_give_way_before_the_numbers_do() -> None:
+    said = explained(two_recalls())
+    long = {doc_id: replace(document, title="very long " * 20) for doc_id, document in said.documents.items()}
+    lines = shown(dropped_table(replace(said, documents=long)), 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["dropped", "by", "documents", "why", "the", "best", "of", "them"]
+    assert "3 of 6" in lines[3]
+    assert lines[3].rstrip().endswith("…")
+
+
 def test_relevant_documents_are_told_of_wherever_they_ended() -> None:
     lines = [line.plain for line in relevant_lines(explained(two_recalls(), relevant=["d6", "d1"], missed=["d99"]))]
     assert lines == [
