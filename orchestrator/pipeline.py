@@ -25,6 +25,7 @@ from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
 from orchestrator.stage import Embed, Indexed, Progress, Stage, Trainable, no_progress
 from orchestrator.steps import Documents
 from orchestrator.storage import current_generation
+from orchestrator.telemetry import Spans
 from orchestrator.trace import Result
 from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.types import Document, Query
@@ -59,6 +60,7 @@ class Pipeline:
         budget_ms: of one query, from its coming to its answer: what does not fit is left out, and the answer says so.
         words: of the command line that chose this stack, for messages that name a command.
         kept: where scores of models are kept between questions; None keeps none.
+        otel: whether answers are told as OpenTelemetry spans.
     """
 
     def __init__(
@@ -69,12 +71,15 @@ class Pipeline:
         budget_ms: float | None = None,
         words: Sequence[str] = (),
         kept: KeptScores | None = None,
+        otel: bool = False,
     ) -> None:
         self.graph = graph
         self.corpus_spec = corpus
         self.storage_root = storage_root
         self.budget_ms = budget_ms
         self.words = tuple(words)
+        self.otel = otel
+        self._spans: Spans | None = None
         self._corpus: DiskCorpus | None = None
         self._runner: Runner | None = None
         self._loaded: set[str] = set()
@@ -120,8 +125,8 @@ class Pipeline:
 
         resolve_language(cfg)
         chosen = given_words() if words is None else words
-        kept = build_score_cache(cfg)
-        return cls(build_graph(cfg), build_corpus(cfg), storage_root(cfg), cfg.budget_ms, chosen, kept)
+        graph, corpus, kept = build_graph(cfg), build_corpus(cfg), build_score_cache(cfg)
+        return cls(graph, corpus, storage_root(cfg), cfg.budget_ms, chosen, kept, cfg.log.otel)
 
     def lint(self) -> list[Finding]:
         """Remarks on what may not be meant, found without loading anything."""
@@ -160,6 +165,7 @@ class Pipeline:
         """
         if self._runner is not None and not force:
             return self
+        self._open_spans()
         corpus = self.open_corpus(progress)
         for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
             self._load_stage(node)
@@ -299,9 +305,15 @@ class Pipeline:
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
-        return self._runner.run(
-            asked, read_documents=read_documents, budget_ms=budget_ms, enforce_budget=enforce_budget, use_kept=use_kept
+        run = partial(
+            self._runner.run,
+            asked,
+            read_documents=read_documents,
+            budget_ms=budget_ms,
+            enforce_budget=enforce_budget,
+            use_kept=use_kept,
         )
+        return self._told(asked, run)
 
     def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
@@ -334,10 +346,22 @@ class Pipeline:
         if runner.has_limits and not self._is_warm and held:
             runner.warm_up(asked, given)
             self._is_warm = True
-        return runner.run([asked], given)[0]
+        return self._told([asked], lambda: runner.run([asked], given))[0]
+
+    def _told(self, queries: Sequence[Query], answer: Callable[[], list[Result]]) -> list[Result]:
+        """What `answer` returns, told as spans where that is wanted."""
+        self._open_spans()
+        return answer() if self._spans is None else self._spans.around(queries, answer)
+
+    def _open_spans(self) -> None:
+        if self.otel and self._spans is None:
+            self._spans = Spans()
 
     def close(self) -> None:
-        """Let go of models, indexes and files."""
+        """Let go of models, indexes and files; spans are sent, within seconds."""
+        if self._spans is not None:
+            self._spans.close()
+            self._spans = None
         for node in self.graph.all_nodes:
             for held in (node.stage, getattr(node.stage, "embedder", None)):
                 close = getattr(held, "close", None)

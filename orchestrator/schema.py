@@ -214,10 +214,11 @@ class CacheSchema:
 
 @dataclass
 class LogSchema:
-    """`log`: events on stderr."""
+    """`log`: events on stderr, and OpenTelemetry spans."""
 
     level: LogLevel = LogLevel.info
     json: bool = False
+    otel: bool = False
 
 
 @dataclass

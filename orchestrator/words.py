@@ -9,15 +9,24 @@ from pathlib import Path
 
 from orchestrator.errors import ConfigError, did_you_mean
 
-ARGUMENTS: Mapping[str, str] = {"run": "query", "train": "task.what", "cache": "task.action"}
+ARGUMENTS: Mapping[str, str] = {
+    "run": "query",
+    "explain": "query",
+    "train": "task.what",
+    "cache": "task.action",
+}
 """Verbs that take one bare argument, and the key it becomes."""
-FREE_TEXT = frozenset({"run"})
+FREE_TEXT = frozenset({"run", "explain"})
 """Verbs whose argument may be any text, even one that looks like an override."""
 NO_FOLDER = frozenset({"check", "plan", "cache"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
 SECRETS = frozenset({"api_key"})
 """Keys whose value never stands in a configuration, only the name of the variable that holds it."""
+
+_IDS = frozenset({"task.doc", "task.query_id"})
+_PLAIN_ID = re.compile(r"[\w.+-]+")
+"""An id that Hydra would perhaps take for a number: 007, 1e3."""
 
 _FLAGS_WITH_VALUE = frozenset(
     {"-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package"}
@@ -178,7 +187,7 @@ def _override(word: str, verb: str, verbs: Verbs) -> str:
         return word
     prefix, key, value = found["prefix"], found["key"], found["value"]
     key = _full_key(key, verb, verbs)
-    if key == "query":
+    if key == "query" or (key in _IDS and _PLAIN_ID.fullmatch(value) and value != "null"):
         return f"{prefix}{key}={quote(value)}"
     if key.startswith("rerank@"):
         value = _BARE_NULL.sub("'null'", value)  # to Hydra a bare null is no choice at all, here it names a file

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from orchestrator import report
 from orchestrator.errors import ConfigError
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.queries import read_queries, read_stream
 from orchestrator.readers.lines import BadLines
+from orchestrator.report.lines import TraceDetail
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.waiting import as_they_come
 from orchestrator.types import Query
@@ -28,8 +31,9 @@ _BATCH = 32
 
 
 def run(cfg: DictConfig, output: Path | None) -> None:
-    """Print the answers to stdout as they come, and keep them in `output` as results.jsonl and run.trec."""
+    """Print the answers to stdout as they come, and keep them in `output`: results.jsonl, run.trec, trace.jsonl."""
     _refuse_two_questions(cfg)
+    trace = _trace_detail(cfg.task.trace)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         if cfg.task.queries is None:
             batches = _in_batches(_queries(cfg, pipeline, progress), progress)
@@ -39,11 +43,12 @@ def run(cfg: DictConfig, output: Path | None) -> None:
             asked = list(read_queries(_file(cfg.task.queries), BadLines(cfg.corpus.on_bad_line.name)))
             batches = _in_batches(asked, progress)
         pipeline.load(progress, say_building)
-        writer = _Writer(cfg, pipeline, output)
+        writer = _Writer(cfg, pipeline, output, trace)
         for batch in batches:
             for result in pipeline.search_many(batch):
                 writer.write(result)
             sys.stdout.flush()
+        writer.close()
 
 
 def _refuse_two_questions(cfg: DictConfig) -> None:
@@ -91,25 +96,38 @@ def _queries(cfg: DictConfig, pipeline: Pipeline, progress: ProgressBars) -> lis
 class _Writer:
     """Results to stdout in the format asked for, and to the run's folder as JSON and TREC lines."""
 
-    def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None) -> None:
+    def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None, trace: TraceDetail | None) -> None:
         self._format = cfg.format.name
         self._text_chars = int(cfg.task.text_chars)
         own = cfg.query is None and cfg.task.queries is None
         self._qrels: Mapping[str, Mapping[str, int]] = pipeline.corpus.qrels() if own else {}
         self._judged_ids = pipeline.corpus.judged_ids
+        self._trace = trace
         self._output = output
+        self._total_ms: list[float] = []
+        self._n_degraded = 0
 
     def write(self, result: Result) -> None:
         """Show one result and keep it."""
+        self._total_ms.append(result.trace.total_ms)
+        self._n_degraded += bool(result.degraded)
         line = report.result_json(result) + "\n"
         trec = report.trec_lines(result.query.query_id, result.doc_ids)
         if self._output is not None:
             _append(self._output / "results.jsonl", line)
             _append(self._output / "run.trec", trec)
+            if self._trace is not None:
+                _append(self._output / "trace.jsonl", report.trace_json(result, self._trace) + "\n")
         if self._format == "table":
             self._show(result)
         else:
             _print(line if self._format == "json" else trec)
+
+    def close(self) -> None:
+        """One line on all answers, where there were several."""
+        if len(self._total_ms) > 1:
+            p50, p95 = (round(float(ms), 1) for ms in np.percentile(self._total_ms, (50, 95)))
+            log.info("run.done", queries=len(self._total_ms), p50_ms=p50, p95_ms=p95, degraded=self._n_degraded)
 
     def _show(self, result: Result) -> None:
         console = report.console()
@@ -117,7 +135,7 @@ class _Writer:
         if not len(result.ranked):
             console.print("no document found", style="yellow")
         console.print(report.result_table(result, self._relevant(result), self._text_chars))
-        console.print(report.trace_table(result.trace))
+        console.print(report.trace_tree(result))
 
     def _relevant(self, result: Result) -> Mapping[str, int] | None:
         """Document id -> grade, where the query is judged; a chunk has the grade of its document."""
@@ -125,6 +143,14 @@ class _Writer:
         if judged is None:
             return None
         return {doc_id: judged.get(self._judged_ids([doc_id])[0], 0) for doc_id in result.doc_ids}
+
+
+def _trace_detail(found: object) -> TraceDetail | None:
+    if found is False or found == "off":  # YAML's own word for false
+        return None
+    if found == "full" or found == "stages":
+        return found
+    raise ConfigError("task.trace", f"found {found!r}; expected full, stages or off")
 
 
 def _append(path: Path, text: str) -> None:

@@ -90,23 +90,44 @@ def test_run_answers_and_keeps_what_it_answered(orchestrate: Callable, corpus: P
     assert {row["doc_id"] for row in json.loads(line)["results"]} == {"d1", "d3"}
     first = (folder / "run.trec").read_text().splitlines()[0].split()
     assert first[:2] == ["q1", "Q0"]
+    (told,) = (folder / "trace.jsonl").read_text().splitlines()
+    candidates = json.loads(told)["candidates"]
+    assert candidates["columns"] == ["doc_id", "dropped_by", "bm25.rank", "bm25.score"]
+    assert {row[0] for row in candidates["rows"]} == {"d1", "d3"}
     assert (folder / ".hydra" / "overrides.yaml").exists()
+
+
+@pytest.mark.parametrize(("trace", "keys"), [("stages", {"query", "degraded", "trace"}), ("off", None)])
+def test_how_much_is_kept_of_the_trace_is_an_option(
+    trace: str, keys: set[str] | None, orchestrate: Callable, corpus: Path
+) -> None:
+    done = orchestrate(BM25, f"corpus.path={corpus}", "corpus.max_queries=2", f"trace={trace}")
+    assert done.code == 0, done.err
+    assert "run.done" in done.err
+    assert "queries=2" in done.err.replace("\x1b[0m", "").replace("\x1b[36m", "").replace("\x1b[35m", "")
+    (folder,) = Path("outputs").glob("*/*-run-*")
+    lines = (folder / "trace.jsonl").read_text().splitlines() if (folder / "trace.jsonl").exists() else []
+    assert [set(json.loads(line)) for line in lines] == ([keys] * 2 if keys else [])
 
 
 def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> None:
     line = json.loads(orchestrate("run", "optic nerve", BM25, f"corpus.path={corpus}", "format=json").out)
     assert set(line) == {"query", "results", "degraded", "trace"}
-    row = {"rank", "doc_id", "score", "score_kind", "title", "text", "metadata", "scores", "passage"}
+    row = {"rank", "doc_id", "score", "score_kind", "scored", "title", "text", "metadata", "scores", "passage"}
     assert set(line["results"][0]) == row
     assert line["results"][0]["passage"] is None, "only where a stage read windows"
     assert line["results"][0]["scores"] == {"bm25": line["results"][0]["score"]}
-    assert set(line["trace"]) == {"total_ms", "budget_ms", "stages"}
+    assert set(line["trace"]) == {"total_ms", "budget_ms", "enforced", "stages"}
     assert set(line["trace"]["stages"][0]) >= {
         "stage",
         "kind",
         "ms",
         "n_in",
         "n_out",
+        "n_scored",
+        "skipped",
+        "started_ms",
+        "allowed_ms",
         "cache_hits",
         "tokens",
         "cost_usd",
@@ -114,6 +135,18 @@ def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> N
         "repairs_by_kind",
         "passages",
     }
+
+
+def test_answers_are_told_as_spans_where_that_is_wanted(
+    orchestrate: Callable, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
+    done = orchestrate("run", "optic nerve", BM25, f"corpus.path={corpus}", "log.otel=true", "format=json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)
+    assert '"name": "recall bm25"' in done.err
+    assert '"name": "orchestrate.query"' in done.err
 
 
 def test_without_a_question_the_corpus_asks(orchestrate: Callable, corpus: Path) -> None:
@@ -210,7 +243,7 @@ def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> N
     [
         (
             ["evalute"],
-            "unknown verb 'evalute'; verbs: check, evaluate, index, plan, run, train. Did you mean 'evaluate'?",
+            "'evalute'; verbs: check, evaluate, explain, index, plan, run, train. Did you mean 'evaluate'?",
         ),
         (["+scenario=low_latensy"], "low_latency"),
         (["pipeline=nope"], "Available options in 'pipeline'"),
@@ -219,6 +252,7 @@ def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> N
         (["model@models.reranker=nope"], "Available options in 'model'"),
         (["budget_ms=soon"], "budget_ms"),
         (["format=xml"], "format"),
+        ([BM25, "trace=all"], "task.trace: found 'all'; expected full, stages or off"),
         (["+pipeline.stages.fused.use.kk=3"], "takes no argument 'kk'; arguments: k, weights"),
         (["corpus.path=nowhere"], "nowhere"),
         (["corpus.split=nope"], "corpus.split"),

@@ -51,6 +51,7 @@ HEAVY = {
     "markdown_it",
     "pyarrow",
     "semantic_text_splitter",
+    "opentelemetry",
 }
 DENSE = "pipeline.stages.dense.use"
 HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath", "auto"}

@@ -16,7 +16,7 @@ from orchestrator.models import Model
 from orchestrator.plugins.rerank.llm import LLMRerank
 from orchestrator.plugins.rerank.llm_prompt import fenced
 from orchestrator.plugins.rerank.llm_reply import read_order
-from orchestrator.report import console, result_json, trace_table
+from orchestrator.report import console, result_json, trace_tree
 from orchestrator.testing import WindowRerankContract
 from orchestrator.types import Call, Document, Query
 
@@ -438,8 +438,8 @@ def test_repairs_are_shown_by_kind(server: LocalServer, capsys: pytest.CaptureFi
         result = pipeline.rerank(QUERY, TEXTS)
     (stage,) = json.loads(result_json(result))["trace"]["stages"]
     assert (stage["repairs"], stage["repairs_by_kind"]) == (5, {"duplicate": 1, "out_of_range": 1, "missing": 3})
-    console().print(trace_table(result.trace))
-    shown = " ".join(capsys.readouterr().out.split())
+    console().print(trace_tree(result))
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "940 tokens; $0.00023; repaired: 1 duplicate, 1 out of range, 3 missing" in shown
 
 

@@ -1,0 +1,37 @@
+"""Results as people and programs read them: JSON and TREC lines, tables, the tree of a trace, the way of documents."""
+
+from orchestrator.report.lines import decision_json, evaluation_json, result_json, told_json, trace_json
+from orchestrator.report.tables import (
+    choice_table,
+    comparison_table,
+    evaluation_table,
+    graph_table,
+    importances_table,
+    need_line,
+    rejected_table,
+    result_table,
+)
+from orchestrator.report.terminal import console, plain_table
+from orchestrator.report.trace_tree import TraceTree, trace_tree
+from orchestrator.report.trec import trec_lines
+
+__all__ = [
+    "TraceTree",
+    "choice_table",
+    "comparison_table",
+    "console",
+    "decision_json",
+    "evaluation_json",
+    "evaluation_table",
+    "graph_table",
+    "importances_table",
+    "need_line",
+    "plain_table",
+    "rejected_table",
+    "result_json",
+    "result_table",
+    "told_json",
+    "trace_json",
+    "trace_tree",
+    "trec_lines",
+]

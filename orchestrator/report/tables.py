@@ -1,0 +1,137 @@
+"""Results, graphs, figures and decisions as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from orchestrator.report.terminal import plain_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from orchestrator.decide import Choice, Decision
+    from orchestrator.evaluate import Latency, Quality
+    from orchestrator.graph import StageGraph
+    from orchestrator.need import Need
+    from orchestrator.trace import Result
+    from orchestrator.types import Document
+    from orchestrator.verdict import Verdict
+
+
+def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars: int) -> RenderableType:
+    """The answer to one query as a table: rank, score, document, and the score of every stage.
+
+    Args:
+        result: the answer.
+        relevant: document id -> grade, where the query is judged: relevant documents carry a tick.
+        text_chars: how much of each document is shown.
+    """
+    from rich.text import Text
+
+    stages = [stage.stage for stage in result.trace.stages]
+    table = plain_table("#", *(["✓"] if relevant else []), "document", *stages, right=stages)
+    for candidate in result.ranked:
+        document = result.documents.get(candidate.doc_id)
+        shown = " ".join(_shown(document, result.passages.get(candidate.doc_id)).split())
+        shown = shown[: text_chars - 1] + "…" if len(shown) > text_chars else shown
+        tick = ["✓" if relevant.get(candidate.doc_id, 0) > 0 else ""] if relevant else []
+        scores = [f"{candidate.scores[stage]:.4g}" if stage in candidate.scores else "–" for stage in stages]
+        cell = Text.assemble((candidate.doc_id, "bold"), "  ", shown)
+        table.add_row(str(candidate.rank), *tick, cell, *scores)
+    return table
+
+
+def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
+    """A document's text, from its best window on where it was read in windows."""
+    if document is None:
+        return ""
+    return f"{document.title} … {document.text[span[0] :]}" if span and span[0] else document.full_text
+
+
+def graph_table(graph: StageGraph) -> RenderableType:
+    """The stages of a graph: what each is, what it reads, how many it passes on."""
+    table = plain_table("stage", "kind", "class", "reads", "top_k", right=("top_k",))
+    for node in graph.nodes:
+        reads = ", ".join(node.inputs) or "corpus"
+        cut = f", {node.passages.how}" if node.passages.cuts else ""
+        table.add_row(node.name, node.kind, f"{type(node.stage).__name__}{cut}", reads, str(node.top_k))
+    return table
+
+
+def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:
+    """One row a stage, as if the pipeline ended there, with its own time; the last row is the whole pipeline."""
+    names = list(quality.metrics)
+    table = plain_table(
+        "ending at", *names, *(["p50 ms", "p95 ms"] if latency else []), right=[*names, "p50 ms", "p95 ms"]
+    )
+    for stage, values in {**quality.baselines, final: quality.metrics}.items():
+        table.add_row(stage, *(f"{values[name]:.4f}" for name in names), *_stage_times(stage, latency))
+    table.add_section()
+    total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
+    table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
+    return table
+
+
+def need_line(need: Need) -> str:
+    """What a decision is for, in one line."""
+    budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
+    candidates = "the stack's own" if need.candidates is None else need.candidates
+    return (
+        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {need.doc_tokens} tokens, "
+        f"language {need.language}, priority {need.priority}, device {need.device}, "
+        f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
+    )
+
+
+def choice_table(choice: Choice) -> RenderableType:
+    """The stack chosen, what it should cost, and why."""
+    from rich.text import Text
+
+    table = plain_table("choice", choice.name)
+    table.add_row("stack", choice.stack)
+    table.add_row("predicted", f"p50 {choice.predicted.p50_ms:,.1f} ms, p95 {choice.predicted.p95_ms:,.1f} ms")
+    for place, reason in enumerate(choice.reasons):
+        table.add_row("" if place else "why", Text(f"- {reason}"))
+    return table
+
+
+def rejected_table(decision: Decision) -> RenderableType:
+    """Every other stack with the one reason against it."""
+    from rich.text import Text
+
+    table = plain_table("not", "because")
+    for other in decision.rejected:
+        table.add_row(other.name, Text(other.reason))
+    return table
+
+
+def comparison_table(verdict: Verdict) -> RenderableType:
+    """One row a system: its means, and how the learned stage, which stands first, does beside it."""
+    names = list(next(iter(verdict.means.values()), {}))
+    tests = ("difference", "won/tied/lost", "p t-test", "p random.", "p corrected")
+    table = plain_table("system", *names, *tests, right=[*names, *tests])
+    compared = {other.other: other for other in verdict.comparisons}
+    for system, means in verdict.means.items():
+        row = [system, *(f"{means[name]:.4f}" for name in names)]
+        other = compared.get(system)
+        if other is not None:
+            row += [f"{other.difference:+.4f}", f"{other.wins}/{other.ties}/{other.losses}"]
+            row += [f"{p:.2g}" for p in (other.p_t, other.p_randomization, other.p_holm)]
+        table.add_row(*row)
+    return table
+
+
+def importances_table(importances: Mapping[str, float], rows: int = 15) -> RenderableType:
+    """The features that brought most of a model's gain."""
+    table = plain_table("feature", "share of gain", right=["share of gain"])
+    for name, share in list(importances.items())[:rows]:
+        table.add_row(name, f"{share:.3f}")
+    return table
+
+
+def _stage_times(stage: str, latency: Latency | None) -> list[str]:
+    if latency is None:
+        return []
+    times = latency.stages[stage]
+    return [f"{times['p50']:.1f}", f"{times['p95']:.1f}"]
