@@ -53,7 +53,6 @@ class TextRows:
     Attributes:
         file: the rows as they are mapped; read it inside `take` of `filled` or `fill`, or with `lock` held.
         lock: held around reading `file`, which another thread may map anew.
-        whose: name of the model, for people who list what is kept.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class TextRows:
         self._holds_file_lock = False
         self._table: KeyTable | None = None
         self._noted = 0.0
-        self.whose = ""
+        self._whose = ""
         try:
             self.file = RowFile(directory, meta, columns)
         except IndexStateError:
@@ -75,6 +74,10 @@ class TextRows:
 
     def __len__(self) -> int:
         return len(self.file.keys)
+
+    def note_model(self, model: object) -> None:
+        """Whose the rows are, for people who list what is kept: the `model_id` is a digest."""
+        self._whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
         """int64 [n_keys]: the row of each key, -1 where there is none."""
@@ -225,8 +228,7 @@ class TextRows:
 
     def _note_use(self) -> None:
         if not self._noted or time.monotonic() - self._noted > _NOTE_S:
-            self._noted = time.monotonic()
-            storage.note_use(self.directory, self.whose)
+            self._noted = time.monotonic() if storage.note_use(self.directory, self._whose) else 0.0
 
     def _new(self, keys: Keys) -> npt.NDArray[np.int64]:
         first = first_of_each(keys)
