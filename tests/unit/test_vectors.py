@@ -365,6 +365,34 @@ def test_the_day_of_the_last_use_is_noted(make_corpus: Make, embedder: Embedder,
     assert time.time() - used.stat().st_mtime < 60
 
 
+def test_verify_tells_what_was_damaged_and_has_it_computed_again(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    """As `orchestrate index verify=true` does, which then builds the indexes with what is whole."""
+    from orchestrator.graph import StageGraph, StageSpec
+    from orchestrator.pipeline import Pipeline
+    from orchestrator.plugins.recall.bm25 import BM25Recall
+    from orchestrator.plugins.rerank.bi_encoder import BiEncoderRerank
+
+    wanted = texts(30)
+    specs = [StageSpec("bm25", BM25Recall("en"), 30), StageSpec("near", BiEncoderRerank(embedder), 5, ("bm25",))]
+    with Pipeline(StageGraph.of(specs), make_corpus(wanted).spec, storage_root) as pipeline:
+        before = pipeline.search("text number 7").ranked
+        path = folder_of(storage_root, embedder) / "vectors.f32"
+        data = bytearray(path.read_bytes())
+        data[70:74] = b"\xff\xff\x7f\x7f"
+        path.write_bytes(data)
+        embedder.seen.clear()
+        with capture_logs() as events:
+            pipeline.load(force=True, verify=True)
+        reasons = [event["reason"] for event in events if event["event"] == "vectors.rebuilt"]
+        assert reasons == ["rows 0 to 29 are not what was written"]
+        assert sorted(embedder.seen) == sorted(wanted)
+        after = pipeline.search("text number 7").ranked
+    assert after.doc_ids == before.doc_ids
+    assert after.scores.tolist() == before.scores.tolist()
+
+
 def test_a_folder_removed_meanwhile_is_filled_again(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:
     store = open_vectors(storage_root, embedder)
     store.vectors_for_texts(["a text", "another"], embedder)
