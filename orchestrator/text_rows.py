@@ -231,6 +231,10 @@ class TextRows:
             self._noted = time.monotonic() if storage.note_use(self.directory, self._whose) else 0.0
 
     def _new(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """Places of the keys that have no row, with `file` ready to be appended to."""
+        self._refresh()
+        if self.file.ends_badly:
+            self.file, _ = self._repair(verify=True)
         first = first_of_each(keys)
         return first[self.find(keys[first]) < 0]
 
@@ -258,5 +262,5 @@ def _start_of_run(stored: Keys, wanted: Keys) -> int | None:
 
 def spans_of(ends: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """int64 [n_rows, 2]: where the values of the texts in `rows` start and end in ragged columns."""
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    return np.stack([starts[rows], ends[rows]], axis=1)
+    starts = np.where(rows > 0, ends[np.maximum(rows - 1, 0)], 0)
+    return np.stack([starts, ends[rows]], axis=1)

@@ -185,6 +185,20 @@ def test_a_last_record_of_zeros_counts_as_torn(make_corpus: Make, embedder: Embe
     assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 10
 
 
+def test_what_others_have_mapped_is_not_overwritten_where_the_last_record_is_damaged(
+    make_corpus: Make, embedder: Embedder, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.text_rows._READ_WHOLE", -1)
+    mapped = make_corpus(texts(10)).vectors(embedder)
+    with open(folder_of(storage_root, embedder) / "blocks.bin", "r+b") as file:
+        file.write(b"\x55")
+    other = VectorStore(storage_root, embedder.model_id, embedder.dim)
+    assert len(other) == 0
+    other.append(text_keys(texts(10, "another")), np.ones((10, 32), np.float32))
+    np.testing.assert_array_equal(all_rows(mapped, 10), expected(embedder, texts(10)))
+    assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 10
+
+
 _KILLED = """
 import sys, time
 from pathlib import Path
