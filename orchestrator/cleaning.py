@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.entries import open_entries, today
+from orchestrator.entries import Entries, open_entries, today
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.holdings import KINDS, LEARNED, VECTORS, Holding, holdings, remove_holding, score_bytes
 
@@ -132,18 +132,24 @@ def _prune_scores(held: Holding, limits: Limits, room: float | None, dry_run: bo
     try:
         if dry_run:
             n_dropped = _would_drop(entries.count_unused(_since(limits)), held, most)
-            freed = round(held.n_bytes * n_dropped / max(held.entries or 0, 1))
         else:
-            entries.check()
-            n_dropped = entries.drop_expired(limits.remote_days * _DAY_S) + entries.drop_unused(_since(limits))
-            n_dropped += 0 if most is None else entries.shrink(most)
-            entries.vacuum()
-            entries.file.remove_damaged()
-            freed = held.n_bytes - score_bytes(held.path)
+            n_dropped = _drop(entries, limits, most)
     finally:
         entries.close()
+    share = n_dropped / max(held.entries or 0, 1)
+    freed = round(held.n_bytes * share) if dry_run else held.n_bytes - score_bytes(held.path)
     is_worth_a_line = n_dropped or freed > _MB
     return [Removal(held, "old, expired or beyond the limit", n_dropped, max(freed, 0))] if is_worth_a_line else []
+
+
+def _drop(entries: Entries, limits: Limits, most: float | None) -> int:
+    """How many entries went; the file is checked, and gives back what it does not need."""
+    entries.check()
+    n_dropped = entries.drop_expired(limits.remote_days * _DAY_S) + entries.drop_unused(_since(limits))
+    n_dropped += 0 if most is None else entries.shrink(most)
+    entries.vacuum()
+    entries.file.remove_damaged()
+    return n_dropped
 
 
 def _since(limits: Limits) -> int:

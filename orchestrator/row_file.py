@@ -129,6 +129,12 @@ class RowFile:
         """Whether what is mapped is still the beginning of what lies in the folder."""
         return not self._blocks or self._file_id() == self._mapped_id
 
+    @property
+    def ends_badly(self) -> bool:
+        """Whether a record that does not hold follows: others may have mapped its rows before it was damaged."""
+        path = self.directory / "blocks.bin"
+        return path.is_file() and path.stat().st_size >= (len(self._blocks) + 1) * RECORD_BYTES
+
     def _map_all(self) -> None:
         n_rows = self._blocks[-1].rows.stop if self._blocks else 0
         self.keys = self._map(KEYS, n_rows)
@@ -140,7 +146,7 @@ class RowFile:
             self._mapped[name] = self._map(column, n_values if column.ragged else n_rows)
 
     def append(self, keys: Keys, columns: Mapping[str, Array], lengths: Sequence[int] = ()) -> None:
-        """Add rows. The caller alone writes, and has refreshed since.
+        """Add rows. The caller alone writes, has refreshed since, and the file does not end badly.
 
         Args:
             keys: uint8 [n, 16].
@@ -177,6 +183,8 @@ class RowFile:
             IndexStateError: rows changed since they were written.
         """
         self.refresh()
+        if self.ends_badly:
+            raise self._damaged("the last record of blocks.bin is not what was written")
         for block in self._blocks:
             if self._checksum_of(block.rows) != block.checksum:
                 raise self._damaged(f"rows {block.rows.start} to {block.rows.stop - 1} are not what was written")

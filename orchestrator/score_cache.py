@@ -65,6 +65,10 @@ class ScoreCache:
         self._writing = Entries(self.path, _WRITE_BUSY_S, told)
         self._behind: WriteBehind[_Change] = WriteBehind(self._write, _MOST_WAITING)
 
+    def load(self) -> None:
+        """Open the file now, so that the first look-up need not; not needed otherwise."""
+        self._reading.find([])
+
     def scores(self, identity: str, pairs: Sequence[tuple[Query, Document]]) -> Scores:
         """float64 [n_pairs]: the score of each pair under `identity`, NaN where none is kept."""
         return self.scored(identity, pairs)[0]

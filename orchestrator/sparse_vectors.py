@@ -38,7 +38,7 @@ _COLUMNS = {
 def open_sparse(root: Path, encoder: EmbedSparse) -> SparseStore:
     """The store of `encoder`'s vectors under `root`, one object a process. The encoder is loaded."""
     store = _shared_store(root, encoder.model_id)
-    store.note_model(encoder)
+    store._rows.note_model(encoder)
     return store
 
 
@@ -65,10 +65,6 @@ class SparseStore:
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
-
-    def note_model(self, model: object) -> None:
-        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
-        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)

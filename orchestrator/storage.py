@@ -185,19 +185,22 @@ def remove_generations(parent: Path) -> None:
         (parent / USED).unlink(missing_ok=True)
 
 
-def note_use(folder: Path, whose: str = "") -> None:
-    """Note that `folder` is used today, by which `orchestrate cache prune` goes; nothing where that cannot be noted.
+def note_use(folder: Path, whose: str = "") -> bool:
+    """Note that `folder` is used today, by which `orchestrate cache prune` goes; False where that cannot be noted.
 
     Args:
         folder: that is used.
         whose: the name of the model, for people; noted where none is yet.
     """
     path = folder / USED
-    with contextlib.suppress(OSError):
+    try:
         if not path.exists() or (whose and not path.stat().st_size):
             path.write_text(whose, encoding="utf-8")
         elif abs(time.time() - path.stat().st_mtime) > _DAY_S:
             path.touch()
+    except OSError:
+        return False
+    return True
 
 
 def last_use(folder: Path) -> float:

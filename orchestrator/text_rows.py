@@ -53,7 +53,6 @@ class TextRows:
     Attributes:
         file: the rows as they are mapped; read it inside `take` of `filled` or `fill`, or with `lock` held.
         lock: held around reading `file`, which another thread may map anew.
-        whose: name of the model, for people who list what is kept.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ class TextRows:
         self._holds_file_lock = False
         self._table: KeyTable | None = None
         self._noted = 0.0
-        self.whose = ""
+        self._whose = ""
         try:
             self.file = RowFile(directory, meta, columns)
         except IndexStateError:
@@ -75,6 +74,10 @@ class TextRows:
 
     def __len__(self) -> int:
         return len(self.file.keys)
+
+    def note_model(self, model: object) -> None:
+        """Whose the rows are, for people who list what is kept: the `model_id` is a digest."""
+        self._whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def find(self, keys: Keys) -> npt.NDArray[np.int64]:
         """int64 [n_keys]: the row of each key, -1 where there is none."""
@@ -225,10 +228,13 @@ class TextRows:
 
     def _note_use(self) -> None:
         if not self._noted or time.monotonic() - self._noted > _NOTE_S:
-            self._noted = time.monotonic()
-            storage.note_use(self.directory, self.whose)
+            self._noted = time.monotonic() if storage.note_use(self.directory, self._whose) else 0.0
 
     def _new(self, keys: Keys) -> npt.NDArray[np.int64]:
+        """Places of the keys that have no row, with `file` ready to be appended to."""
+        self._refresh()
+        if self.file.ends_badly:
+            self.file, _ = self._repair(verify=True)
         first = first_of_each(keys)
         return first[self.find(keys[first]) < 0]
 
@@ -256,5 +262,5 @@ def _start_of_run(stored: Keys, wanted: Keys) -> int | None:
 
 def spans_of(ends: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """int64 [n_rows, 2]: where the values of the texts in `rows` start and end in ragged columns."""
-    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(ends) else ends
-    return np.stack([starts[rows], ends[rows]], axis=1)
+    starts = np.where(rows > 0, ends[np.maximum(rows - 1, 0)], 0)
+    return np.stack([starts, ends[rows]], axis=1)

@@ -113,7 +113,7 @@ def open_tokens(root: Path, encoder: EmbedTokens, precision: Precision, dim: int
         corpus: key of the corpus that a lower dimension is fitted to; all corpora share a store of the encoder's own.
     """
     store = _shared_store(root, encoder.model_id, encoder.dim, precision, dim, corpus if dim is not None else "")
-    store.note_model(encoder)
+    store._rows.note_model(encoder)
     return store
 
 
@@ -154,10 +154,6 @@ class TokenStore:
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
-
-    def note_model(self, model: object) -> None:
-        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
-        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)

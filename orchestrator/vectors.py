@@ -36,7 +36,7 @@ class Placed(TextSource, Protocol):
 def open_vectors(root: Path, embedder: Embed) -> VectorStore:
     """The store of `embedder`'s vectors under `root`, one object a process. The embedder is loaded."""
     store = _shared_store(root, embedder.model_id, embedder.dim)
-    store.note_model(embedder)
+    store._rows.note_model(embedder)
     return store
 
 
@@ -70,10 +70,6 @@ class VectorStore:
     def directory(self) -> Path:
         """The folder of this store."""
         return self._rows.directory
-
-    def note_model(self, model: object) -> None:
-        """Whose the vectors are, for people who list what is kept: `model_id` is a digest."""
-        self._rows.whose = str(getattr(getattr(model, "model", None), "label", ""))
 
     def __len__(self) -> int:
         return len(self._rows)

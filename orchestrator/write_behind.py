@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from orchestrator.forks import keep_through_forks
 from orchestrator.log import get_logger
@@ -98,7 +98,7 @@ class WriteBehind(Generic[T]):
             return things
 
 
-_to_finish: weakref.WeakSet[WriteBehind[object]] = weakref.WeakSet()
+_to_finish: weakref.WeakSet[WriteBehind[Any]] = weakref.WeakSet()
 
 
 @atexit.register

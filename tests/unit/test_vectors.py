@@ -185,6 +185,20 @@ def test_a_last_record_of_zeros_counts_as_torn(make_corpus: Make, embedder: Embe
     assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 10
 
 
+def test_what_others_have_mapped_is_not_overwritten_where_the_last_record_is_damaged(
+    make_corpus: Make, embedder: Embedder, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.text_rows._READ_WHOLE", -1)
+    mapped = make_corpus(texts(10)).vectors(embedder)
+    with open(folder_of(storage_root, embedder) / "blocks.bin", "r+b") as file:
+        file.write(b"\x55")
+    other = VectorStore(storage_root, embedder.model_id, embedder.dim)
+    assert len(other) == 0
+    other.append(text_keys(texts(10, "another")), np.ones((10, 32), np.float32))
+    np.testing.assert_array_equal(all_rows(mapped, 10), expected(embedder, texts(10)))
+    assert len(VectorStore(storage_root, embedder.model_id, embedder.dim)) == 10
+
+
 _KILLED = """
 import sys, time
 from pathlib import Path
@@ -363,6 +377,34 @@ def test_the_day_of_the_last_use_is_noted(make_corpus: Make, embedder: Embedder,
     os.utime(used, (1e9, 1e9))
     VectorStore(storage_root, embedder.model_id, embedder.dim).find(corpus.text_keys)
     assert time.time() - used.stat().st_mtime < 60
+
+
+def test_verify_tells_what_was_damaged_and_has_it_computed_again(
+    make_corpus: Make, embedder: Embedder, storage_root: Path
+) -> None:
+    """As `orchestrate index verify=true` does, which then builds the indexes with what is whole."""
+    from orchestrator.graph import StageGraph, StageSpec
+    from orchestrator.pipeline import Pipeline
+    from orchestrator.plugins.recall.bm25 import BM25Recall
+    from orchestrator.plugins.rerank.bi_encoder import BiEncoderRerank
+
+    wanted = texts(30)
+    specs = [StageSpec("bm25", BM25Recall("en"), 30), StageSpec("near", BiEncoderRerank(embedder), 5, ("bm25",))]
+    with Pipeline(StageGraph.of(specs), make_corpus(wanted).spec, storage_root) as pipeline:
+        before = pipeline.search("text number 7").ranked
+        path = folder_of(storage_root, embedder) / "vectors.f32"
+        data = bytearray(path.read_bytes())
+        data[70:74] = b"\xff\xff\x7f\x7f"
+        path.write_bytes(data)
+        embedder.seen.clear()
+        with capture_logs() as events:
+            pipeline.load(force=True, verify=True)
+        reasons = [event["reason"] for event in events if event["event"] == "vectors.rebuilt"]
+        assert reasons == ["rows 0 to 29 are not what was written"]
+        assert sorted(embedder.seen) == sorted(wanted)
+        after = pipeline.search("text number 7").ranked
+    assert after.doc_ids == before.doc_ids
+    assert after.scores.tolist() == before.scores.tolist()
 
 
 def test_a_folder_removed_meanwhile_is_filled_again(make_corpus: Make, embedder: Embedder, storage_root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
@@ -44,6 +46,16 @@ def test_what_to_train_is_an_argument_and_never_an_override() -> None:
     assert rewrite(["train", "fusion", "sead=3"], verbs)[-1] == "sead=3", "left to Hydra, which names the key"
     with pytest.raises(ConfigError, match="train takes one argument, what to train"):
         rewrite(["train", "fusion", "now"], verbs)
+
+
+def test_what_to_do_with_the_cache_is_an_argument(tmp_path: Path) -> None:
+    verbs = find_verbs([])
+    words = rewrite(["cache", "prune", "max_mb=5", "cache.max_mb=9"], verbs, str(tmp_path))
+    assert words[:2] == ["task=cache", "task.action='prune'"]
+    assert words[-2:] == ["task.max_mb=5", "cache.max_mb=9"]
+    assert "hydra.output_subdir=null" in words
+    with pytest.raises(ConfigError, match="unexpected word 'now': cache takes one argument, what to do"):
+        rewrite(["cache", "prune", "now"], verbs)
 
 
 def test_the_words_of_the_stack_are_those_that_another_verb_needs() -> None:

@@ -14,6 +14,7 @@ from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.plugins.recall.qdrant_multivector import QdrantMultivectorRecall
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
+from orchestrator.plugins.rerank.maxsim import maxsim
 from orchestrator.testing import RecallContract
 from orchestrator.types import Call, Query, TextKind, TokenVectors
 
@@ -254,6 +255,53 @@ def test_an_index_without_its_frequencies_is_damaged(site: Any) -> None:
         stage.open(corpus, site.directory)
     site.open(corpus, engine="edge")
     assert site.reasons[0].startswith("damaged: ")
+
+
+@pytest.mark.parametrize("engine", ["edge", None])
+def test_an_index_whose_axes_are_no_longer_those_of_the_store_is_built_again(site: Any, engine: str | None) -> None:
+    """As when the store was removed, and another stage has made it again for a corpus that had changed."""
+    documents: Mapping[str, str] = texts(30)
+    options: dict[str, Any] = {"dim": 4, "query_weights": "equal"}
+    options |= {"engine": engine} if engine else {}
+    corpus = site.corpus(documents)
+    stage = site.open(corpus, **options)
+    before = ask(stage, documents["d7"], 5)
+    stage.close()
+    store = stage._store(corpus)
+    axes = store.axes
+    index = site.directory
+    store._rows.discard()
+    store._axes._known = None
+    store._axes.fit(lambda: np.random.default_rng(3).standard_normal((50, 12)).astype(np.float32))
+    assert not np.allclose(store.axes, axes)
+    stage = site.open(corpus, **options)
+    assert site.reasons == [f"damaged: {index}: the axes of dimension 4 are no longer those of the index"]
+    rows = store.ensure(corpus, stage.encoder)
+    (query,) = stage.encoder.embed_tokens([documents["d7"]], kind="query", call=Call())
+    exact = maxsim(rows.project(query.vectors), np.ones(len(query.vectors), np.float32), rows.take(np.arange(30)))
+    found = dict(ask(stage, documents["d7"], 5))
+    assert len(found) == len(before)
+    for doc_id, score in found.items():
+        place_of = list(documents).index(doc_id)
+        assert score == pytest.approx(float(exact[place_of]), abs=2e-2)
+
+
+def test_damaged_vectors_are_told_by_verify_and_the_index_built_again(site: Any) -> None:
+    corpus = site.corpus(texts(20))
+    stage = site.open(corpus, engine="edge")
+    before = ask(stage, "glaucoma", 5)
+    stage.close()
+    path = stage._store(corpus).directory / "token_ids.i32"
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    stage = site.open(corpus, engine="edge", verify=True)
+    last = len(set(texts(20).values())) - 1
+    assert site.reasons == [f"damaged: rows 0 to {last} are not what was written"]
+    assert ask(stage, "glaucoma", 5) == before
+    stage.close()
+    site.open(corpus, engine="edge", verify=True)
+    assert site.reasons == []
 
 
 @pytest.mark.parametrize("engine", ["edge", "local"])

@@ -375,7 +375,22 @@ def test_a_changed_corpus_has_only_its_new_texts_encoded(site: Any) -> None:
     stage = site.open(site.corpus(documents), second, engine="edge")
     assert second.seen == ["a new lens"]
     assert {"d4", "d30"} <= {doc_id for doc_id, _ in ask(stage, documents["d4"], 31)}
-    open_sparse(corpus.root, second).verify()
+    assert open_sparse(corpus.root, second).verify() is None
+
+
+def test_damaged_vectors_are_told_by_verify_and_the_index_built_again(site: Any) -> None:
+    corpus = site.corpus(texts(20))
+    stage = site.open(corpus, engine="edge")
+    before = ask(stage, "glaucoma", 5)
+    stage.close()
+    path = open_sparse(corpus.root, stage.encoder).directory / "values.f32"
+    data = bytearray(path.read_bytes())
+    data[3] ^= 1
+    path.write_bytes(data)
+    stage = site.open(corpus, engine="edge", verify=True)
+    last = len(set(texts(20).values())) - 1
+    assert site.reasons == [f"damaged: rows 0 to {last} are not what was written"]
+    assert ask(stage, "glaucoma", 5) == before
 
 
 @pytest.mark.parametrize("engine", ["edge", "local"])
