@@ -138,15 +138,16 @@ def show(budget_ms: float | None, found: Sequence[Answer], pipeline: Pipeline) -
     after, before = quality(pipeline, found, RERANK), quality(pipeline, found, "fused")
     p = paired_randomization(after - before)
     used = f"{p50 / budget_ms:6.2f}" if budget_ms else f"{'':>6}"
+    share = sum(stage.ms for stage in reranks) / ms.sum()
     print(
-        f"{budget_ms or 'none':>6} {p50:7.1f} {p95:7.1f} {p99:7.1f} {used} {sum(s.ms for s in reranks) / ms.sum():8.2f} "
+        f"{budget_ms or 'none':>6} {p50:7.1f} {p95:7.1f} {p99:7.1f} {used} {share:8.2f} "
         f"{(scored > 0).mean():6.2f} {scored.sum() / of:7.3f} {after.mean():8.4f} {before.mean():7.4f} {p:6.2g}",
         flush=True,
     )
 
 
 def quality(pipeline: Pipeline, found: Sequence[Answer], stage: str) -> np.ndarray:
-    """float [n_queries]: of the ranking as it was after `stage`."""
+    """Float [n_queries]: of the ranking as it was after `stage`."""
     qrels = pipeline.corpus.qrels()
     rankings = {answer.result.query.query_id: answer.result.uncut(100, stage) for answer in found}
     values = Measures([MEASURE]).per_query({query_id: qrels[query_id] for query_id in rankings}, rankings)

@@ -10,6 +10,7 @@ from orchestrator.report.tables import (
     need_line,
     rejected_table,
     result_table,
+    work_lines,
 )
 from orchestrator.report.terminal import console, plain_table
 from orchestrator.report.trace_tree import TraceTree, trace_tree
@@ -34,4 +35,5 @@ __all__ = [
     "trace_json",
     "trace_tree",
     "trec_lines",
+    "work_lines",
 ]

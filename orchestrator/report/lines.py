@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING, Literal
@@ -132,9 +133,11 @@ def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, obje
         "served": dict(quality.served),
         "baselines": {name: dict(values) for name, values in quality.baselines.items()},
         "n_queries": quality.n_queries,
+        "work": dataclasses.asdict(quality.work),
         "latency_ms": dict(latency.total) if latency else None,
         "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
         "n_latency_queries": latency.n_queries if latency else 0,
+        "within_budget": latency.within_budget if latency else None,
     }
 
 

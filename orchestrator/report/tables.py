@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.report.terminal import plain_table
@@ -71,6 +71,23 @@ def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> R
     total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
     table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
     return table
+
+
+def work_lines(quality: Quality, latency: Latency | None, budget_ms: float | None) -> Iterator[str]:
+    """What gates and the budget left out, a line each; none where all was done."""
+    for stage, share in quality.work.ran.items():
+        yield f"{stage}: its gate let it run for {share:.0%} of the queries."
+    if quality.work.degraded:
+        yield f"{1 - quality.work.whole:.0%} of the answers fell short, and say so: " + ", ".join(
+            f"{stage} in {share:.0%}" + _scored(stage, quality) for stage, share in quality.work.degraded.items()
+        )
+    if latency is not None and latency.within_budget is not None and budget_ms is not None:
+        yield f"{latency.within_budget:.0%} of the timed answers came within the budget of {budget_ms:g} ms."
+
+
+def _scored(stage: str, quality: Quality) -> str:
+    share = quality.work.scored.get(stage)
+    return "" if share is None else f" (it scored {share:.0%} of all its documents)"
 
 
 def need_line(need: Need) -> str:

@@ -89,3 +89,5 @@ def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None
         timed = f" Latency: {latency.n_queries} of them one at a time, warm; a stage's own." if latency else ""
         uncut = f"stages uncut (a recall ends at its top_k), to depth {cfg.task.depth}"
         console.print(f"{quality.n_queries} judged queries; {uncut}.{timed}", markup=False)
+        for line in report.work_lines(quality, latency, cfg.budget_ms):
+            console.print(line, markup=False)

@@ -88,6 +88,7 @@ def test_attributes_say_what_was_done(exporter: InMemorySpanExporter) -> None:
         "openinference.span.kind": "RERANKER",
         "orchestrate.stage.name": "precise",
         "orchestrate.stage.kind": "rerank",
+        "orchestrate.documents.scored": 3,
         "orchestrate.stage.class": "Prefers",
         "orchestrate.documents.received": 3,
         "orchestrate.documents.passed_on": 2,
