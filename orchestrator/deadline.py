@@ -19,8 +19,17 @@ _KEPT_FOR_LATER = 0.5
 """Of what can be shared out, the most that is kept from a stage that cannot be cut for later ones that can use it."""
 
 
-class OutOfTimeError(Exception):
+class TimeIsUpError(Exception):
     """Work was stopped, or left behind, because its time was over. Never leaves the runner."""
+
+
+def call_for(seconds: float | None, *, is_remote: bool) -> Call:
+    """A Call for work that is waited for `seconds`.
+
+    One on somebody else's machine is given a little less, so that it says itself that its time is over: then the
+    service's breaker hears of it, which a call that nobody waits for any more tells nothing.
+    """
+    return Call(seconds if seconds is None or not is_remote else max(0.0, seconds - _GRACE_S))
 
 
 class Clock:
@@ -112,11 +121,11 @@ class Waited(Generic[T]):
         """What it gave.
 
         Raises:
-            OutOfTimeError: it was left behind.
+            TimeIsUpError: it was left behind.
             BaseException: whatever it raised.
         """
         if not self.is_done or (self._call.cancelled and isinstance(self.error, CallCancelledError)):
-            raise OutOfTimeError
+            raise TimeIsUpError
         if self.error is not None:
             raise self.error
         return self._result
@@ -138,7 +147,7 @@ def within(seconds: float | None, call: Call, work: Callable[[], T]) -> T:
     """What `work` gives in at most `seconds`; None is any number, and then it runs in this thread.
 
     Raises:
-        OutOfTimeError: it took longer; it was told to stop, and goes on alone where it hears nothing.
+        TimeIsUpError: it took longer; it was told to stop, and goes on alone where it hears nothing.
     """
     if seconds is None:
         return work()

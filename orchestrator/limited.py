@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from orchestrator import ranking
-from orchestrator.deadline import Clock, OutOfTimeError, within
+from orchestrator.deadline import Clock, TimeIsUpError, call_for, within
 from orchestrator.errors import CircuitOpenError, TransientError
 from orchestrator.graph import Node
 from orchestrator.limits import Limits
@@ -34,6 +34,7 @@ class Outcome:
         allowed_s: how long it might take.
         started_s: when it began, after the question came.
         seconds: how long it took.
+        error: what a recall failed with, in a way that may pass.
     """
 
     answer: Answer
@@ -42,6 +43,7 @@ class Outcome:
     allowed_s: float | None = None
     started_s: float = 0.0
     seconds: float = 0.0
+    error: TransientError | None = None
 
 
 class _Try:
@@ -55,7 +57,7 @@ class _Try:
 
     def __init__(self, node: Node, inputs: Mapping[str, RankedList], allowed_s: float | None) -> None:
         self.node, self.inputs, self.allowed_s = node, inputs, allowed_s
-        self.call = Call(allowed_s)
+        self.call = call_for(allowed_s, is_remote=node.is_remote)
         self._begun = time.perf_counter()
 
     @property
@@ -130,7 +132,7 @@ class LimitedSteps:
         try:
             (query,) = self._queries(attempt, vectors)
             return step(attempt, Asked(query, attempt.inputs))
-        except OutOfTimeError:  # before anything was scored
+        except TimeIsUpError:  # before anything was scored
             return attempt.nothing(), [stopped(attempt, 0)]
         except TransientError as error:
             return attempt.nothing(), [failed(attempt, error, 0)]
@@ -148,7 +150,7 @@ class LimitedSteps:
             return attempt.nothing(), [no_time(attempt, pace.stage_seconds(n))]
         try:
             (answer,) = attempt.within(lambda: self._steps.ask(node, [asked], attempt.call))
-        except OutOfTimeError:
+        except TimeIsUpError:
             pace.observe_at_least(n, attempt.seconds)
             raise
         pace.observe(n, attempt.seconds)
@@ -184,7 +186,7 @@ class LimitedSteps:
         windows, begun = self._steps.windows(node, asked, attempt.call, head), attempt.seconds
         try:
             attempt.within(windows.order)
-        except OutOfTimeError:
+        except TimeIsUpError:
             pace.observe_at_least(windows.n_windows + 1, attempt.seconds - begun)
             seen = _seen(attempt, windows, head)
             return windows.answer() if seen else attempt.nothing(), [stopped(attempt, seen)]
@@ -236,11 +238,11 @@ def stopped(attempt: _Try, n: int) -> Degraded:
 
 def no_time(attempt: _Try, expected_s: float) -> Degraded:
     """A stage that was not begun."""
-    allowed = f"{max(0.0, attempt.allowed_s or 0) * 1000:.0f} ms"
-    needs = f"it usually takes {expected_s * 1000:.0f} ms" + (
-        " for the first document" if attempt.node.can_be_cut else ""
-    )
-    return Degraded(attempt.node.name, "no_time", f"{allowed} were left for it, and {needs}", 0, attempt.n_in)
+    left_ms = max(0.0, attempt.allowed_s or 0) * 1000
+    first = " for the first document" if attempt.node.can_be_cut else ""
+    needs = f"{left_ms:.0f} ms were left for it, and it usually takes {expected_s * 1000:.0f} ms{first}"
+    detail = needs if expected_s * 1000 > left_ms >= 1 else "no time was left for it"
+    return Degraded(attempt.node.name, "no_time", detail, 0, attempt.n_in)
 
 
 def failed(attempt: _Try, error: TransientError, n: int) -> Degraded:

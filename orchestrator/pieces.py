@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.cutting import Span
-from orchestrator.deadline import OutOfTimeError, within
+from orchestrator.deadline import TimeIsUpError, call_for, within
 from orchestrator.graph import Node
 from orchestrator.pace import Pace
 from orchestrator.passage_scores import PairsRead
@@ -87,7 +87,7 @@ class Pieces:
 
     def _one(self, rows: Rows, units: float, left: float | None) -> bool:
         """Score one piece; False where it was stopped, and then what it had told by then counts."""
-        part, started = Call(left), time.perf_counter()
+        part, started = call_for(left, is_remote=self._node.is_remote), time.perf_counter()
 
         def work() -> tuple[npt.NDArray[np.floating], Sequence[Span | None]]:
             read = self._scoring.read(rows, part)
@@ -96,7 +96,7 @@ class Pieces:
 
         try:
             scores, spans = within(left, part, work)
-        except OutOfTimeError:
+        except TimeIsUpError:
             self._pace.observe_at_least(units, time.perf_counter() - started)
             self.salvage()
             return False

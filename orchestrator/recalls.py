@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.deadline import Clock, OutOfTimeError, Waited
-from orchestrator.errors import TransientError, naming
+from orchestrator.deadline import Clock, TimeIsUpError, Waited, call_for
+from orchestrator.errors import OutOfTimeError, TransientError, naming
 from orchestrator.graph import Node
 from orchestrator.limited import Outcome, failure_kind
 from orchestrator.limits import Limits
 from orchestrator.steps import Answer, Asked, QueryVectors, Steps
-from orchestrator.trace import Degraded
-from orchestrator.types import Call, RankedList
+from orchestrator.trace import Degraded, Shortfall
+from orchestrator.types import RankedList
 
 
 class Recalls:
@@ -32,26 +32,42 @@ class Recalls:
         """Stage name -> outcome.
 
         Where nothing limits them they run one after another, each with the whole machine. Otherwise side by side; those
-        that have not ended when their time is over are left behind, as long as one found something: without any
-        document there is no answer, however late.
+        that have not ended when their time is over are left behind, as long as one found something. Without any
+        document there is no answer: where none did, those that were late are asked again, and waited for.
 
         Raises:
             StageError: all of them failed, or one with which the question is to fail, or that broke its contract.
         """
-        allowed = [self._limits.allowed_s(node, clock, node.top_k) for node in nodes]
+        allowed = {node.name: self._limits.allowed_s(node, clock, node.top_k) for node in nodes}
+        if len(nodes) == 1:
+            allowed = dict.fromkeys(allowed)
+        outcomes = self._run(nodes, vectors, query_id, clock, allowed)
+        late = [node for node in nodes if any(lack.reason == "late" for lack in outcomes[node.name].degraded)]
+        if late and not any(len(outcome.answer.ranked) for outcome in outcomes.values()):
+            outcomes |= self._run(late, vectors, query_id, clock, dict.fromkeys(allowed))
+        _raise_failure(nodes, outcomes, query_id)
+        self._learn(nodes, outcomes)
+        return outcomes
+
+    def _run(
+        self,
+        nodes: Sequence[Node],
+        vectors: QueryVectors,
+        query_id: str,
+        clock: Clock,
+        allowed: Mapping[str, float | None],
+    ) -> dict[str, Outcome]:
         ended = threading.Event()
         running: list[_Recall] = []
-        for node, seconds in zip(nodes, allowed, strict=True):
-            running.append(_Recall(self._steps, node, vectors, clock, seconds, ended))
-            if all(other is None for other in allowed):
+        for node in nodes:
+            running.append(_Recall(self._steps, node, vectors, clock, allowed[node.name], ended))
+            if all(seconds is None for seconds in allowed.values()):
                 _wait_for(running, ended)
         _wait_for(running, ended)
         outcomes = {}
         for recall in running:
             with naming(recall.node.name, query_id):
                 outcomes[recall.node.name] = recall.outcome()
-        _raise_failure(running, query_id)
-        self._learn(nodes, outcomes)
         return outcomes
 
     def _learn(self, nodes: Sequence[Node], outcomes: Mapping[str, Outcome]) -> None:
@@ -76,8 +92,7 @@ class _Recall:
         allowed_s: float | None,
         ended: threading.Event,
     ) -> None:
-        self.node, self.call = node, Call()
-        self.error: TransientError | None = None
+        self.node, self.call = node, call_for(allowed_s, is_remote=node.is_remote)
         self._allowed_s, self._clock, self._started_s = allowed_s, clock, clock.elapsed_s
 
         def work() -> Answer:
@@ -100,20 +115,19 @@ class _Recall:
         """What came of it; where it has not ended, it is left behind."""
         if not self.waited.is_done:
             self.waited.leave()
-        seconds = self.waited.seconds or self._clock.elapsed_s - self._started_s
-        answer, degraded = self._answer()
-        return Outcome(answer, self.call, degraded, self._allowed_s, self._started_s, seconds)
-
-    def _answer(self) -> tuple[Answer, tuple[Degraded, ...]]:
+        outcome = Outcome(nothing_found(self.node), self.call, (), self._allowed_s, self._started_s)
         try:
-            return self.waited.result(), ()
-        except OutOfTimeError:
-            detail = f"left behind after {(self._allowed_s or 0) * 1000:.0f} ms"
-            return nothing_found(self.node), (Degraded(self.node.name, "late", detail, 0, self.node.top_k),)
+            outcome.answer = self.waited.result()
+        except (TimeIsUpError, OutOfTimeError):
+            outcome.degraded = (self._short("late", f"left behind after {(self._allowed_s or 0) * 1000:.0f} ms"),)
         except TransientError as error:
-            self.error = error
-            told = Degraded(self.node.name, failure_kind(error), str(error), 0, self.node.top_k)
-            return nothing_found(self.node), (told,)
+            outcome.error = error
+            outcome.degraded = (self._short(failure_kind(error), str(error)),)
+        outcome.seconds = self.waited.seconds or self._clock.elapsed_s - self._started_s
+        return outcome
+
+    def _short(self, reason: Shortfall, detail: str) -> Degraded:
+        return Degraded(self.node.name, reason, detail, 0, self.node.top_k)
 
 
 def nothing_found(node: Node) -> Answer:
@@ -140,11 +154,12 @@ def _wait_for(running: Sequence[_Recall], ended: threading.Event) -> None:
         raise
 
 
-def _raise_failure(running: Sequence[_Recall], query_id: str) -> None:
+def _raise_failure(nodes: Sequence[Node], outcomes: Mapping[str, Outcome], query_id: str) -> None:
     """Raise what a recall failed with, where the question is to fail with it, or no recall is left."""
-    failed = [recall for recall in running if recall.error is not None]
-    for recall in failed:
-        carries_on = recall.node.on_error.carries_on(is_remote=recall.node.is_remote)
-        if recall.error is not None and (not carries_on or len(failed) == len(running)):
-            with naming(recall.node.name, query_id):
-                raise recall.error
+    failed = [node for node in nodes if outcomes[node.name].error is not None]
+    for node in failed:
+        error = outcomes[node.name].error
+        carries_on = node.on_error.carries_on(is_remote=node.is_remote)
+        if error is not None and (not carries_on or len(failed) == len(nodes)):
+            with naming(node.name, query_id):
+                raise error

@@ -238,7 +238,7 @@ class Runner:
         answers = steps.ask(node, [Asked(queries[place], runs[place].inputs(node)) for place in asked], call)
         seconds = time.perf_counter() - begun
         for place, answer in zip(asked, answers, strict=True):
-            outcome = Outcome(answer, call, started_s=begun - started, seconds=seconds)
+            outcome = Outcome(answer, call, started_s=(begun - started) / len(runs), seconds=seconds)
             runs[place].take(node, outcome, len(asked))
         for run, why in zip(runs, refused, strict=True):
             if why is not None:

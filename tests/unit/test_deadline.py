@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.deadline import Clock, OutOfTimeError, Waited, allowance_s, within
+from orchestrator.deadline import Clock, TimeIsUpError, Waited, allowance_s, within
 from orchestrator.errors import CallCancelledError
 from orchestrator.types import Call
 
@@ -70,7 +70,7 @@ def test_work_that_takes_too_long_is_told_to_stop() -> None:
         stopped.set()
         raise CallCancelledError("stopped")
 
-    with pytest.raises(OutOfTimeError):
+    with pytest.raises(TimeIsUpError):
         within(0.02, call, work)
     assert call.cancelled
     assert stopped.wait(10)
@@ -79,7 +79,7 @@ def test_work_that_takes_too_long_is_told_to_stop() -> None:
 def test_work_that_hears_nothing_is_left_behind() -> None:
     free = threading.Event()
     started = time.perf_counter()
-    with pytest.raises(OutOfTimeError):
+    with pytest.raises(TimeIsUpError):
         within(0.02, Call(), lambda: free.wait(30))
     assert time.perf_counter() - started < 15
     free.set()
