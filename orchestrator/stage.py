@@ -12,6 +12,9 @@ Common to all kinds:
 - `index_settings`, `index` and `open` (optional, see `Indexed`) give a stage of any kind an index of the corpus.
 - A rerank that reads `text` may have `token_spans` and `room` (`KnowsTokens`), by which the core cuts long documents.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
+- `is_remote` (optional attribute or property; absent is False) says that the stage waits for somebody else's machine,
+  or its embedder does: see `is_remote()`. Such a stage raises a TransientError where another attempt may help, and a
+  PermanentError where it cannot; only the first may be passed over.
 """
 
 from __future__ import annotations
@@ -48,6 +51,11 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""
+
+
+def is_remote(part: object) -> bool:
+    """Whether a stage or an embedder says that it waits for somebody else's machine."""
+    return bool(getattr(part, "is_remote", False))
 
 
 @runtime_checkable

@@ -133,7 +133,8 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
 
         Raises:
             IndexStateError: the index is damaged.
-            StageError: the server does not answer; or a filter is asked of an index that another process has open.
+            RemoteError: the server does not answer.
+            StageError: a filter is asked of an index that another process has open.
         """
         if not self._existing:
             self._weights.read(directory)
@@ -145,7 +146,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
 
         Raises:
             IndexStateError: no index is open.
-            StageError: the server fails.
+            RemoteError: the server fails.
         """
         self._refuse_closed()
         assert self._corpus is not None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.models.card import Model
-from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
+from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
 from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind
@@ -64,6 +64,11 @@ class LateInteractionRerank:
         self.dim = dim
         self._root = storage_root if storage_root is not None else default_root()
         self._store: TokenStore | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the encoder waits for somebody else's machine."""
+        return is_remote(self.encoder)
 
     @property
     def languages(self) -> tuple[str, ...]:
