@@ -34,6 +34,9 @@ _SLOTS = {"embedder": "embed", "multi_vector": "embed_tokens", "sparse": "embed_
 """Slot under `models` -> the method that stages call of what stands there. `reranker` holds the card alone."""
 _EXAMPLES = {"embedder": "minilm", "multi_vector": "minilm_tokens", "sparse": "bm25", "reranker": "ms_marco_minilm_l6"}
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
+_ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
+_FILLED_IN = ("model", "storage_root", "key_variable")
+"""Arguments that a class may have and nobody writes."""
 _MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
 
 
@@ -133,7 +136,7 @@ class _Builder:
             raise ConfigError(path, str(error).splitlines()[0]) from None
         if isinstance(value, DictConfig):
             children = {name: self.value(f"{path}.{name}", value, name) for name in map(str, value)}
-            return self._object(path, children) if "_target_" in children else children
+            return self._object(path, children, _key_variable(value)) if "_target_" in children else children
         if isinstance(value, ListConfig):
             return [self.value(f"{path}[{place}]", value, place) for place in range(len(value))]
         return value
@@ -147,11 +150,13 @@ class _Builder:
             _check_slot(name, self._models[name])
         return self._models[name]
 
-    def _object(self, path: str, arguments: dict[str, Any]) -> object:
+    def _object(self, path: str, arguments: dict[str, Any], key_variable: str | None = None) -> object:
         target = _target(path, arguments.pop("_target_"))
         parameters = inspect.signature(target).parameters
         if "storage_root" in parameters:
             arguments.setdefault("storage_root", self._root)
+        if "key_variable" in parameters:
+            arguments.setdefault("key_variable", key_variable)
         if "model" in parameters and "model" not in arguments:
             arguments["model"] = self._card(path, arguments)
         _check_arguments(path, target, parameters, arguments)
@@ -194,6 +199,12 @@ def _raw(parent: DictConfig | ListConfig, key: Any) -> str:
     node = parent._get_node(key)
     value = getattr(node, "_value", lambda: None)()
     return value if isinstance(value, str) else ""
+
+
+def _key_variable(node: DictConfig) -> str | None:
+    """The environment variable that `api_key` takes its value from, for messages of stages that lack it."""
+    found = _ENVIRONMENT.search(_raw(node, "api_key")) if "api_key" in map(str, node) else None
+    return found[1] if found else None
 
 
 def _target(path: str, dotted: object) -> Callable[..., object]:
@@ -239,7 +250,7 @@ def _check_arguments(
 
 
 def _argument_names(parameters: Iterable[str]) -> list[str]:
-    names = [name for name in parameters if name not in ("model", "storage_root")]
+    names = [name for name in parameters if name not in _FILLED_IN]
     return names + sorted(_MODEL_KEYS - set(names)) if "model" in parameters else names
 
 

@@ -10,7 +10,8 @@ OrchestratorError
 ├─ CallCancelledError             a call was stopped because nobody waits for it any more
 ├─ RemoteError(service, status)   a remote model gave no answer that can be used
 │  ├─ TransientError              no connection, no answer in time, 429, 5xx: trying again may help
-│  │  └─ CircuitOpenError         not even asked: it has failed too often a moment ago
+│  │  ├─ OutOfTimeError           the time that was left for the call ended first
+│  │  └─ CircuitOpenError         not asked: it failed again and again, and is left alone for a while
 │  └─ PermanentError              key, request or reply is wrong: trying again does not help
 └─ StageError(stage, query_id)    a stage failed while loading or running; the cause is chained
 
@@ -130,8 +131,37 @@ class TransientError(RemoteError):
         super().__init__(service, detail, status)
 
 
+class OutOfTimeError(TransientError):
+    """The time that was left for a call ended before its answers were there. Another call may have more.
+
+    Attributes:
+        had_s: how long the call could wait.
+        answered: how many of its requests were answered by then.
+    """
+
+    def __init__(self, service: str, had_s: float, answered: int = 0, of: int = 1) -> None:
+        self.had_s = had_s
+        self.answered = answered
+        some = f" ({answered} of {of} requests were answered)" if answered else ""
+        super().__init__(service, f"no answer within the {round(had_s, 2):g} s that were left for this call{some}")
+
+
 class CircuitOpenError(TransientError):
-    """A service was not asked, since it has failed too often a moment ago."""
+    """The service was not asked: it failed again and again, and is left alone until its next trial.
+
+    Attributes:
+        reason: of the last failure.
+        open_for_s: how long it has been left alone.
+        next_in_s: when it is tried next, which is also `retry_after_s`; 0 while another call is trying it.
+    """
+
+    def __init__(self, service: str, reason: str, open_for_s: float, next_in_s: float) -> None:
+        self.reason = reason
+        self.open_for_s = open_for_s
+        self.next_in_s = next_in_s
+        then = f"in {next_in_s:.1f} s" if next_in_s > 0 else "now, by another call"
+        detail = f"not asked: left alone for {open_for_s:.1f} s now, as it failed again and again; tried next {then}"
+        super().__init__(service, f"{detail}. The last failure: {reason}", retry_after_s=next_in_s)
 
 
 class PermanentError(RemoteError):

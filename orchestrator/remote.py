@@ -1,5 +1,7 @@
 """Calls to remote models: one event loop for all, one deadline around the whole call, one policy of retries.
 
+Over all calls of a service stands its circuit breaker, see `breaker.py`: one for each `service` and process.
+
 A plugin gives coroutines that make one request each; what is the same for every service is here. Clients of plugins
 make no retries of their own, so that an allowance is never spent behind the core's back.
 """
@@ -7,18 +9,16 @@ make no retries of their own, so that an allowance is never spent behind the cor
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures
-import os
 import random
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
-from orchestrator.errors import CallCancelledError, ConfigError, TransientError
+from orchestrator.breaker import breaker_of
+from orchestrator.errors import CallCancelledError, ConfigError, OutOfTimeError, TransientError
 from orchestrator.log import get_logger
+from orchestrator.loop import wait_for
 from orchestrator.types import Call
 
 log = get_logger()
@@ -27,8 +27,6 @@ T = TypeVar("T")
 Request: TypeAlias = Callable[[], Awaitable[T]]
 """Makes one attempt at one request; raises TransientError where another attempt may help."""
 
-_POLL_S = 0.02
-"""How soon a cancelled call is noticed."""
 _LONGEST_WAIT_S = 60.0
 """A service that asks for more is not waited for: an error that says so is worth more than a run that seems to hang."""
 
@@ -77,41 +75,53 @@ class Remote:
     """Runs requests to one service. Safe to use from several threads.
 
     Args:
-        service: what messages call it: model and address, never a key.
+        service: what messages call it: model and address, never a key. All of one name share a circuit breaker.
         patience: how long it is waited for.
     """
 
     def __init__(self, service: str, patience: Patience) -> None:
         self.service = service
         self.patience = patience
-        self._free = asyncio.Semaphore(patience.concurrency)
+        self._free: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
 
     def run(self, requests: Sequence[Request[T]], call: Call) -> list[T]:
         """What the requests give, in their order; the first ones are sent first.
 
         Without a budget each request has `timeout_s` and its retries. With one, `call.remaining_s` covers everything
-        together. The first request that fails for good stops the others.
+        together. The first request that fails for good stops the others. Once the call is cancelled, nothing is
+        waited for any more.
 
         Raises:
+            OutOfTimeError: the budget ended first.
+            CircuitOpenError: the service failed again and again, and is left alone for now.
             TransientError: no answer in time or none that can be used, all retries made.
             PermanentError: what a request raised; no retry is made.
             CallCancelledError: nobody waits for the call any more; its connections are closed.
         """
         if call.cancelled:
             raise CallCancelledError("the call was cancelled before it began")
-        return _wait_for(self._all(requests, call.remaining_s), call) if requests else []
+        if not requests:
+            return []
+        remaining_s = call.remaining_s
+        if remaining_s == 0:
+            raise OutOfTimeError(self.service, 0.0)
+        with breaker_of(self.service).guarded(remaining_s):
+            return wait_for(self._all(requests, remaining_s), call)
 
     async def _all(self, requests: Sequence[Request[T]], remaining_s: float | None) -> list[T]:
         ends_at = None if remaining_s is None else asyncio.get_running_loop().time() + remaining_s
+        tasks: list[asyncio.Task[T]] = []
         try:
             async with asyncio.timeout_at(ends_at), asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._persist(request, ends_at)) for request in requests]
+                tasks += [group.create_task(self._persist(request, ends_at)) for request in requests]
         except TimeoutError:
-            message = f"no answer within the {remaining_s:.3g} s that were left for this call"
-            raise TransientError(self.service, message) from None
+            answered = sum(not task.cancelled() and task.exception() is None for task in tasks)
+            raise OutOfTimeError(self.service, remaining_s or 0.0, answered, len(tasks)) from None
         except BaseExceptionGroup as failed:
-            first = failed.exceptions[0]
-            raise first from first.__cause__
+            # A wrong key beside a busy moment is a wrong key: only transient errors may be passed over.
+            worst = next((error for error in failed.exceptions if not isinstance(error, TransientError)), None)
+            error = worst or failed.exceptions[0]
+            raise error from error.__cause__
         return [task.result() for task in tasks]
 
     async def _persist(self, request: Request[T], ends_at: float | None) -> T:
@@ -127,13 +137,20 @@ class Remote:
             attempt += 1
 
     async def _attempt(self, request: Request[T]) -> T:
-        async with self._free:
+        async with self._slots():
             try:
                 async with asyncio.timeout(self.patience.timeout_s):
                     return await request()
             except TimeoutError:
                 message = f"no answer within {self.patience.timeout_s:g} s (timeout_s)"
                 raise TransientError(self.service, message) from None
+
+    def _slots(self) -> asyncio.Semaphore:
+        """What lets `concurrency` requests through; a forked child has another loop, and so slots of its own."""
+        loop = asyncio.get_running_loop()
+        if self._free is None or self._free[0] is not loop:
+            self._free = loop, asyncio.Semaphore(self.patience.concurrency)
+        return self._free[1]
 
     def _give_up(self, error: TransientError, attempt: int, wait_s: float, ends_at: float | None) -> None:
         """Raise where another attempt is one too many, or would come too late."""
@@ -147,11 +164,6 @@ class Remote:
         if reason:
             detail = f"{error.detail}; {reason}"
             raise TransientError(self.service, detail, error.status, error.retry_after_s) from error
-
-
-def run_on_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """What `coroutine` gives when run on the shared loop, for example the closing of a client that lives there."""
-    return _wait_for(coroutine, Call())
 
 
 def split(sizes: Sequence[float], max_items: int, max_size: float | None) -> list[range]:
@@ -189,48 +201,3 @@ def address(url: str) -> str:
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
-
-
-def _wait_for(coroutine: Coroutine[Any, Any, T], call: Call) -> T:
-    future = asyncio.run_coroutine_threadsafe(coroutine, _SHARED.loop())
-    try:
-        while not concurrent.futures.wait([future], timeout=_POLL_S).done:
-            if call.cancelled:
-                raise CallCancelledError("the call was cancelled; its requests are dropped")
-    except BaseException:
-        future.cancel()  # closes the connections of requests in flight; also for Ctrl-C in the thread that waits
-        raise
-    return future.result()
-
-
-class _SharedLoop:
-    """One event loop in a thread of its own, started at the first call, anew in a forked child."""
-
-    def __init__(self) -> None:
-        self._starting = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        atexit.register(self.stop)
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                name = "orchestrator-remote"
-                self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-                self._thread.start()
-            return self._loop
-
-    def forget(self) -> None:
-        self._starting = threading.Lock()
-        self._loop = self._thread = None
-
-    def stop(self) -> None:
-        if self._loop is not None and self._thread is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(timeout=1.0)
-
-
-_SHARED = _SharedLoop()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_SHARED.forget)  # threads do not survive a fork

@@ -17,6 +17,9 @@ Common to all kinds:
   kept scores expire, and a failure that may pass does not end the question (`on_error`).
 - A pointwise rerank may tell scores with `call.report` while it works; they count when its time ends before the rest.
 - A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
+- `is_remote` (optional attribute or property; absent is False) says that the stage waits for somebody else's machine,
+  or its embedder does: see `is_remote()`. Such a stage raises a TransientError where another attempt may help, and a
+  PermanentError where it cannot; only the first may be passed over.
 """
 
 from __future__ import annotations
@@ -53,6 +56,11 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 
 def no_progress(what: str, done: int, total: int) -> None:
     """A Progress that shows nothing."""
+
+
+def is_remote(part: object) -> bool:
+    """Whether a stage or an embedder says that it waits for somebody else's machine."""
+    return bool(getattr(part, "is_remote", False))
 
 
 @runtime_checkable

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from orchestrator.log import get_logger
+
+log = get_logger()
 
 Scores: TypeAlias = npt.NDArray[np.float64]
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -189,7 +195,7 @@ class Call:
     Safe to use from several threads.
 
     Args:
-        remaining_s: seconds this call may still take, or None without a budget.
+        remaining_s: seconds this call may take from now on, or None without a budget.
         documents: for a fusion or a list rerank, its candidates by id: with text, vector or both, as its `needs` say.
         in_corpus: whether candidates are documents of the corpus, by their id. When the caller brought them, a stage
             that needs `statistics` finds their text in `documents`, and must not look their ids up in its index.
@@ -201,7 +207,7 @@ class Call:
         documents: Mapping[str, Document] | None = None,
         in_corpus: bool = True,
     ) -> None:
-        self.remaining_s = remaining_s
+        self._ends_at = None if remaining_s is None else time.monotonic() + remaining_s
         self.documents: Mapping[str, Document] = documents or {}
         self.in_corpus = in_corpus
         self.tokens = 0
@@ -209,9 +215,16 @@ class Call:
         self.repairs: dict[str, int] = {}
         self.passages = 0
         self.notes: list[str] = []
-        self._reported: dict[int, float] = {}
         self._lock = threading.Lock()
         self._cancelled = threading.Event()
+        self._stopping = threading.RLock()
+        self._stops: list[Callable[[], object]] = []
+        self._reported: dict[int, float] = {}
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds that are left of what this call may take, never below 0; None without a budget."""
+        return None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
 
     @property
     def cancelled(self) -> bool:
@@ -219,24 +232,45 @@ class Call:
         return self._cancelled.is_set()
 
     def cancel(self) -> None:
-        """Tell the stage that nobody waits for this call any more."""
-        self._cancelled.set()
+        """Tell the stage that nobody waits for this call any more, and stop what is in flight."""
+        with self._stopping:
+            self._cancelled.set()
+            for stop in tuple(self._stops):
+                _without_fail(stop)
+
+    @contextlib.contextmanager
+    def on_cancel(self, stop: Callable[[], object]) -> Iterator[None]:
+        """While the block runs, `cancel()` calls `stop`; at once where the call is cancelled already.
+
+        Args:
+            stop: ends what the block waits for; quick, from any thread, perhaps more than once. What it raises is
+                logged. It never runs after the block, so that it cannot hit what comes next.
+        """
+        with self._stopping:
+            self._stops.append(stop)
+            if self.cancelled:
+                _without_fail(stop)
+        try:
+            yield
+        finally:
+            with self._stopping:
+                self._stops.remove(stop)
 
     @property
     def reported(self) -> dict[int, float]:
-        """Scores of single pairs that were told with `report`, by their place."""
+        """Row -> score of the pairs whose scores have arrived, a copy: what there is when the time ends."""
         with self._lock:
             return dict(self._reported)
 
     def report(self, rows: Sequence[int], scores: Sequence[float]) -> None:
-        """Tell scores of single pairs as they come, so that they count although the time ends before the rest came.
+        """Tell scores of single pairs as they arrive; for a pointwise stage that waits for many answers.
 
         Args:
-            rows: places of the pairs among those of the call.
-            scores: one for each.
+            rows: places in the `pairs` of this call.
+            scores: of each of them, final.
         """
         with self._lock:
-            self._reported.update(zip(rows, scores, strict=True))
+            self._reported.update(zip(map(int, rows), map(float, scores), strict=True))
 
     def add(self, other: Call) -> None:
         """Count what a part of this call spent and told."""
@@ -270,6 +304,13 @@ class Call:
         with self._lock:
             if text not in self.notes:
                 self.notes.append(text)
+
+
+def _without_fail(stop: Callable[[], object]) -> None:
+    try:
+        stop()
+    except Exception as error:  # noqa: BLE001 - whatever it was, the others are to stop too
+        log.warning("call.stop", reason=f"{type(error).__name__}: {error}")
 
 
 Scored: TypeAlias = Sequence[tuple[str, float]]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import ConfigError, MissingExtraError, RemoteError, TransientError
-from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop
-from orchestrator.replies import json_reply, lacking, status_error
+from orchestrator.errors import MissingExtraError, RemoteError, TransientError
+from orchestrator.loop import OnLoop
+from orchestrator.remote import Patience, Remote, address, checked_url
+from orchestrator.replies import json_reply, lacking, missing_key, status_error
 
 from .tls import trusted
 
@@ -31,6 +31,7 @@ class OpenAIConnection:
         key_header: header of the key: `api-key` for Azure.
         key_prefix: what stands before the key in it.
         query: put after the address of every request: Azure's older deployments want an `api-version`.
+        key_variable: the environment variable of the key, for messages.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class OpenAIConnection:
         key_header: str = _BEARER[0],
         key_prefix: str = _BEARER[1],
         query: Mapping[str, str] | None = None,
+        key_variable: str | None = None,
     ) -> None:
         self.model = model
         self.base_url = checked_url(base_url or OPENAI_URL)
@@ -49,15 +51,13 @@ class OpenAIConnection:
         self._api_key = api_key or None
         self._key_header, self._key_prefix = key_header, key_prefix
         self.query = {name: str(value) for name, value in (query or {}).items()}
-        self._loading = threading.Lock()
-        self._client: AsyncOpenAI | None = None
+        self._key_variable = key_variable
+        self._client = OnLoop(self.remote.service, self._made, lambda client: client.close())
 
     @property
     def client(self) -> AsyncOpenAI:
         """The library's client. Lives on the core's event loop."""
-        if self._client is None:
-            raise RuntimeError(f"{self.remote.service}: call load() first")
-        return self._client
+        return self._client.get()
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -76,30 +76,29 @@ class OpenAIConnection:
             MissingExtraError: openai is not installed.
             ConfigError: OpenAI's own address without a key.
         """
-        with self._loading:
-            if self._client is not None:
-                return
-            if self._api_key is None and self.base_url == OPENAI_URL:
-                raise ConfigError("api_key", f"missing; {address(OPENAI_URL)} wants one: export OPENAI_API_KEY=...")
-            try:
-                import openai
-            except ModuleNotFoundError as error:
-                raise MissingExtraError("openai", "openai") from error
-            self._client = openai.AsyncOpenAI(
-                api_key=self._api_key or "none",  # with None it would take OPENAI_API_KEY, for whatever server this is
-                base_url=self.base_url,
-                default_query=self.query or None,
-                http_client=openai.DefaultAsyncHttpxClient(verify=trusted()),
-                max_retries=0,
-                timeout=None,  # the core's deadline is around the whole call
-            )
+        if self._api_key is None and self.base_url == OPENAI_URL:
+            raise missing_key(address(OPENAI_URL), self._key_variable or "OPENAI_API_KEY")
+        self._client.load()
 
     def close(self) -> None:
         """Close the connections."""
-        with self._loading:
-            if self._client is not None:
-                run_on_loop(self._client.close())
-            self._client = None
+        self._client.close()
+
+    def _made(self) -> AsyncOpenAI:
+        try:
+            import openai
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("openai", "openai") from error
+        client = openai.AsyncOpenAI(
+            api_key=self._api_key or "none",  # with None it would take OPENAI_API_KEY, for whatever server this is
+            base_url=self.base_url,
+            default_query=self.query or None,
+            http_client=openai.DefaultAsyncHttpxClient(verify=trusted()),
+            max_retries=0,
+            timeout=None,  # the core's deadline is around the whole call
+        )
+        _ = client.chat.completions, client.embeddings  # imported late: 0.2 s that belong to no query
+        return client
 
     async def ask(self, send: Callable[[], Awaitable[httpx2.Response]]) -> Any:
         """The JSON of one answer.
@@ -119,7 +118,8 @@ class OpenAIConnection:
         except openai.APIStatusError as error:
             found = error.response
             # Not chained: the library's message quotes the answer, in which a service may echo the key.
-            raise status_error(service, found.status_code, found.text, found.headers, self._api_key) from None
+            told = (found.status_code, found.text, found.headers)
+            raise status_error(service, *told, self._api_key, self._key_variable) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             raise TransientError(service, f"no connection ({type(cause).__name__}: {cause})") from error

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from servers import LocalServer
 
+from orchestrator import breaker
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
@@ -23,6 +25,12 @@ def _logging_ends_with_the_test() -> Iterator[None]:
     yield
     if "structlog" in sys.modules:
         sys.modules["structlog"].reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _breakers_are_closed() -> None:
+    """A service of an earlier test may have had the same address."""
+    breaker.forget()
 
 
 @pytest.fixture

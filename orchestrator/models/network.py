@@ -25,7 +25,7 @@ from orchestrator.models.splade import pooled
 from orchestrator.models.token_rules import register_markers, shortest, token_rules
 from orchestrator.models.tokenizer_files import NO_LIMIT, serialized
 from orchestrator.models.tokens import Inputs
-from orchestrator.types import Vectors
+from orchestrator.types import Call, Vectors
 
 if TYPE_CHECKING:
     import torch
@@ -71,8 +71,11 @@ class Network:
 
         self.module.to({"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision])
 
-    def forward(self, inputs: Inputs) -> Vectors:
-        """float32 [n, length, width], of a reranker [n, 1], computed where the module lives."""
+    def forward(self, inputs: Inputs, call: Call | None = None) -> Vectors:  # noqa: ARG002 - as every Forward
+        """float32 [n, length, width], of a reranker [n, 1], computed where the module lives.
+
+        torch cannot be stopped inside a batch: a cancelled `call` ends before the next one.
+        """
         import torch
 
         device = next(self.module.parameters()).device

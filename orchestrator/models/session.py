@@ -7,13 +7,15 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
+from orchestrator.errors import CallCancelledError
 from orchestrator.models.tokens import Inputs
-from orchestrator.types import Vectors
+from orchestrator.types import Call, Vectors
 
 
 class Session(Protocol):
@@ -25,8 +27,12 @@ class Session(Protocol):
 
     input_names: tuple[str, ...]
 
-    def run(self, inputs: Inputs) -> Vectors:
-        """The network's output, float32."""
+    def run(self, inputs: Inputs, call: Call | None = None) -> Vectors:
+        """The network's output, float32.
+
+        Raises:
+            CallCancelledError: `call` was cancelled, before or meanwhile; the session can be used again at once.
+        """
 
 
 Open: TypeAlias = Callable[[Path, int, str | None], Session]
@@ -56,9 +62,23 @@ class OnnxSession:
         self.input_names = tuple(node.name for node in self._session.get_inputs())
         warm_up(self)
 
-    def run(self, inputs: Inputs) -> Vectors:
-        """The output, float32. Inputs that the graph does not have are left out."""
-        output: Any = self._session.run(self._outputs, {name: inputs[name] for name in self.input_names})[0]
+    def run(self, inputs: Inputs, call: Call | None = None) -> Vectors:
+        """The output, float32. Inputs that the graph does not have are left out.
+
+        Raises:
+            CallCancelledError: `call` was cancelled; ONNX Runtime stops after the operator that it is at.
+        """
+        import onnxruntime
+
+        call, options = call or Call(), onnxruntime.RunOptions()
+        given = {name: inputs[name] for name in self.input_names}
+        with call.on_cancel(partial(setattr, options, "terminate", True)):
+            try:
+                output: Any = self._session.run(self._outputs, given, options)[0]
+            except Exception as error:
+                if call.cancelled:
+                    raise CallCancelledError("the call was cancelled; the batch in flight was stopped") from error
+                raise
         return np.asarray(output, np.float32)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
 
 Text: TypeAlias = str | tuple[str, str]
 Inputs: TypeAlias = Mapping[str, npt.NDArray[np.int64]]
-Forward: TypeAlias = Callable[[Inputs], Vectors]
 
 # Tokenized texts wait in memory until the batches are formed; their number is bounded, not the length of the corpus.
 _WINDOW = 2048
+
+
+class Forward(Protocol):
+    """Runs a padded batch."""
+
+    def __call__(self, inputs: Inputs, call: Call | None = None, /) -> Vectors:
+        """float32, a row a text; raises CallCancelledError where it can stop in the middle and `call` is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ def run_in_batches(
     Args:
         encoder: of the model.
         texts: single texts, or pairs.
-        forward: a padded batch to float32 [n_rows, width].
+        forward: a padded batch to float32 [n_rows, width]; given `call` too, to stop in the middle of a batch.
         width: columns of the result.
         batch_tokens: rows times longest row of a batch; one longer text makes a batch alone.
         call: asked before each batch whether anybody still waits.
@@ -168,7 +174,7 @@ def run_in_batches(
     """
     result = np.empty((len(texts), width), np.float32)
     for places, batch in token_batches(encoder, texts, batch_tokens=batch_tokens, call=call):
-        result[places] = forward(encoder.batch(batch))
+        result[places] = forward(encoder.batch(batch), call)
     return result
 
 

@@ -119,8 +119,8 @@ class OnnxEmbed:
         return self._loaded
 
 
-def _forward(loaded: _Loaded, prompt_length: int, inputs: Inputs) -> Vectors:
-    return loaded.head.apply(loaded.model.session.run(inputs), inputs["attention_mask"], prompt_length)
+def _forward(loaded: _Loaded, prompt_length: int, inputs: Inputs, call: Call | None = None) -> Vectors:
+    return loaded.head.apply(loaded.model.session.run(inputs, call), inputs["attention_mask"], prompt_length)
 
 
 def _load(card: Model, threads: int | None) -> _Loaded:

@@ -37,6 +37,7 @@ class OpenAIEmbed:
         model: card of an embedder; `name` is what the server calls the model, `prompts` go before the texts.
         base_url: of the API, with its `/v1`; None is OpenAI's own.
         api_key: sent as a bearer token; None sends none.
+        key_variable: the environment variable of the key, for messages; the core fills it in from the YAML.
         dimensions: length of vector asked for, for models that can shorten theirs; None is the model's own.
         dim: length of vector to expect without `dimensions`; None finds it out by one request at load.
         similarity: `cosine` or `dot`, as the model's authors compare its vectors.
@@ -51,11 +52,14 @@ class OpenAIEmbed:
         concurrency: requests in flight at once.
     """
 
+    is_remote = True
+
     def __init__(
         self,
         model: Model,
         base_url: str | None = None,
         api_key: str | None = None,
+        key_variable: str | None = None,
         dimensions: int | None = None,
         dim: int | None = None,
         similarity: Similarity = "cosine",
@@ -82,7 +86,8 @@ class OpenAIEmbed:
         self.price = Price.of(prices, model.name, input=usd_per_million_tokens)
         self._dim = dimensions or dim
         self._prompts = {kind: (model.prompts or {}).get(kind, "") for kind in _KINDS}
-        self._server = OpenAIConnection(model.name, base_url, api_key, Patience(timeout_s, retries, concurrency))
+        patience = Patience(timeout_s, retries, concurrency)
+        self._server = OpenAIConnection(model.name, base_url, api_key, patience, key_variable=key_variable)
 
     @property
     def languages(self) -> tuple[str, ...]:

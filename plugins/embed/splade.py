@@ -105,7 +105,7 @@ class SpladeEmbed:
         encoder = loaded.model.encoder
         found: dict[int, SparseVector] = {}
         for places, rows in token_batches(encoder, texts, batch_tokens=self.batch_tokens, call=call):
-            weights = loaded.model.session.run(encoder.batch(rows))
+            weights = loaded.model.session.run(encoder.batch(rows), call)
             found.update(zip(places.tolist(), sparse_rows(weights), strict=True))
         return [found[place] for place in range(len(texts))]
 

@@ -111,7 +111,7 @@ class OnnxTokenEmbed:
         found: dict[int, TokenVectors] = {}
         prompted = [prompt + text for text in texts]
         for places, rows in token_batches(encoder, prompted, batch_tokens=self.batch_tokens, call=call):
-            hidden = loaded.model.session.run(encoder.batch(rows))
+            hidden = loaded.model.session.run(encoder.batch(rows), call)
             found.update(zip(places.tolist(), loaded.head.apply(hidden, rows, kind), strict=True))
         return [found[place] for place in range(len(texts))]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from orchestrator.analysis import analyzer
 from orchestrator.errors import ConfigError, IndexStateError
-from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress
+from orchestrator.stage import Corpus, Embed, Fitted, Json, Progress, is_remote
 from orchestrator.types import Call, Example, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
 from .columns import Columns, of_candidates, of_lists
@@ -64,6 +64,11 @@ class LearnedStage:
         self._corpus: Corpus | None = None
         self._index: ForwardIndex | None = None
         self._model: Ranker | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the embedder waits for somebody else's machine."""
+        return is_remote(self.embedder)
 
     def load(self) -> None:
         """Bring the analyzer's dictionary and the embedder into memory."""

@@ -19,7 +19,7 @@ from .space import Space, V, called
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import AsyncQdrantClient, models
 
 _METADATA = "rerank_orchestrator"
 _FORMAT = 1
@@ -67,13 +67,13 @@ class Collection(Generic[V]):
         """
         if not self.exists():
             raise IndexStateError(f"{self.where} does not exist; collections: {self._others()}")
-        info = self.wire.read("get collection", lambda client: client.get_collection(self.name))
+        info = self.wire.ask("get collection", lambda client: client.get_collection(self.name))
         self._refuse_other_vectors(info)
         return info
 
     def exists(self) -> bool:
         """Whether the server has a collection, or an alias, of this name."""
-        return self.wire.read("look for the collection", lambda client: client.collection_exists(self.name))
+        return self.wire.ask("look for the collection", lambda client: client.collection_exists(self.name))
 
     def state(self) -> State | None:
         """The state; None when there is no collection, or none that we made.
@@ -106,15 +106,15 @@ class Collection(Generic[V]):
     def record(self, state: State) -> None:
         """Write the state down, and read it back: a server before 1.16 keeps no metadata."""
         told: dict[str, Any] = {_METADATA: asdict(state)}
-        self.wire.write("record state", lambda client: client.update_collection(self.name, metadata=told))
-        info = self.wire.read("read state", lambda client: client.get_collection(self.name))
+        self.wire.ask("record state", lambda client: client.update_collection(self.name, metadata=told))
+        info = self.wire.ask("read state", lambda client: client.get_collection(self.name))
         if _state(info) != state:
             raise IndexStateError(f"{self.where} did not keep its state; expected a Qdrant server of 1.16 or later")
 
     def _create(self, corpus: Corpus) -> None:
         state = State(secrets.token_hex(8), self.space.model_id, corpus.name)
         # Once: had a lost answer made it, the second attempt would fail. The next build finds it.
-        self.wire.read(
+        self.wire.ask_once(
             "create collection",
             lambda client: client.create_collection(
                 self.name,
@@ -128,7 +128,7 @@ class Collection(Generic[V]):
         """Give a collection that is there the graph and quantization asked for; equal ones change nothing."""
         tuning = self._tuning()
         if tuning:
-            self.wire.write("update collection", lambda client: client.update_collection(self.name, **tuning))
+            self.wire.ask("update collection", lambda client: client.update_collection(self.name, **tuning))
 
     def _tuning(self) -> dict[str, Any]:
         from pydantic import TypeAdapter
@@ -150,7 +150,7 @@ class Collection(Generic[V]):
         for field in sorted(wanted.keys() - info.payload_schema.keys()):
             kind = models.PayloadSchemaType(wanted[field])
             send = partial(_index_field, collection=self.name, field=field, kind=kind)
-            self.wire.write(f"index payload field '{field}'", send)
+            self.wire.ask(f"index payload field '{field}'", send)
 
     def _refuse_other_vectors(self, info: models.CollectionInfo) -> None:
         params = info.config.params
@@ -161,12 +161,14 @@ class Collection(Generic[V]):
             )
 
     def _others(self) -> str:
-        held = self.wire.read("list collections", lambda client: client.get_collections()).collections
+        held = self.wire.ask("list collections", lambda client: client.get_collections()).collections
         return ", ".join(sorted(description.name for description in held)[:20]) or "none"
 
 
-def _index_field(client: QdrantClient, collection: str, field: str, kind: models.PayloadSchemaType) -> object:
-    return client.create_payload_index(collection, field, kind, wait=True)
+async def _index_field(
+    client: AsyncQdrantClient, collection: str, field: str, kind: models.PayloadSchemaType
+) -> object:
+    return await client.create_payload_index(collection, field, kind, wait=True)
 
 
 def _state(info: models.CollectionInfo) -> State | None:

@@ -24,6 +24,7 @@ class EdgeEngine(Generic[V]):
     """
 
     module = "qdrant_edge"
+    is_remote = False
     rewritten_files: tuple[str, ...] = (EDGE_CONFIG,)
 
     def __init__(self, options: Options) -> None:

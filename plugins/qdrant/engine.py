@@ -28,6 +28,7 @@ class Engine(Protocol[V]):
     """Keeps vectors of one kind and searches them."""
 
     module: str
+    is_remote: bool
     rewritten_files: tuple[str, ...]
 
     def settings(self, space: Space[V]) -> dict[str, Json]:

@@ -40,6 +40,7 @@ class ExistingEngine(Generic[V]):
     """
 
     module = "qdrant_client"
+    is_remote = True
     rewritten_files: tuple[str, ...] = ()
 
     def __init__(self, server: ServerOptions, options: Options, collection: str, existing: ExistingOptions) -> None:
@@ -76,7 +77,7 @@ class ExistingEngine(Generic[V]):
 
         Raises:
             IndexStateError: the collection is gone, or its vectors are not the embedder's.
-            StageError: the server does not answer.
+            RemoteError: the server does not answer.
         """
         collection = self._collection(space)
         collection.checked()

@@ -40,6 +40,7 @@ class LocalEngine(Generic[V]):
     """
 
     module = "qdrant_client"
+    is_remote = False
     rewritten_files: tuple[str, ...] = (f"{_FOLDER}/.lock",)
 
     def __init__(self, options: Options) -> None:

@@ -82,7 +82,7 @@ class ServerOptions:
         api_key: or None.
         prefer_grpc: gRPC for points; the rest stays REST.
         grpc_port: of the same host.
-        timeout_s: for one request; qdrant-client rounds it up to whole seconds.
+        timeout_s: one attempt at one request, from connecting to the last byte.
     """
 
     url: str

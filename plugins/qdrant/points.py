@@ -11,7 +11,7 @@ from .payload import SINCE, UNTIL
 from .wire import Wire
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient, models
+    from qdrant_client import AsyncQdrantClient, models
 
 _PAGE = 1000
 
@@ -31,13 +31,13 @@ class Points:
         """Every point with these payload fields, without vectors."""
         offset: Any = None
 
-        def page(client: QdrantClient) -> tuple[list[models.Record], Any]:
-            return client.scroll(
+        async def page(client: AsyncQdrantClient) -> tuple[list[models.Record], Any]:
+            return await client.scroll(
                 self._name, limit=_PAGE, offset=offset, with_payload=list(fields) or False, with_vectors=False
             )
 
         while True:
-            records, offset = self._wire.read("read points", page)
+            records, offset = self._wire.ask("read points", page)
             yield from records
             if offset is None:
                 return
@@ -47,19 +47,19 @@ class Points:
         from qdrant_client import models
 
         only = models.Filter.model_validate(visible(generation))
-        told = self._wire.read("count points", lambda client: client.count(self._name, count_filter=only, exact=True))
+        told = self._wire.ask("count points", lambda client: client.count(self._name, count_filter=only, exact=True))
         return told.count
 
     def upsert(self, points: list[models.PointStruct]) -> None:
         """Write points; those with an id that is there are replaced."""
-        self._wire.write("upsert", lambda client: client.upsert(self._name, points, wait=True))
+        self._wire.ask("upsert", lambda client: client.upsert(self._name, points, wait=True))
 
     def mark_gone(self, ids: list[Any], generation: int) -> None:
         """Let points belong to no generation from `generation` on."""
         gone = {UNTIL: generation}
 
         def mark(batch: list[Any]) -> None:
-            self._wire.write(
+            self._wire.ask(
                 "mark replaced points", lambda client: client.set_payload(self._name, gone, points=batch, wait=True)
             )
 
@@ -71,7 +71,7 @@ class Points:
 
         def delete(batch: list[Any]) -> None:
             selector = models.PointIdsList(points=batch)
-            self._wire.write("delete spent points", lambda client: client.delete(self._name, selector, wait=True))
+            self._wire.ask("delete spent points", lambda client: client.delete(self._name, selector, wait=True))
 
         _in_batches(ids, delete)
 

@@ -34,6 +34,7 @@ class ServerEngine(Generic[V]):
     """
 
     module = "qdrant_client"
+    is_remote = True
     rewritten_files: tuple[str, ...] = ()
 
     def __init__(self, server: ServerOptions, options: Options, collection: str | None) -> None:
@@ -64,7 +65,7 @@ class ServerEngine(Generic[V]):
 
         Raises:
             IndexStateError: the collection is gone, was made anew, or has moved on by more than one generation.
-            StageError: the server does not answer.
+            RemoteError: the server does not answer.
         """
         collection = self._named(space, corpus)
         generation = self._generation(collection, directory)

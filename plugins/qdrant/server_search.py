@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from orchestrator.errors import StageError
+from orchestrator.errors import PermanentError, StageError
 from orchestrator.stage import Corpus
 from orchestrator.types import Call
 
@@ -48,15 +49,16 @@ class PointQuery(Generic[V]):
         asked = {**(options.search or {}), **(params or {})}
         self._parameters = models.SearchParams.model_validate(asked) if asked else None
 
-    def __call__(self, vector: V, limit: int, only: Filter | None, query_id: str) -> list[models.ScoredPoint]:
+    def __call__(self, vector: V, limit: int, only: Filter | None, call: Call) -> list[models.ScoredPoint]:
         """At most `limit` points that `only` selects, best first.
 
         Raises:
-            StageError: the server does not answer, or with an error.
+            RemoteError: the server does not answer, or with an error.
+            CallCancelledError: nobody waits for the call any more.
         """
         from qdrant_client import models
 
-        found = self._collection.wire.read(
+        found = self._collection.wire.ask(
             "query points",
             lambda client: client.query_points(
                 self._collection.name,
@@ -67,8 +69,10 @@ class PointQuery(Generic[V]):
                 limit=limit,
                 with_payload=self._fields or False,
             ),
-            query_id,
+            call,
         )
+        if not all(math.isfinite(point.score) for point in found.points):
+            raise PermanentError(self._collection.wire.server.url, "query points: a score is no finite number")
         return found.points
 
 
@@ -93,23 +97,30 @@ class ServerSearch(Generic[V]):
 
     def nearest(self, vector: V, top_k: int, call: Call, query_id: str) -> Hits:
         """The `top_k` documents nearest to `vector`, best first, equal scores by ordinal."""
-        return best(widened(lambda limit: self._query(vector, limit, query_id), top_k, most(top_k)), top_k)
+        return best(widened(lambda limit: self._query(vector, limit, call, query_id), top_k, most(top_k)), top_k)
 
     def close(self) -> None:
         """Let go of the connections."""
         self._collection.wire.close()
 
-    def _query(self, vector: V, limit: int, query_id: str) -> tuple[Hits, int]:
-        points = self._ask(vector, limit, self._filter, query_id)
+    def _query(self, vector: V, limit: int, call: Call, query_id: str) -> tuple[Hits, int]:
+        points = self._ask(vector, limit, self._filter, call)
         if not all(is_visible(point.payload or {}, self._generation) for point in points):
             # An update is under way, or was. Not filtered by generation before: that costs every query a little.
-            points = self._ask_alone(vector, limit, self._of_generation(), query_id)
-        ids = [str((point.payload or {})[DOC_ID]) for point in points]
+            points = self._ask_alone(vector, limit, self._of_generation(), call)
+        ids = [self._doc_id(point) for point in points]
         rows = self._corpus.find(ids).tolist()
         unknown = [doc_id for doc_id, row in zip(ids, rows, strict=True) if row < 0]
         if unknown:
             raise StageError("qdrant", query_id, unknown_ids(self._collection, self._corpus, unknown, len(ids)))
         return [(row, point.score) for row, point in zip(rows, points, strict=True)], len(points)
+
+    def _doc_id(self, point: models.ScoredPoint) -> str:
+        doc_id = (point.payload or {}).get(DOC_ID)
+        if not isinstance(doc_id, str):
+            found = f"query points: point {point.id} of collection '{self._collection.name}' has no payload '{DOC_ID}'"
+            raise PermanentError(self._collection.wire.server.url, f"{found}; does somebody else write into it?")
+        return doc_id
 
     def _of_generation(self) -> Filter:
         mine = visible(self._generation)
@@ -142,7 +153,7 @@ class ExistingSearch(Generic[V]):
         self._collection.wire.close()
 
     def _query(self, vector: V, limit: int, call: Call, query_id: str) -> tuple[Hits, int]:
-        points = self._ask(vector, limit, self._filter, query_id)
+        points = self._ask(vector, limit, self._filter, call)
         scores: dict[str, float] = {}
         for point in points:
             scores.setdefault(doc_id_of(point, self._existing, self._collection.where), point.score)

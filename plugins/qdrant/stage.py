@@ -11,7 +11,7 @@ from typing import Generic, cast
 import numpy as np
 
 from orchestrator.errors import IndexStateError, MissingExtraError
-from orchestrator.stage import Corpus, Json, Progress
+from orchestrator.stage import Corpus, Json, Progress, is_remote
 from orchestrator.types import Call, Query, Scored
 
 from .edge_engine import EdgeEngine
@@ -37,6 +37,12 @@ class QdrantStage(ABC, Generic[V]):
         self.rewritten_files = engine.rewritten_files
         self._corpus: Corpus | None = None
         self._search: Search[V] | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the vectors are on a server, or made on one."""
+        model = getattr(self, "embedder", None) or getattr(self, "encoder", None)
+        return self._engine.is_remote or is_remote(model)
 
     @abstractmethod
     def _space(self) -> Space[V]:
@@ -66,7 +72,8 @@ class QdrantStage(ABC, Generic[V]):
 
         Raises:
             IndexStateError: the index is damaged.
-            StageError: the server does not answer; or a filter is asked of an index that another process has open.
+            RemoteError: the server does not answer.
+            StageError: a filter is asked of an index that another process has open.
         """
         self.close()
         self._search = self._engine.open(self._space(), corpus, directory)

@@ -86,7 +86,7 @@ class Update(Generic[V]):
 
         Raises:
             IndexStateError: the collection is not ours, not for these vectors, or somebody else writes into it.
-            StageError: the server fails; the next update goes on from there.
+            RemoteError: the server fails; the next update goes on from there.
         """
         vectors = self._space.vectors(self._corpus, progress)
         self._identity = self._space.identity(self._corpus)

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from orchestrator.errors import StageError
-from orchestrator.log import get_logger
+from orchestrator.errors import PermanentError, RemoteError, TransientError
+from orchestrator.loop import OnLoop
+from orchestrator.remote import Patience, Remote
+from orchestrator.replies import redacted, retry_after_s
+from orchestrator.types import Call
 
 from .options import ServerOptions
 
 if TYPE_CHECKING:
-    from qdrant_client import QdrantClient
-
-log = get_logger()
+    from qdrant_client import AsyncQdrantClient
 
 T = TypeVar("T")
+Send: TypeAlias = "Callable[[AsyncQdrantClient], Awaitable[T]]"
 
 _ATTEMPTS = 3
 _WAIT_S = 0.5
-"""Before the second attempt of a write; doubled before the third."""
+"""Before the second attempt at most; doubled before the third."""
+_AT_ONCE = 32
+_NO_TIMEOUT_S = 86400
+"""The client's own is per phase and of whole seconds; the core's deadline is around the whole request."""
 
 
 class Wire:
@@ -33,67 +38,68 @@ class Wire:
 
     def __init__(self, server: ServerOptions) -> None:
         self.server = server
-        self._client: QdrantClient | None = None
+        self._again = Remote(server.url, Patience(server.timeout_s, _ATTEMPTS - 1, _AT_ONCE, _WAIT_S))
+        self._once = Remote(server.url, Patience(server.timeout_s, 0, _AT_ONCE))
+        self._client = OnLoop(server.url, self._made, lambda client: client.close())
 
-    def connect(self) -> None:
-        """Make the client; nothing is sent yet. Does nothing the second time."""
-        if self._client is None:
-            from qdrant_client import QdrantClient
-
-            self._client = QdrantClient(
-                url=self.server.url,
-                api_key=self.server.api_key,
-                prefer_grpc=self.server.prefer_grpc,
-                grpc_port=self.server.grpc_port,
-                timeout=self.server.timeout_s,  # type: ignore[arg-type]  # the client rounds it up by itself
-                check_compatibility=False,  # it would ask and warn from a thread of its own
-            )
+    def connect(self) -> AsyncQdrantClient:
+        """The client, made where there is none; nothing is sent yet. Not for the loop: the first import takes long."""
+        self._client.load()
+        return self._client.get()
 
     def close(self) -> None:
         """Let go of the connections."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        self._client.close()
 
-    def read(self, what: str, ask: Callable[[QdrantClient], T], query_id: str | None = None) -> T:
-        """What the server answers, asked once.
+    def ask(self, what: str, send: Send[T], call: Call | None = None) -> T:
+        """What the server answers; transient failures are tried again, twice.
 
         Args:
             what: is being done, for messages.
-            ask: the call.
-            query_id: of the query being answered.
+            send: the request, which may be repeated.
+            call: how much time there is, and whether anybody still waits; None waits.
 
         Raises:
-            StageError: no answer, or an error; names the URL, never the key.
+            TransientError: no answer, or an error of the server's own; names the URL, never the key.
+            PermanentError: the server refuses the request.
+            CallCancelledError: nobody waits for the call any more.
         """
+        return self._run(self._again, what, send, call)
+
+    def ask_once(self, what: str, send: Send[T]) -> T:
+        """The same, where the request must not be repeated."""
+        return self._run(self._once, what, send, None)
+
+    def _run(self, remote: Remote, what: str, send: Send[T], call: Call | None) -> T:
         self.connect()
-        assert self._client is not None
+        (answer,) = remote.run([partial(self._answer, what, send)], call or Call())
+        return answer
+
+    async def _answer(self, what: str, send: Send[T]) -> T:
         try:
-            return ask(self._client)
+            return await send(self._client.get())
         except _failures() as error:
-            raise self._told(what, error, query_id) from error
+            raise self._told(what, error) from error
 
-    def write(self, what: str, send: Callable[[QdrantClient], T]) -> T:
-        """What the server answers to a write that may be repeated; transient failures are tried again, twice.
+    def _made(self) -> AsyncQdrantClient:
+        from qdrant_client import AsyncQdrantClient
 
-        Raises:
-            StageError: it failed for good.
-        """
-        for attempt in range(1, _ATTEMPTS):
-            try:
-                return self.read(what, send)
-            except StageError as error:
-                if not _is_transient(error.__cause__):
-                    raise
-                log.warning("qdrant.again", attempt=attempt, why=str(error))
-                time.sleep(_WAIT_S * 2 ** (attempt - 1))
-        return self.read(what, send)
+        return AsyncQdrantClient(
+            url=self.server.url,
+            api_key=self.server.api_key,
+            prefer_grpc=self.server.prefer_grpc,
+            grpc_port=self.server.grpc_port,
+            timeout=_NO_TIMEOUT_S,
+            check_compatibility=False,  # it would ask and warn from a thread of its own
+        )
 
-    def _told(self, what: str, error: BaseException, query_id: str | None) -> StageError:
-        message = f"{self.server.url}: {what}: {_reason(error, self.server.timeout_s)}"
-        if self.server.api_key:  # a proxy may echo what it was sent
-            message = message.replace(self.server.api_key, "***")
-        return StageError("qdrant", query_id, message)
+    def _told(self, what: str, error: Exception) -> RemoteError:
+        status = _status(error)
+        # A proxy may echo what it was sent.
+        detail = redacted(f"{what}: {_reason(error, status)}", self.server.api_key)
+        if _is_transient(error, status):
+            return TransientError(self.server.url, detail, status, _asked_s(error))
+        return PermanentError(self.server.url, detail, status)
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -101,33 +107,57 @@ def _failures() -> tuple[type[Exception], ...]:
     from qdrant_client.common.client_exceptions import QdrantException
     from qdrant_client.http.exceptions import ApiException
 
-    return ApiException, QdrantException, RpcError, json.JSONDecodeError
+    # With an AssertionError the client meets an answer without a result.
+    return ApiException, QdrantException, RpcError, json.JSONDecodeError, AssertionError
 
 
-def _reason(error: BaseException, timeout_s: float) -> str:
-    from httpx import TimeoutException, TransportError
+def _reason(error: Exception, status: int | None) -> str:
+    from httpx import TransportError
 
-    status = _status(error)
     if status in (401, 403):
         return f"refused ({status}); expected api_key: ${{oc.env:QDRANT_API_KEY,null}} to hold a key of this server"
     if status is not None:
         return f"answered {status}: {_said(error)}"
     source = getattr(error, "source", error)
-    if isinstance(source, TimeoutException):
-        return f"no answer within {timeout_s:g} s (timeout_s)"
     if isinstance(source, TransportError):
         return f"connection failed ({str(source) or type(source).__name__}); is a Qdrant server there?"
-    return f"{type(source).__name__}: {str(source)[:300]}; is a Qdrant server there?"
+    return f"{type(source).__name__}: {_said(source)}; is a Qdrant server there?"
 
 
-def _status(error: BaseException) -> int | None:
-    """The HTTP status, or None where there was no answer."""
+def _status(error: Exception) -> int | None:
+    """The HTTP status, that of gRPC in HTTP's terms, or None where there was no answer."""
+    from grpc import RpcError
+
+    if isinstance(error, RpcError):
+        return _GRPC.get(error.code().name)
     status: int | None = getattr(error, "status_code", None)
     return 429 if hasattr(error, "retry_after_s") else status
 
 
-def _said(error: BaseException) -> str:
-    """What Qdrant says about an error: `status.error` of its JSON, or the first words of whatever came."""
+_GRPC = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "ABORTED": 503,
+    "RESOURCE_EXHAUSTED": 429,
+    "INTERNAL": 500,
+    "UNKNOWN": 500,
+    "DATA_LOSS": 500,
+    "UNIMPLEMENTED": 501,
+}
+"""As google/rpc/code.proto maps them; ABORTED, a conflict that passes, as 503. The others, UNAVAILABLE among them, tell
+of no answer."""
+
+
+def _said(error: Exception) -> str:
+    """What Qdrant says about an error: `status.error` of its JSON, details of gRPC, or the first words of what came."""
+    details = getattr(error, "details", None)
+    if callable(details):
+        return str(details())[:200]
     content: bytes = getattr(error, "content", str(error).encode())
     try:
         return str(json.loads(content)["status"]["error"])
@@ -135,14 +165,17 @@ def _said(error: BaseException) -> str:
         return content[:200].decode(errors="replace").strip() or "nothing more"
 
 
-def _is_transient(error: BaseException | None) -> bool:
-    """Whether another attempt may succeed: no answer, 429, or an error of the server's own."""
-    from grpc import RpcError, StatusCode
+def _is_transient(error: Exception, status: int | None) -> bool:
+    """Whether another attempt may succeed: no answer, 408, 429, or an error of the server's own."""
+    from grpc import RpcError
     from httpx import TransportError
 
-    if isinstance(error, RpcError):
-        return error.code() in (StatusCode.UNAVAILABLE, StatusCode.DEADLINE_EXCEEDED)
-    status = None if error is None else _status(error)
     if status is not None:
-        return status == 429 or status >= 500
-    return isinstance(getattr(error, "source", None), TransportError)
+        return status in (408, 429) or (status >= 500 and status != 501)
+    return isinstance(error, RpcError) or isinstance(getattr(error, "source", None), TransportError)
+
+
+def _asked_s(error: Exception) -> float | None:
+    """Seconds that a 429 asks for."""
+    asked = getattr(error, "retry_after_s", None)
+    return None if asked is None else retry_after_s({"retry-after": str(asked)})

@@ -34,7 +34,7 @@ class QdrantRecall(QdrantStage[Vectors]):
         api_key: of the server. Kept out of messages, settings and files.
         prefer_grpc: gRPC in place of REST for points.
         grpc_port: of the server.
-        timeout_s: for one request.
+        timeout_s: one attempt at one request; two more are made after no answer, 429 or 5xx.
         collection: its name; None makes one of corpus, model and vectors.
         existing: the collection is somebody else's: searched, and never written into.
         id_field: payload field of an existing collection with the document's id; None is the point's id.
@@ -107,7 +107,9 @@ class QdrantRecall(QdrantStage[Vectors]):
 
         Raises:
             IndexStateError: no index is open.
-            StageError: the query has no vector, or one of another length; or the server fails.
+            StageError: the query has no vector, or one of another length.
+            RemoteError: the server gave no answer that can be used; transient failures are tried again, twice.
+            CallCancelledError: nobody waits for the call any more.
         """
         self._refuse_closed()
         if query.vector is None or query.vector.shape != (self.embedder.dim,):

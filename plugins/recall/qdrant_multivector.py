@@ -137,7 +137,8 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
 
         Raises:
             IndexStateError: the index is damaged.
-            StageError: the server does not answer; or a filter is asked of an index that another process has open.
+            RemoteError: the server does not answer.
+            StageError: a filter is asked of an index that another process has open.
         """
         if not self._existing:
             self._weights.read(directory)
@@ -155,7 +156,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
 
         Raises:
             IndexStateError: no index is open.
-            StageError: the server fails.
+            RemoteError: the server fails.
         """
         self._refuse_closed()
         assert self._corpus is not None

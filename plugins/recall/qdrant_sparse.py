@@ -98,7 +98,7 @@ class QdrantSparseRecall(QdrantStage[SparseVector]):
 
         Raises:
             IndexStateError: no index is open.
-            StageError: the server fails.
+            RemoteError: the server fails.
         """
         self._refuse_closed()
         (vector,) = self.encoder.embed_sparse([query.text], kind="query", call=call)

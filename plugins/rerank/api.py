@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, MissingExtraError, PermanentError, TransientError, did_you_mean
+from orchestrator.loop import OnLoop
 from orchestrator.models import Model
-from orchestrator.remote import Patience, Remote, address, checked_url, run_on_loop, split
-from orchestrator.replies import json_reply, redacted, said_in, status_error
+from orchestrator.remote import Patience, Remote, address, checked_url, split
+from orchestrator.replies import error_inside, json_reply, missing_key, redacted, said_in, status_error
 from orchestrator.spending import Price, Purse, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query
@@ -41,6 +41,7 @@ class ApiRerank:
         format: of requests and replies, see `RerankFormat`.
         score_kind: `probability` (0 to 1, checked) or `logit`.
         api_key: sent as the format says; None sends none.
+        key_variable: the environment variable of the key, for messages; the core fills it in from the YAML.
         key_required: whether to stop at load, before anything is indexed, when there is none.
         max_documents: of one request.
         max_bytes: UTF-8 bytes of one request's documents; None is no limit.
@@ -58,6 +59,7 @@ class ApiRerank:
 
     needs: frozenset[Need] = frozenset({"text"})
     cacheable_scores = True
+    is_remote = True
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class ApiRerank:
         format: Mapping[str, Any],  # noqa: A002 - the YAML key
         score_kind: ApiScoreKind = "probability",
         api_key: str | None = None,
+        key_variable: str | None = None,
         key_required: bool = False,
         max_documents: int = 1000,
         max_bytes: int | None = None,
@@ -100,13 +103,12 @@ class ApiRerank:
             found = f"needs the price of '{model.name}', and `prices` has none"
             raise ConfigError("max_usd", f"{found}: set {keys}, or max_usd=null")
         self._api_key = api_key or None
-        self.key_required = key_required
+        self.key_required, self.key_variable = key_required, key_variable
         service = f"{model.label} at {address(self._url)}"
         self._remote = Remote(service, Patience(timeout_s, retries, concurrency))
         self._bill = Bill(price, Purse(service, max_usd), self.format)
         self._priced = prices is not None
-        self._loading = threading.Lock()
-        self._client: httpx2.AsyncClient | None = None
+        self._client = OnLoop(service, self._made, lambda client: client.aclose())
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -127,26 +129,12 @@ class ApiRerank:
             MissingExtraError: httpx2 is not installed.
         """
         if self.key_required and self._api_key is None:
-            where = f"{self._remote.service} wants one"
-            raise ConfigError("api_key", f"missing; {where}: put it into the environment variable that `api_key` names")
-        try:
-            import httpx2
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("api", "httpx2") from error
-        with self._loading:
-            if self._client is None:
-                limits = httpx2.Limits(max_connections=self._remote.patience.concurrency)
-                # No timeouts here: they are per phase, and the core's deadline is around the whole call.
-                self._client = httpx2.AsyncClient(
-                    headers=self._headers(), timeout=None, limits=limits, verify=trusted()
-                )
+            raise missing_key(self._remote.service, self.key_variable)
+        self._client.load()
 
     def close(self) -> None:
         """Close the connections."""
-        with self._loading:
-            if self._client is not None:
-                run_on_loop(self._client.aclose())
-            self._client = None
+        self._client.close()
 
     def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> npt.NDArray[np.float64]:
         """float64 [n_pairs], in the order of `pairs`.
@@ -160,7 +148,7 @@ class ApiRerank:
         for place, (query, _) in enumerate(pairs):
             groups.setdefault(query.text, []).append(place)
         parts = [(query, part) for query, places in groups.items() for part in self._parts(query, places, texts)]
-        requests = [partial(self._request, query, [texts[place] for place in part], call) for query, part in parts]
+        requests = [partial(self._request, query, part, [texts[row] for row in part], call) for query, part in parts]
         scores = np.empty(len(pairs), np.float64)
         for (_, part), found in zip(parts, self._remote.run(requests, call), strict=True):
             scores[part] = found
@@ -179,6 +167,15 @@ class ApiRerank:
     @property
     def _url(self) -> str:
         return f"{self.base_url}{self.format.path_of(self.model.name)}"
+
+    def _made(self) -> httpx2.AsyncClient:
+        try:
+            import httpx2
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("api", "httpx2") from error
+        limits = httpx2.Limits(max_connections=self._remote.patience.concurrency)
+        # No timeouts here: they are per phase, and the core's deadline is around the whole call.
+        return httpx2.AsyncClient(headers=self._headers(), timeout=None, limits=limits, verify=trusted())
 
     def _headers(self) -> dict[str, str]:
         key = {self.format.key_header: f"{self.format.key_prefix}{self._api_key}"} if self._api_key else {}
@@ -203,7 +200,7 @@ class ApiRerank:
             shares.append(max(of_bytes, of_tokens))
         return [[places[row] for row in part] for part in split(shares, self.max_documents, 1.0)]
 
-    async def _request(self, query: str, texts: list[str], call: Call) -> npt.NDArray[np.float64]:
+    async def _request(self, query: str, rows: Sequence[int], texts: list[str], call: Call) -> npt.NDArray[np.float64]:
         with self._bill.reserved(query, texts) as pay:
             reply = await self._ask(self.format.request(self.model.name, query, texts))
             self._bill.settle(reply, query, texts, pay, call)
@@ -214,22 +211,23 @@ class ApiRerank:
         except ValueError as error:
             said = redacted(said_in(reply), self._api_key)
             detail = f"{error}. The service says: {said}" if said else str(error)
-            raise PermanentError(self._remote.service, detail) from error
+            inside = error_inside(self._remote.service, reply, self._api_key)
+            raise inside or PermanentError(self._remote.service, detail) from error
         call.repair("duplicate", repairs)
+        call.report(rows, scores.tolist())
         return scores
 
     async def _ask(self, body: Mapping[str, object]) -> Any:
         import httpx2
 
-        if self._client is None:
-            raise RuntimeError(f"{self._remote.service}: call load() first")
         service = self._remote.service
         try:
-            response = await self._client.post(self._url, json=body)
+            response = await self._client.get().post(self._url, json=body)
         except httpx2.RequestError as error:
             raise TransientError(service, f"no connection ({type(error).__name__}: {error})") from error
         if not response.is_success:
-            raise status_error(service, response.status_code, response.text, response.headers, self._api_key)
+            told = (response.status_code, response.text, response.headers)
+            raise status_error(service, *told, self._api_key, self.key_variable)
         return json_reply(service, response.text, self._api_key)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.stage import Embed
+from orchestrator.stage import Embed, is_remote
 from orchestrator.types import Call, Document, Need, Query, ScoreKind
 
 
@@ -26,6 +26,11 @@ class BiEncoderRerank:
     def __init__(self, embedder: Embed) -> None:
         self.embedder = embedder
         self.score_kind: ScoreKind = "cosine"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the embedder waits for somebody else's machine."""
+        return is_remote(self.embedder)
 
     def load(self) -> None:
         """Load the embedder; from then on `score_kind` is the one of its model."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
-from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable
+from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
 from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors
@@ -69,6 +69,11 @@ class LateInteractionRerank:
         self._store: TokenStore | None = None
         self._asked: dict[str, TokenVectors] = {}
         self._asked_lock = threading.Lock()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the encoder waits for somebody else's machine."""
+        return is_remote(self.encoder)
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -89,7 +89,9 @@ class LLMPointRerank(LLMStage):
             RemoteError: the server gave no answer, a document got no score, or no money is left.
             CallCancelledError: nobody waits for the call any more.
         """
-        requests = [partial(self._judge, self._asked(*pair, call), pair[1].doc_id, call) for pair in pairs]
+        requests = [
+            partial(self._judge, row, self._asked(*pair, call), pair[1], call) for row, pair in enumerate(pairs)
+        ]
         scores = self.chat.server.remote.run(requests, call)
         self.declare_price(call)
         return np.array(scores, np.float64)
@@ -99,7 +101,12 @@ class LLMPointRerank(LLMStage):
         values = {"{query}": query.text, "{document}": shown, "{max_grade}": str(self.max_grade)}
         return messages(self.prompt, values)
 
-    async def _judge(self, asked: Messages, doc_id: str, call: Call) -> float:
+    async def _judge(self, row: int, asked: Messages, document: Document, call: Call) -> float:
+        score = await self._scored(asked, document.doc_id, call)
+        call.report([row], [score])
+        return score
+
+    async def _scored(self, asked: Messages, doc_id: str, call: Call) -> float:
         for _ in range(_ASKS if self.scoring == "grade" else 1):
             answer = await (self._ask_grade(asked, call) if self.scoring == "grade" else self._ask_yes(asked, call))
             score, trouble = self._read(answer)

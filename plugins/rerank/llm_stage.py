@@ -37,7 +37,8 @@ class LLMStage:
         instructions: by language, `system` and `user` with placeholders; each stage says which.
         prompt_language: which of them; another language than theirs takes the first.
         base_url: of the API, with its `/v1`; None is OpenAI's own.
-        api_key: sent as a bearer token, or as the next two say; None sends none.
+        api_key: sent as a bearer token, or as `key_header` and `key_prefix` say; None sends none.
+        key_variable: the environment variable of the key, for messages; the core fills it in from the YAML.
         key_header: header of the key: `api-key` for Azure.
         key_prefix: what stands before the key in it.
         extra_query: put after the address, for example `{api-version: 2024-10-21}`.
@@ -60,12 +61,14 @@ class LLMStage:
 
     needs: ClassVar[frozenset[Need]] = frozenset({"text"})
     cacheable_scores: ClassVar[bool] = True
+    is_remote: ClassVar[bool] = True
 
     model: Model
     instructions: Mapping[str, Any]
     prompt_language: str = "en"
     base_url: str | None = None
     api_key: InitVar[str | None] = None
+    key_variable: str | None = None
     key_header: str = "Authorization"
     key_prefix: str = "Bearer "
     extra_query: Mapping[str, str] | None = None
@@ -92,7 +95,7 @@ class LLMStage:
         check_counts(max_document_tokens=self.max_document_tokens, max_output_tokens=self.max_output_tokens)
         self._check_extra()
         patience = Patience(self.timeout_s, self.retries, self.concurrency)
-        keys = (self.key_header, self.key_prefix, self.extra_query)
+        keys = (self.key_header, self.key_prefix, self.extra_query, self.key_variable)
         server = OpenAIConnection(self.model.name, self.base_url, api_key, patience, *keys)
         price = self._price()
         purse = Purse(server.remote.service, self.max_usd)

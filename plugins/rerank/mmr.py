@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from orchestrator.errors import ConfigError
-from orchestrator.stage import Embed
+from orchestrator.stage import Embed, is_remote
 from orchestrator.types import Call, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
 from ..fusion.normalisation import check_normalisation, normalised
@@ -39,6 +39,11 @@ class MMRRerank:
         self.embedder = embedder
         self.diversity = float(diversity)
         self.relevance = relevance
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the embedder waits for somebody else's machine."""
+        return is_remote(self.embedder)
 
     def load(self) -> None:
         """Load the embedder."""

@@ -51,7 +51,8 @@ def test_a_refused_key_is_one_message_that_names_the_stage(
     done = orchestrate(*words)
     assert done.code == 1
     assert "tiny at http://127.0.0.1" in done.err
-    assert "answered 401: Incorrect API key provided: ***. The key is missing or wrong" in done.err
+    advice = "The key is missing or wrong; put it into the environment variable EMBED_API_KEY"
+    assert f"answered 401: Incorrect API key provided: ***. {advice}" in done.err
     assert "Traceback" not in done.err
     assert SECRET not in done.err
 
@@ -100,17 +101,23 @@ def test_the_dearest_request_of_a_run_is_known_before_it_is_sent(
 
 
 @pytest.mark.parametrize(
-    ("words", "path"),
+    ("words", "path", "variable"),
     [
-        (["model@models.embedder=openai_3_small"], "pipeline.stages.dense.use.embedder.api_key: missing; "),
-        ([*NO_DENSE, "rerank@pipeline.stages.precise.use=jina"], "pipeline.stages.precise.use.api_key: missing; "),
+        (["model@models.embedder=openai_3_small"], "pipeline.stages.dense.use.embedder.api_key", "OPENAI_API_KEY"),
+        ([*NO_DENSE, "rerank@pipeline.stages.precise.use=jina"], "pipeline.stages.precise.use.api_key", "JINA_API_KEY"),
+        (
+            [*NO_DENSE, "pipeline.stages.precise.use.api_key='${oc.env:MY_KEY,null}'"],
+            "pipeline.stages.precise.use.api_key",
+            "MY_KEY",
+        ),
     ],
 )
-def test_a_missing_key_is_named_by_its_yaml_path(
-    words: list[str], path: str, orchestrate: Callable, corpus: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_missing_key_is_named_by_its_yaml_path_and_its_variable(
+    words: list[str], path: str, variable: str, orchestrate: Callable, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("OPENAI_API_KEY", "JINA_API_KEY"):
+    for name in ("OPENAI_API_KEY", "JINA_API_KEY", "MY_KEY"):
         monkeypatch.delenv(name, raising=False)
     done = orchestrate("run", "x", "+scenario=hosted_api", f"corpus.path={corpus}", *words)
     assert done.code == 2
-    assert done.err.startswith(f"orchestrate: {path}"), done.err
+    assert done.err.startswith(f"orchestrate: {path}: missing; "), done.err
+    assert f"wants one: export {variable}=..." in done.err

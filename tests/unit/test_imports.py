@@ -24,6 +24,7 @@ OPEN_TO_PLUGINS = {
     "models",
     "storage",
     "log",
+    "loop",
     "remote",
     "replies",
     "spending",

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, RemoteError, TransientError
-from orchestrator.remote import Patience, Remote, checked_url, run_on_loop, split
+from orchestrator.loop import run_on_loop
+from orchestrator.remote import Patience, Remote, checked_url, split
 from orchestrator.replies import json_reply, retry_after_s, status_error
 from orchestrator.types import Call
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -109,6 +111,26 @@ def test_cancelled_call_raises(checkpoints: Any, shared_root: Path) -> None:
     with pytest.raises(CallCancelledError):
         reranker(checkpoints.transformer("bert", labels=1), shared_root).score(PAIRS, call)
     assert call.tokens == 0
+
+
+class CancelledInFlight(Call):
+    """Cancelled as soon as there is something to stop, and not before."""
+
+    @contextlib.contextmanager
+    def on_cancel(self, stop: Callable[[], object]) -> Iterator[None]:
+        with super().on_cancel(stop):
+            self.cancel()
+            yield
+
+
+def test_a_batch_in_flight_is_stopped_and_scores_stay_the_same(checkpoints: Any, shared_root: Path) -> None:
+    stage = reranker(checkpoints.transformer("bert", labels=1), shared_root)
+    before = stage.score(PAIRS, Call())
+    call = CancelledInFlight()
+    with pytest.raises(CallCancelledError, match="the batch in flight was stopped"):
+        stage.score(PAIRS, call)
+    assert call.tokens == 0
+    np.testing.assert_array_equal(stage.score(PAIRS, Call()), before)
 
 
 def test_model_id_tells_weights_length_and_backend_apart(checkpoints: Any, shared_root: Path) -> None:
