@@ -248,7 +248,7 @@ def _check_limits(node: Node) -> None:
             f"{node.path}.max_ms", "a fusion is waited for: without it there is no answer; leave it out"
         )
     if node.cache == "on" and (
-        node.behaviour not in ("pointwise", "window") or not hasattr(type(node.stage), "model_id")
+        node.behaviour not in ("pointwise", "window") or "model_id" not in dir(node.stage)
     ):
         found = type(node.stage).__name__
         lacks = "names no model (`model_id`)" if node.behaviour in ("pointwise", "window") else "scores no pairs"

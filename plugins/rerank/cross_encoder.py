@@ -21,7 +21,7 @@ from orchestrator.models.openvino import OpenVinoSession
 from orchestrator.models.resolve import is_local, resolve
 from orchestrator.models.session import OnnxSession, Open
 from orchestrator.models.template import with_template
-from orchestrator.models.tokens import Forward, TextEncoder, run_in_batches
+from orchestrator.models.tokens import Forward, TextEncoder, token_batches
 from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, Vectors
@@ -170,8 +170,11 @@ class CrossEncoderRerank:
         loaded = self._ready
         texts = [(query.text, document.full_text) for query, document in pairs]
         batch_tokens = 1 if self.precision == "int8" else self.batch_tokens  # 1 token: every pair alone
-        logits = run_in_batches(loaded.encoder, texts, loaded.forward, width=1, batch_tokens=batch_tokens, call=call)
-        return logits[:, 0]
+        scores = np.empty(len(pairs), np.float32)
+        for places, batch in token_batches(loaded.encoder, texts, batch_tokens=batch_tokens, call=call):
+            scores[places] = loaded.forward(loaded.encoder.batch(batch), call)[:, 0]
+            call.report(places.tolist(), scores[places].tolist())
+        return scores
 
     @property
     def _ready(self) -> _Loaded:
