@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from orchestrator.decide import Choice, Decision
     from orchestrator.evaluate import Latency, Quality
-    from orchestrator.graph import StageGraph
     from orchestrator.need import Need
     from orchestrator.trace import Result, StageTrace, Trace
     from orchestrator.types import Document
@@ -183,16 +182,6 @@ def _spent(stage: StageTrace) -> list[str]:
     money = [f"${stage.cost_usd:.2g}"] if stage.cost_usd else []
     kinds = ", ".join(f"{times} {kind.replace('_', ' ')}" for kind, times in stage.repairs.items())
     return [*passages, *tokens, *money, *([f"repaired: {kinds}"] if kinds else [])]
-
-
-def graph_table(graph: StageGraph) -> RenderableType:
-    """The stages of a graph: what each is, what it reads, how many it passes on."""
-    table = _table("stage", "kind", "class", "reads", "top_k", right=("top_k",))
-    for node in graph.nodes:
-        reads = ", ".join(node.inputs) or "corpus"
-        cut = f", {node.passages.how}" if node.passages.cuts else ""
-        table.add_row(node.name, node.kind, f"{type(node.stage).__name__}{cut}", reads, str(node.top_k))
-    return table
 
 
 def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:

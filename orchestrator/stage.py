@@ -11,7 +11,12 @@ Common to all kinds:
   `statistics` gives it the text of candidates that its index does not hold.
 - `index_settings`, `index` and `open` (optional, see `Indexed`) give a stage of any kind an index of the corpus.
 - A rerank that reads `text` may have `token_spans` and `room` (`KnowsTokens`), by which the core cuts long documents.
-- A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
+- What `orchestrate check` asks, all of it optional, of a stage and of the `embedder` or `encoder` that it holds:
+  `languages: Sequence[str]` of its model; `model`, its card; `at_hand() -> bool`, whether the model's files are on this
+  machine; `key_missing: str | None`, what is said where a key is wanted and there is none; `optional_modules`,
+  module -> extra that installs it; `payload_fields`, key of the stage -> payload field that it names;
+  `suits_documents: int | None`, how large a corpus a recall is meant for; `score_kinds`, the kinds of which `load()`
+  chooses one; `cost_kind: str | None`, the row of conf/cost that its time is reckoned by.
 """
 
 from __future__ import annotations

@@ -53,6 +53,13 @@ class OpenAIConnection:
         self._client: AsyncOpenAI | None = None
 
     @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted, at OpenAI's own address; else None."""
+        if self._api_key is None and self.base_url == OPENAI_URL:
+            return f"missing; {address(OPENAI_URL)} wants one: export OPENAI_API_KEY=..."
+        return None
+
+    @property
     def client(self) -> AsyncOpenAI:
         """The library's client. Lives on the core's event loop."""
         if self._client is None:
@@ -79,8 +86,8 @@ class OpenAIConnection:
         with self._loading:
             if self._client is not None:
                 return
-            if self._api_key is None and self.base_url == OPENAI_URL:
-                raise ConfigError("api_key", f"missing; {address(OPENAI_URL)} wants one: export OPENAI_API_KEY=...")
+            if self.key_missing:
+                raise ConfigError("api_key", self.key_missing)
             try:
                 import openai
             except ModuleNotFoundError as error:

@@ -24,6 +24,7 @@ class EdgeEngine(Generic[V]):
     """
 
     module = "qdrant_edge"
+    scans_up_to: int | None = 100_000
     rewritten_files: tuple[str, ...] = (EDGE_CONFIG,)
 
     def __init__(self, options: Options) -> None:

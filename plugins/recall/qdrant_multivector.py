@@ -24,6 +24,9 @@ from ..qdrant.options import ExistingOptions, checked_options
 from ..qdrant.stage import QdrantStage, chosen_engine
 from ..rerank.token_weights import TokenWeights, Weights, check_dim
 
+_SCANS_UP_TO = 5000
+"""0.7 s a question on one core, by the 0.1 s of 700 documents (benchmarks/qdrant_recall.py)."""
+
 
 class QdrantMultivectorRecall(QdrantStage[Vectors]):
     """Finds the documents whose tokens answer to the query's; ties in corpus order.
@@ -97,6 +100,11 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
         self.filter = filter
         self._existing = existing
         self._root = storage_root if storage_root is not None else default_root()
+
+    @property
+    def suits_documents(self) -> int | None:
+        """Documents up to which this engine is meant, each token of which it compares; None for a server."""
+        return None if super().suits_documents is None else _SCANS_UP_TO
 
     @property
     def languages(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -57,6 +57,8 @@ class ApiRerank:
     """
 
     needs: frozenset[Need] = frozenset({"text"})
+    cost_kind = "api"
+    optional_modules: ClassVar[Mapping[str, str]] = {"httpx2": "api"}
 
     def __init__(
         self,
@@ -118,6 +120,14 @@ class ApiRerank:
         cut = self.max_document_tokens
         return stable_hash({"url": self._url, "name": self.model.name, "extra": dict(self.format.extra), "cut": cut})
 
+    @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted; else None."""
+        if self.key_required and self._api_key is None:
+            wants = f"missing; {self._remote.service} wants one"
+            return f"{wants}: put it into the environment variable that `api_key` names"
+        return None
+
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time.
 
@@ -125,9 +135,8 @@ class ApiRerank:
             ConfigError: there is no key, and the service wants one.
             MissingExtraError: httpx2 is not installed.
         """
-        if self.key_required and self._api_key is None:
-            where = f"{self._remote.service} wants one"
-            raise ConfigError("api_key", f"missing; {where}: put it into the environment variable that `api_key` names")
+        if self.key_missing:
+            raise ConfigError("api_key", self.key_missing)
         try:
             import httpx2
         except ModuleNotFoundError as error:
