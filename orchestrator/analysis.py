@@ -133,6 +133,17 @@ def analyzer(language: str, segmenter: Segmenter | None = None) -> Analyzer:
     return _analyzer(code, segmenter or _segmenter(code))
 
 
+def count_words(text: str) -> int:
+    """How many words `text` has, about; needs no dictionary and no language, and takes microseconds.
+
+    In scripts without spaces every two characters are one, which is what Chinese words have on average.
+    """
+    if text.isascii():
+        return len(_ASCII_WORD.findall(text))
+    runs_and_words = _patterns().runs_and_words(unicodedata.normalize("NFKC", text))
+    return sum(-(-len(_clusters()(run)) // 2) if run else 1 for run, _ in runs_and_words)
+
+
 def languages() -> tuple[str, ...]:
     """Codes with rules of their own, sorted. Every other ISO 639-1 code is accepted too."""
     return tuple(sorted({*STEMMERS, "az", "ja", "km", "lo", "my", "th", "zh"}))

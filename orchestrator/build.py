@@ -7,15 +7,18 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from orchestrator.chunks import Chunking
 from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.cuts import Cut
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
+from orchestrator.gates import Gate
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
@@ -28,6 +31,7 @@ from orchestrator.storage import default_root
 from orchestrator.words import SECRETS
 
 log = get_logger()
+_P = TypeVar("_P")
 
 _SAMPLE_DOCUMENTS = 100
 _SLOTS = {"embedder": "embed", "multi_vector": "embed_tokens", "sparse": "embed_sparse"}
@@ -71,18 +75,26 @@ def build_graph(cfg: DictConfig) -> StageGraph:
             if OmegaConf.is_missing(stage, key):
                 raise PipelineError(f"{path}.{key}", f"missing; {hint}")
         built = builder.value(f"{path}.use", stage, "use")
-        passages = _passages(f"{path}.passages", stage.passages)
+        passages = _policy(Passages, f"{path}.passages", stage.passages)
+        when, cut = _policy(Gate, f"{path}.when", stage.when), _policy(Cut, f"{path}.cut", stage.cut)
         on_error = _on_error(f"{path}.on_error", builder.value(f"{path}.on_error", stage, "on_error"))
-        spec = StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages)
+        spec = StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages, when, cut)
         specs.append(dataclasses.replace(spec, on_error=on_error, max_ms=stage.max_ms, cache=stage.cache.name))
     return StageGraph.of(specs)
 
 
-def _passages(path: str, node: DictConfig) -> Passages:
+def _policy(policy: Callable[..., _P], path: str, node: DictConfig) -> _P:
+    """What a stage declares beside `use`: its class has the keys of the schema."""
     try:
-        return Passages(node.how.name, node.size, node.stride, node.aggregate.name, node.max_windows, node.choose.name)
+        return policy(**{str(key): _value(node[key]) for key in node})
     except ConfigError as error:
         raise ConfigError(f"{path}.{error.path}", error.detail) from None
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    return tuple(value) if isinstance(value, ListConfig) else value
 
 
 def _on_error(path: str, value: object) -> OnError:

@@ -16,7 +16,7 @@ from orchestrator.chunks import Chunker
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.documents import DocumentStore
 from orchestrator.errors import DataError
-from orchestrator.ingest import Cut, Reading, StoreState, open_documents
+from orchestrator.ingest import Cut, Reading, StoreState, open_documents, stored_documents
 from orchestrator.judgements import Topics, UnknownQrels, load_topics, qrels_splits, topic_files
 from orchestrator.locate import Source, locate, resolve
 from orchestrator.readers import Reader, reader_for
@@ -45,6 +45,29 @@ def open_corpus(spec: CorpusSpec, root: Path, progress: Progress = no_progress) 
     key = _key(spec, source)
     store, state = open_documents(_reading(spec, source), root / "corpora" / key, progress)
     return DiskCorpus(spec, source, root, key, store, state)
+
+
+def stored_corpus(spec: CorpusSpec, root: Path) -> DiskCorpus | None:
+    """The corpus that `spec` names, where it lies in the store under `root`; else None. Reads none of its files.
+
+    Raises:
+        ConfigError: the path names nothing.
+        DataError: the folder holds no documents.
+    """
+    source = _locate(spec)
+    key = _key(spec, source)
+    found = stored_documents(_reading(spec, source), root / "corpora" / key)
+    return None if found is None else DiskCorpus(spec, source, root, key, *found)
+
+
+def corpus_format(spec: CorpusSpec) -> str:
+    """The format of the corpus's files, one of `locate.FORMATS`.
+
+    Raises:
+        ConfigError: the path names nothing.
+        DataError: the folder holds no documents.
+    """
+    return _locate(spec).format
 
 
 def corpus_key(spec: CorpusSpec) -> str:

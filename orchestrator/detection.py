@@ -36,8 +36,15 @@ def detect(text: str) -> str:
     Raises:
         MissingExtraError: the identifier is needed and not installed.
     """
-    text = text[:_READ_CHARS]
-    counts = _words_by_script(text)
+    return script_language(text) or _identify(text[:_READ_CHARS])
+
+
+def script_language(text: str) -> str | None:
+    """The language of `text` as far as its script tells it, as `detect` gives it; None where several share the script.
+
+    Needs no language identifier.
+    """
+    counts = _words_by_script(text[:_READ_CHARS])
     if not counts:
         return UNDETERMINED
     if counts["Hiragana"] + counts["Katakana"] > 0 and _is_japanese(counts):
@@ -45,7 +52,12 @@ def detect(text: str) -> str:
     script = max(counts, key=lambda name: counts[name])
     if _is_mixed(counts):
         return MIXED
-    return _LANGUAGE_OF_SCRIPT.get(script) or _identify(text)
+    return _LANGUAGE_OF_SCRIPT.get(script)
+
+
+def told_by_script(code: str) -> bool:
+    """Whether a text in language `code` is told by its script alone, with no language identifier."""
+    return code in _LANGUAGE_OF_SCRIPT.values()
 
 
 def detect_many(texts: Iterable[str]) -> str:

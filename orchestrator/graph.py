@@ -5,7 +5,7 @@ Pure: needs no model, no index, no corpus on disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -218,6 +218,9 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys, stand_ins)
     _check_passages(node)
     _check_limits(node)
+    _check("when", node, lambda: node.when.refuse_for(kind))
+    kinds = getattr(spec.stage, "score_kinds", (spec.stage.score_kind,)) if node.cut.settings else ()
+    _check("cut", node, lambda: node.cut.refuse_for(*kinds))
     return node
 
 
@@ -247,14 +250,20 @@ def _check_limits(node: Node) -> None:
         raise PipelineError(
             f"{node.path}.max_ms", "a fusion is waited for: without it there is no answer; leave it out"
         )
-    if node.cache == "on" and (
-        node.behaviour not in ("pointwise", "window") or "model_id" not in dir(node.stage)
-    ):
+    if node.cache == "on" and (node.behaviour not in ("pointwise", "window") or "model_id" not in dir(node.stage)):
         found = type(node.stage).__name__
         lacks = "names no model (`model_id`)" if node.behaviour in ("pointwise", "window") else "scores no pairs"
         raise PipelineError(
             f"{node.path}.cache", f"{found} {lacks}, so its scores cannot be kept; expected auto or off"
         )
+
+
+def _check(key: str, node: Node, refuse: Callable[[], None]) -> None:
+    """Let what stands under `key` refuse the stage; the path of what it says continues the node's."""
+    try:
+        refuse()
+    except ConfigError as error:
+        raise PipelineError(f"{node.path}.{key}{'.' if error.path else ''}{error.path}", error.detail) from None
 
 
 def _check_passages(node: Node) -> None:
@@ -299,12 +308,8 @@ def _check_inputs(node: Node, nodes: Mapping[str, Node]) -> None:
 def _ask(node: Node, check: str, inputs: object) -> None:
     """Let the stage refuse its inputs; the path of what it says continues the node's."""
     method = getattr(node.stage, check, None)
-    if method is None:
-        return
-    try:
-        method(inputs)
-    except ConfigError as error:
-        raise PipelineError(f"{node.path}.use.{error.path}", error.detail) from None
+    if method is not None:
+        _check("use", node, lambda: method(inputs))
 
 
 def _order(nodes: Mapping[str, Node]) -> list[str]:

@@ -111,12 +111,30 @@ def open_documents(reading: Reading, parent: Path, progress: Progress) -> tuple[
     return opened
 
 
-def _open_current(parent: Path, reading: Reading) -> tuple[DocumentStore, StoreState] | None:
+def stored_documents(reading: Reading, parent: Path) -> tuple[DocumentStore, StoreState] | None:
+    """The documents of a corpus whose files were read before, and by names, sizes and times are the same; else None."""
+    return _open_current(parent, reading, _looks_like)
+
+
+_IsCurrent = Callable[[StoreState, Source, Path], bool]
+
+
+def _looks_like(state: StoreState, source: Source, _: Path) -> bool:
+    with _readable(source):
+        now = Listing.of(source)
+    return (state.source, state.size, state.listing) == (str(source.root), now.size, now.digest)
+
+
+def _open_current(
+    parent: Path, reading: Reading, is_current: _IsCurrent | None = None
+) -> tuple[DocumentStore, StoreState] | None:
+    is_of = is_current or _is_of
+
     def use(directory: Path) -> tuple[DocumentStore, StoreState] | None:
         state = _read_state(directory)
         if state is None or (state.skipped and reading.on_bad_line == "fail"):
             return None
-        if not _is_of(state, reading.source, directory):
+        if not is_of(state, reading.source, directory):
             return None
         return DocumentStore(directory, state.n_documents), state
 

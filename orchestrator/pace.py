@@ -126,7 +126,7 @@ class Pace:
         return 0.0 if line is None else self.seconds(units) * line.spread
 
     def stage_seconds(self, n: int, *, careful: bool = False) -> float:
-        """What the whole stage usually takes for `n` documents of the usual size; or `careful`, in nine of ten cases."""
+        """What the whole stage usually takes for `n` documents of the usual size; `careful`: nine times in ten."""
         seconds = self.careful_seconds if careful else self.seconds
         with self._lock:
             around = float(np.median(self._around)) if self._around else 0.0

@@ -16,7 +16,11 @@ from orchestrator.errors import ConfigError, DataError, PipelineError, named
 from orchestrator.finetune.record import learned_hashes
 from orchestrator.graph import Node, StageGraph
 from orchestrator.indexes import default_folder, open_index
-from orchestrator.lint import Finding, lint
+from orchestrator.lint import Facts, Finding, lint
+from orchestrator.lint.facts import Costs
+from orchestrator.lint.gather import corpus_facts
+from orchestrator.models import is_hub_off
+from orchestrator.node_cost import NodeCosts
 from orchestrator.pace import shared_paces
 from orchestrator.ranking import ranked_from_pairs
 from orchestrator.runner import Runner
@@ -128,9 +132,29 @@ class Pipeline:
         graph, corpus, kept = build_graph(cfg), build_corpus(cfg), build_score_cache(cfg)
         return cls(graph, corpus, storage_root(cfg), cfg.budget_ms, chosen, kept, cfg.log.otel)
 
-    def lint(self) -> list[Finding]:
-        """Remarks on what may not be meant, found without loading anything."""
-        return lint(self.graph, self.corpus_spec.language)
+    def lint(self, costs: Costs | None = None) -> list[Finding]:
+        """What may not be meant, and what a run on this machine would miss, found without loading anything.
+
+        Args:
+            costs: what stages cost; None is the shipped reference figures.
+        """
+        return lint(self.graph, self.facts(costs))
+
+    def facts(self, costs: Costs | None = None) -> Facts:
+        """What the lint goes by beside the graph: budget, machine, corpus as far as it is in the store, and costs."""
+        costs = costs or NodeCosts.reference(self.graph)
+        corpus = corpus_facts(self.corpus_spec, self.storage_root)
+        places = {node.name: self.place_of_model(node.name) for node in self.graph.nodes} if not corpus.problem else {}
+        untrained = {name: why for name, place in places.items() if place and (why := place.why_missing())}
+        return Facts(
+            self.corpus_spec.language,
+            self.budget_ms,
+            corpus,
+            untrained,
+            costs.predicted_ms,
+            costs.figures,
+            is_hub_off=is_hub_off(),
+        )
 
     @property
     def corpus(self) -> DiskCorpus:

@@ -77,14 +77,47 @@ class Cache(Enum):
     off = "off"
 
 
+class Margin(Enum):
+    """How the margin between two scores is measured: as a share of the list's whole span, or as it is."""
+
+    relative = "relative"
+    absolute = "absolute"
+
+
+class CutHow(Enum):
+    """What ends the list that a stage passes on."""
+
+    fixed = "fixed"
+    ratio = "ratio"
+    gap = "gap"
+    threshold = "threshold"
+
+
 @dataclass
 class WhenSchema:
     """`pipeline.stages.<name>.when`: the stage runs for a query only where all that is set here holds."""
+
+    min_candidates: int | None = None
+    max_candidates: int | None = None
+    max_margin: float | None = None
+    margin_rank: int = 3
+    margin: Margin = Margin.relative
+    languages: list[str] = field(default_factory=list)
+    not_languages: list[str] = field(default_factory=list)
+    min_query_words: int | None = None
+    max_query_words: int | None = None
+    min_left_ms: float | None = None
 
 
 @dataclass
 class CutSchema:
     """`pipeline.stages.<name>.cut`: how many of its documents a stage passes on, `top_k` at most."""
+
+    how: CutHow = CutHow.fixed
+    ratio: float | None = None
+    value: float | None = None
+    kind: str | None = None
+    min: int = 1
 
 
 @dataclass

@@ -13,13 +13,17 @@ Common to all kinds:
 - A rerank that reads `text` may have `token_spans` and `room` (`KnowsTokens`), by which the core cuts long documents.
 - `cacheable_scores = True` says that scores (of a window rerank: orders) depend on nothing but `model_id`, the query's
   text and the documents' full texts, so that the core may keep them between questions.
-- `is_remote = True` says that it waits for somebody else's machine: it is then asked for all it is to do at once, its
-  kept scores expire, and a failure that may pass does not end the question (`on_error`).
+- `is_remote` (attribute or property; absent is False) says that the stage waits for somebody else's machine, or its
+  embedder does: see `is_remote()`. Such a stage raises a TransientError where another attempt may help, and a
+  PermanentError where it cannot; only the first may be passed over (`on_error`). It is asked for all it is to do at
+  once, and its kept scores expire.
 - A pointwise rerank may tell scores with `call.report` while it works; they count when its time ends before the rest.
-- A class that reads `text` may carry `languages: Sequence[str]` of its model, for the lint.
-- `is_remote` (optional attribute or property; absent is False) says that the stage waits for somebody else's machine,
-  or its embedder does: see `is_remote()`. Such a stage raises a TransientError where another attempt may help, and a
-  PermanentError where it cannot; only the first may be passed over.
+- What `orchestrate check` asks, all of it optional, of a stage and of the `embedder` or `encoder` that it holds:
+  `languages: Sequence[str]` of its model; `model`, its card; `at_hand() -> bool`, whether the model's files are on this
+  machine; `key_missing: str | None`, what is said where a key is wanted and there is none; `optional_modules`,
+  module -> extra that installs it; `payload_fields`, key of the stage -> payload field that it names;
+  `suits_documents: int | None`, how large a corpus a recall is meant for; `score_kinds`, the kinds of which `load()`
+  chooses one; `cost_kind: str | None`, the row of conf/cost that its time is reckoned by.
 """
 
 from __future__ import annotations

@@ -97,6 +97,27 @@ class ModelPlace:
         if not general and content_hash not in (None, manifest.content_hash):
             log.info("model.other_corpus", stage=self.node.name, trained_on=manifest.corpus, serves=self._corpus.name)
 
+    def why_missing(self) -> str | None:
+        """Why there is nothing to serve with, as far as it is known with nothing loaded; None where there is something.
+
+        Raises:
+            ConfigError: the path of the corpus names nothing.
+            DataError: its folder holds no documents.
+        """
+        if storage.current_generation(self.folder) is not None:
+            return None
+        reason = "nothing was trained for it"
+        if self._shipped is not None:
+            if getattr(self.stage, "embedder", None) is not None:
+                return None  # whether the shipped model fits, its embedder tells once it is loaded
+            try:
+                self._checked(self._shipped, ())
+            except ModelNotFoundError:
+                reason += ", and the model that comes with the package does not fit"
+            else:
+                return None
+        return f"learns from judged queries, and {reason}. Train it: {self.command}. Or end without it: {self._without}"
+
     @property
     def _shipped(self) -> Path | None:
         """The model that comes with the stage's class, for corpora that none was trained for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.errors import MissingExtraError, RemoteError, TransientError
+from orchestrator.errors import ConfigError, MissingExtraError, RemoteError, TransientError
 from orchestrator.loop import OnLoop
 from orchestrator.remote import Patience, Remote, address, checked_url
 from orchestrator.replies import json_reply, lacking, missing_key, status_error
@@ -55,6 +55,13 @@ class OpenAIConnection:
         self._client = OnLoop(self.remote.service, self._made, lambda client: client.close())
 
     @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted, at OpenAI's own address; else None."""
+        if self._api_key is None and self.base_url == OPENAI_URL:
+            return missing_key(address(OPENAI_URL), self._key_variable or "OPENAI_API_KEY").detail
+        return None
+
+    @property
     def client(self) -> AsyncOpenAI:
         """The library's client. Lives on the core's event loop."""
         return self._client.get()
@@ -76,8 +83,8 @@ class OpenAIConnection:
             MissingExtraError: openai is not installed.
             ConfigError: OpenAI's own address without a key.
         """
-        if self._api_key is None and self.base_url == OPENAI_URL:
-            raise missing_key(address(OPENAI_URL), self._key_variable or "OPENAI_API_KEY")
+        if self.key_missing:
+            raise ConfigError("api_key", self.key_missing)
         self._client.load()
 
     def close(self) -> None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from orchestrator.decide import Choice, Decision
     from orchestrator.evaluate import Latency, Quality
-    from orchestrator.graph import StageGraph
     from orchestrator.need import Need
     from orchestrator.trace import Result
     from orchestrator.types import Document
@@ -47,16 +46,6 @@ def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
     if document is None:
         return ""
     return f"{document.title} … {document.text[span[0] :]}" if span and span[0] else document.full_text
-
-
-def graph_table(graph: StageGraph) -> RenderableType:
-    """The stages of a graph: what each is, what it reads, how many it passes on."""
-    table = plain_table("stage", "kind", "class", "reads", "top_k", right=("top_k",))
-    for node in graph.nodes:
-        reads = ", ".join(node.inputs) or "corpus"
-        cut = f", {node.passages.how}" if node.passages.cuts else ""
-        table.add_row(node.name, node.kind, f"{type(node.stage).__name__}{cut}", reads, str(node.top_k))
-    return table
 
 
 def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:

@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import report
+from orchestrator import check_report, report
+from orchestrator.build import plain
+from orchestrator.cost import CostModel
+from orchestrator.errors import ConfigError
+from orchestrator.lint import Finding, lint
+from orchestrator.node_cost import NodeCosts, shipped_cards
 from orchestrator.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_STYLES = {"missing": "red", "warning": "yellow", "remark": "cyan"}
+
 
 def run(cfg: DictConfig, output: Path | None) -> None:
-    """Print the stages and every finding. A configuration that cannot run raises its error instead."""
+    """Print the stages and every finding. A configuration that cannot run raises its error instead.
+
+    Raises:
+        ConfigError: `task.strict` is set, and there is a finding that is more than a remark.
+    """
+    if cfg.format.name == "trec":
+        raise ConfigError("format", "found trec; check ranks no documents. Choices: table, json")
     pipeline = Pipeline.from_config(cfg)
-    console = report.console()
-    console.print(report.graph_table(pipeline.graph))
-    findings = pipeline.lint()
-    for finding in findings:
-        console.print(f"warning: {finding}", style="yellow", markup=False)
-    console.print(f"{len(findings)} warning(s)" if findings else "no findings", markup=False)
+    facts = pipeline.facts(_costs(cfg, pipeline))
+    findings = lint(pipeline.graph, facts)
+    if cfg.format.name == "json":
+        found = check_report.check_json(pipeline.graph, facts, findings)
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+    else:
+        console = report.console()
+        console.print(check_report.graph_table(pipeline.graph, facts))
+        console.print(check_report.figures_line(facts), markup=False)
+        for finding in findings:
+            console.print(f"{finding.severity}: {finding}", style=_STYLES[finding.severity], markup=False)
+        console.print(check_report.summary(findings), markup=False)
+    if cfg.task.strict:
+        _refuse(findings)
+
+
+def _costs(cfg: DictConfig, pipeline: Pipeline) -> NodeCosts:
+    """By the figures of `cfg.cost`, else by the shipped ones."""
+    if cfg.cost is None:
+        return NodeCosts.reference(pipeline.graph, cfg.need.doc_tokens)
+    cost = CostModel.of(plain(cfg.cost))
+    return NodeCosts(pipeline.graph, cost, shipped_cards(cost), cfg.need.doc_tokens)
+
+
+def _refuse(findings: list[Finding]) -> None:
+    counted = [finding for finding in findings if finding.severity != "remark"]
+    if counted:
+        others = f", and {len(counted) - 1} more" if len(counted) > 1 else ""
+        raise ConfigError(counted[0].path, f"{counted[0].message}{others} (task.strict=true)")

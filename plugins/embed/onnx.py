@@ -12,6 +12,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.models.head import Head
 from orchestrator.models.onnx import OnnxModel, load_onnx
+from orchestrator.models.resolve import is_local
 from orchestrator.models.tokens import Inputs, run_in_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
@@ -76,6 +77,10 @@ class OnnxEmbed:
     def max_length_tokens(self) -> int | None:
         """Where texts are cut, special tokens included; None is nowhere."""
         return self._ready.model.max_length_tokens
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model, graph=True)
 
     def tuned_card(self) -> Model:
         """The card of the embedder."""

@@ -6,7 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class OpenAIEmbed:
     """
 
     is_remote = True
+    optional_modules: ClassVar[Mapping[str, str]] = {"openai": "openai"}
 
     def __init__(
         self,
@@ -93,6 +94,11 @@ class OpenAIEmbed:
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the card; `multilingual` means any."""
         return self.model.languages
+
+    @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted; else None."""
+        return self._server.key_missing
 
     @property
     def dim(self) -> int:

@@ -10,6 +10,7 @@ from typing import cast
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.models.onnx import OnnxModel, load_onnx
+from orchestrator.models.resolve import is_local
 from orchestrator.models.sparse_head import StaticQueries, sparse_rows, strongest
 from orchestrator.models.tokens import token_batches
 from orchestrator.storage import stable_hash
@@ -76,6 +77,10 @@ class SpladeEmbed:
     def max_length_tokens(self) -> int | None:
         """Where texts are cut, special tokens included; None is nowhere."""
         return self._ready.model.max_length_tokens
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model)
 
     def load(self) -> None:
         """Bring the model into memory, exporting it first where it never was; does nothing the second time."""

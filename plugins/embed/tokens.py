@@ -13,6 +13,7 @@ from orchestrator.models.card import Model
 from orchestrator.models.head import TokenHead
 from orchestrator.models.manifest import TOKENIZER_FILE, TokenRules
 from orchestrator.models.onnx import OnnxModel, load_onnx
+from orchestrator.models.resolve import is_local
 from orchestrator.models.tokens import TextEncoder, token_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, TokenVectors
@@ -81,6 +82,10 @@ class OnnxTokenEmbed:
         """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
         rules = self._ready.model.manifest.token_rules
         return rules is not None and rules.expand_to > 0
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model)
 
     def tuned_card(self) -> Model:
         """The card of the encoder."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from orchestrator.models.card import Model
 from orchestrator.models.description import read_saved
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.models.kind import check_kind
-from orchestrator.models.resolve import resolve
+from orchestrator.models.resolve import is_local, resolve
 from orchestrator.models.tokens import plan_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
@@ -34,6 +34,7 @@ class TorchEmbed:
     """
 
     tunes = "bi_encoder"
+    optional_modules: ClassVar[Mapping[str, str]] = {"sentence_transformers": "torch"}
 
     def __init__(self, model: Model, device: str | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "embedder":
@@ -72,6 +73,10 @@ class TorchEmbed:
     def max_length_tokens(self) -> int | None:
         """Where texts are cut, special tokens included; None is nowhere."""
         return self._ready.max_seq_length
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model)
 
     def tuned_card(self) -> Model:
         """The card of the embedder."""

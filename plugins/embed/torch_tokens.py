@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import itertools
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from orchestrator.models.description import read_saved
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.models.kind import check_kind
 from orchestrator.models.multi_vector import keeps_own_tokens
-from orchestrator.models.resolve import resolve
+from orchestrator.models.resolve import is_local, resolve
 from orchestrator.models.tokens import plan_batches
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, TokenVectors, Vectors
@@ -39,6 +39,7 @@ class TorchTokenEmbed:
     """
 
     tunes = "late_interaction"
+    optional_modules: ClassVar[Mapping[str, str]] = {"sentence_transformers": "torch"}
 
     def __init__(self, model: Model, device: str | None = None, batch_tokens: int = 1024) -> None:
         if model.role != "multi_vector":
@@ -77,6 +78,10 @@ class TorchTokenEmbed:
     def fills_queries(self) -> bool:
         """Whether queries are filled up with mask tokens, which then count like the others (ColBERT's expansion)."""
         return bool(_setting(self._ready, "query_expansion"))
+
+    def at_hand(self) -> bool:
+        """Whether the model's files lie on this machine, or should: a path given is never passed over. Asks no hub."""
+        return self.model.path is not None or is_local(self.model)
 
     def tuned_card(self) -> Model:
         """The card of the encoder."""

@@ -24,6 +24,7 @@ class ReciprocalRankFusion:
     """
 
     score_kind: ScoreKind = "rrf"
+    cost_kind = "fusion"
 
     def __init__(self, k: float = 60.0, weights: Mapping[str, float] | None = None) -> None:
         self._k = not_negative("k", k)

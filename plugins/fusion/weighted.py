@@ -47,6 +47,7 @@ class WeightedFusion:
     """
 
     score_kind: ScoreKind = "weighted"
+    cost_kind = "fusion"
 
     def __init__(self, normalise: str = "min_max", weights: Mapping[str, float] | None = None) -> None:
         check_normalisation("normalise", normalise)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from orchestrator.types import Call, Query, RankedList, Scored
 
@@ -17,6 +18,8 @@ class XGBoostFusion(LearnedStage):
     title and body, and with an `embedder` the cosine: `plugins/learned/features.py` has them all. See LearnedStage
     for the arguments.
     """
+
+    optional_modules: ClassVar[Mapping[str, str]] = {"xgboost": "ltr"}
 
     def load(self) -> None:
         """Bring the analyzer's dictionary and the embedder into memory.

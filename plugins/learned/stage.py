@@ -46,6 +46,7 @@ class LearnedStage:
     """
 
     score_kind: ScoreKind = "ltr"
+    cost_kind = "ltr"
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class EdgeEngine(Generic[V]):
 
     module = "qdrant_edge"
     is_remote = False
+    scans_up_to: int | None = 100_000
     rewritten_files: tuple[str, ...] = (EDGE_CONFIG,)
 
     def __init__(self, options: Options) -> None:

@@ -29,6 +29,8 @@ class Engine(Protocol[V]):
 
     module: str
     is_remote: bool
+    scans_up_to: int | None
+    """Documents that it is made to compare one by one with each query; None where it has a graph, or may have."""
     rewritten_files: tuple[str, ...]
 
     def settings(self, space: Space[V]) -> dict[str, Json]:

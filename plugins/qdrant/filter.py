@@ -27,6 +27,8 @@ DOC_ID = "doc_id"
 _LISTS = ("must", "should", "must_not")
 _CLAUSES = (*_LISTS, "min_should")
 _ALONE = ("is_empty", "is_null", "has_id", "has_vector", "nested")
+_HOLDERS = (*_CLAUSES, "conditions", "nested", "filter", "is_empty", "is_null")
+"""Keys of a condition under which more conditions, or fields, stand."""
 _BOUNDS = ("lt", "gt", "lte", "gte")
 
 
@@ -41,6 +43,23 @@ def checked_filter(path: str, value: object) -> Filter:
         ConfigError: something in it is no filter of Qdrant's; says where, what was expected, and the choices.
     """
     return _filter(path, value, in_nested=False)
+
+
+def filtered_fields(path: str, condition: object, inside: str = "") -> dict[str, str]:
+    """Where a filter names a payload field -> the field, dotted where it is nested."""
+    if isinstance(condition, list):
+        parts = [filtered_fields(f"{path}[{place}]", part, inside) for place, part in enumerate(condition)]
+        return {key: name for part in parts for key, name in part.items()}
+    if not isinstance(condition, Mapping):
+        return {}
+    key = condition.get("key")
+    named = f"{inside}{str(key).replace('[]', '')}"
+    found = {f"{path}.key": named} if isinstance(key, str) else {}
+    within = f"{named}." if isinstance(key, str) and "filter" in condition else inside
+    below = {name: value for name, value in condition.items() if name in _HOLDERS}
+    for name, value in below.items():
+        found |= filtered_fields(f"{path}.{name}", value, within)
+    return found
 
 
 def ids_as_payload(condition: Filter) -> Filter:

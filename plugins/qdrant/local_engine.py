@@ -41,6 +41,7 @@ class LocalEngine(Generic[V]):
 
     module = "qdrant_client"
     is_remote = False
+    scans_up_to: int | None = 20_000  # qdrant-client itself warns above that
     rewritten_files: tuple[str, ...] = (f"{_FOLDER}/.lock",)
 
     def __init__(self, options: Options) -> None:

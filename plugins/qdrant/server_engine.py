@@ -35,6 +35,7 @@ class ServerEngine(Generic[V]):
 
     module = "qdrant_client"
     is_remote = True
+    scans_up_to: int | None = None
     rewritten_files: tuple[str, ...] = ()
 
     def __init__(self, server: ServerOptions, options: Options, collection: str | None) -> None:

@@ -17,6 +17,7 @@ from orchestrator.types import Call, Query, Scored
 from .edge_engine import EdgeEngine
 from .engine import Engine, Search
 from .existing_engine import ExistingEngine
+from .filter import filtered_fields
 from .local_engine import LocalEngine
 from .options import ExistingOptions, Options, checked_server, refuse_mixture
 from .server_engine import ServerEngine
@@ -43,6 +44,22 @@ class QdrantStage(ABC, Generic[V]):
         """Whether the vectors are on a server, or made on one."""
         model = getattr(self, "embedder", None) or getattr(self, "encoder", None)
         return self._engine.is_remote or is_remote(model)
+
+    @property
+    def optional_modules(self) -> Mapping[str, str]:
+        """Module -> extra that installs it, of the engine."""
+        return {} if self._engine.module == "qdrant_edge" else {self._engine.module: "qdrant"}
+
+    @property
+    def suits_documents(self) -> int | None:
+        """Documents up to which this engine is meant; None for a server."""
+        return self._engine.scans_up_to
+
+    @property
+    def payload_fields(self) -> Mapping[str, str]:
+        """Key of this stage -> the payload field that it names; none of a collection that somebody else filled."""
+        given = None if isinstance(self._engine, ExistingEngine) else getattr(self, "filter", None)
+        return filtered_fields("filter", given)
 
     @abstractmethod
     def _space(self) -> Space[V]:

@@ -52,6 +52,7 @@ class BM25Recall:
 
     score_kind: ScoreKind = "bm25"
     needs: frozenset[Need] = frozenset()
+    cost_kind = "bm25"
 
     def __init__(
         self,
@@ -71,6 +72,11 @@ class BM25Recall:
         self._delta = _DELTA.get(variant, 0.0) if delta is None else _in_range("delta", delta)
         self._index: _Index | None = None
         self._corpus: Corpus | None = None
+
+    @property
+    def optional_modules(self) -> Mapping[str, str]:
+        """Module -> extra that installs it, of the backend."""
+        return {"numba": "numba"} if self._backend == "numba" else {}
 
     def load(self) -> None:
         """Bring bm25s and the analyzer's dictionary into memory.

@@ -54,6 +54,7 @@ class QdrantRecall(QdrantStage[Vectors]):
     """
 
     needs: frozenset[Need] = frozenset({"vectors"})
+    score_kinds: tuple[ScoreKind, ...] = ("cosine", "dot")
 
     def __init__(
         self,
@@ -90,6 +91,11 @@ class QdrantRecall(QdrantStage[Vectors]):
         self.embedder = embedder
         self.filter = filter
         self.score_kind: ScoreKind = "cosine"
+
+    @property
+    def cost_kind(self) -> str | None:
+        """What its cost is reckoned as; None on a server, whose time nobody can tell from here."""
+        return None if self._engine.scans_up_to is None else "dense"
 
     def load(self) -> None:
         """Load the embedder; from then on `score_kind` is what its vectors are compared by.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,8 @@ class ApiRerank:
     needs: frozenset[Need] = frozenset({"text"})
     cacheable_scores = True
     is_remote = True
+    cost_kind = "api"
+    optional_modules: ClassVar[Mapping[str, str]] = {"httpx2": "api"}
 
     def __init__(
         self,
@@ -121,6 +123,13 @@ class ApiRerank:
         cut = self.max_document_tokens
         return stable_hash({"url": self._url, "name": self.model.name, "extra": dict(self.format.extra), "cut": cut})
 
+    @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted; else None."""
+        if self.key_required and self._api_key is None:
+            return missing_key(self._remote.service, self.key_variable).detail
+        return None
+
     def load(self) -> None:
         """Make the client; sends nothing. Does nothing the second time.
 
@@ -128,8 +137,8 @@ class ApiRerank:
             ConfigError: there is no key, and the service wants one.
             MissingExtraError: httpx2 is not installed.
         """
-        if self.key_required and self._api_key is None:
-            raise missing_key(self._remote.service, self.key_variable)
+        if self.key_missing:
+            raise ConfigError("api_key", self.key_missing)
         self._client.load()
 
     def close(self) -> None:

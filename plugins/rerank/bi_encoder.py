@@ -22,6 +22,8 @@ class BiEncoderRerank:
     """
 
     needs: frozenset[Need] = frozenset({"vectors"})
+    score_kinds: tuple[ScoreKind, ...] = ("cosine", "dot")
+    cost_kind = "bi_encoder"
 
     def __init__(self, embedder: Embed) -> None:
         self.embedder = embedder

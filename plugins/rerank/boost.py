@@ -46,6 +46,11 @@ class BoostRerank:
         self.normalise = normalise
         self._checked(_today())
 
+    @property
+    def payload_fields(self) -> Mapping[str, str]:
+        """Key of this stage -> the payload field that it names."""
+        return {f"boosts.{name}.field": str(boost["field"]) for name, boost in self.boosts.items()}
+
     def rescore(self, query: Query, candidates: RankedList, call: Call) -> Scores:
         """float64 [n_candidates]."""
         totals = normalised(candidates, self.normalise)

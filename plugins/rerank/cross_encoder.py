@@ -72,6 +72,7 @@ class CrossEncoderRerank:
     needs: frozenset[Need] = frozenset({"text"})
     tunes = "cross_encoder"
     cacheable_scores = True
+    cost_kind = "cross_encoder"
 
     def __init__(
         self,
@@ -102,6 +103,12 @@ class CrossEncoderRerank:
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the card; `multilingual` means any."""
         return self.model.languages
+
+    @property
+    def optional_modules(self) -> Mapping[str, str]:
+        """Module -> extra that installs it, of the backend."""
+        needed = {"torch": {"sentence_transformers": "torch"}, "openvino": {"openvino": "openvino"}}
+        return needed.get(self.backend, {})
 
     @property
     def model_id(self) -> str:

@@ -49,6 +49,7 @@ class LateInteractionRerank:
     score_kind: ScoreKind = "maxsim"
     needs: frozenset[Need] = frozenset({"text"})
     tunes = "late_interaction"
+    cost_kind = "late_interaction"
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class LLMRerank(LLMStage):
     """
 
     score_kind: ClassVar[ScoreKind] = "rank"
+    cost_kind: ClassVar[str] = "llm"
 
     window: int = 20
     stride: int = 10

@@ -62,6 +62,7 @@ class LLMStage:
     needs: ClassVar[frozenset[Need]] = frozenset({"text"})
     cacheable_scores: ClassVar[bool] = True
     is_remote: ClassVar[bool] = True
+    optional_modules: ClassVar[Mapping[str, str]] = {"openai": "openai"}
 
     model: Model
     instructions: Mapping[str, Any]
@@ -135,6 +136,11 @@ class LLMStage:
     def languages(self) -> tuple[str, ...]:
         """ISO 639-1 codes of the card; `multilingual` means any."""
         return self.model.languages
+
+    @property
+    def key_missing(self) -> str | None:
+        """What is said where there is no key and one is wanted; else None."""
+        return self.chat.server.key_missing
 
     def token_spans(self, text: str) -> npt.NDArray[np.int64]:
         """int64 [n_tokens, 2]: where each token of `text` begins and ends, by estimate."""

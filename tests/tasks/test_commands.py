@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +203,81 @@ def test_check_names_what_is_doubtful(orchestrate: Callable) -> None:
     text = " ".join(done.out.split())
     assert "pipeline.stages.precise.top_k: 500 is more than its input can pass on: shortlist (100)" in text
     assert "its model knows en, the corpus is 'zh'" in text
+
+
+def test_check_as_json_is_one_object(orchestrate: Callable) -> None:
+    words = ["pipeline=gated", "budget_ms=200", "pipeline.stages.precise.passages.how=head_tail", "format=json"]
+    done = orchestrate("check", *words)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    *_, precise = found["stages"]
+    assert {key: precise[key] for key in ("stage", "kind", "class", "model", "backend", "inputs", "top_k")} == {
+        "stage": "precise",
+        "kind": "rerank",
+        "class": "CrossEncoderRerank",
+        "model": "cross-encoder/ms-marco-MiniLM-L6-v2",
+        "backend": "onnx",
+        "inputs": ["fused"],
+        "top_k": 10,
+    }
+    gate = {"max_margin": 0.08, "margin_rank": 3, "margin": "relative", "min_candidates": 4}
+    assert (precise["when"], precise["cut"]) == (gate, {"how": "gap", "min": 3})
+    assert precise["passages"]["how"] == "head_tail"
+    assert precise["predicted_ms"]["p50"] > found["budget_ms"] == 200
+    warnings = [finding for finding in found["findings"] if finding["severity"] == "warning"]
+    assert [finding["path"] for finding in warnings] == ["pipeline.stages.precise"]
+    assert "where it runs, is predicted to take" in warnings[0]["message"]
+
+
+def test_check_is_strict_where_asked(orchestrate: Callable) -> None:
+    grows = "pipeline.stages.shortlist.top_k=500"
+    assert orchestrate("check", grows).code == 0
+    done = orchestrate("check", grows, "task.strict=true")
+    assert done.code == 2
+    assert "warning: pipeline.stages.shortlist.top_k: 500 is more than" in done.out
+    assert "orchestrate: pipeline.stages.shortlist.top_k: 500 is more than its input can pass on" in done.err
+    same = "pipeline.stages.fused.top_k=10"
+    remarked = orchestrate("check", same, "strict=true")
+    assert (remarked.code, "1 remark(s)" in remarked.out) == (0, True)
+
+
+def test_check_refuses_trec(orchestrate: Callable) -> None:
+    done = orchestrate("check", "format=trec")
+    assert (done.code, done.out) == (2, "")
+    assert "format: found trec; check ranks no documents. Choices: table, json" in done.err
+
+
+def test_check_tells_what_this_machine_lacks(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("COHERE_API_KEY", raising=False)
+    hosted = " ".join(orchestrate("check", "+scenario=hosted_api").out.split())
+    assert "missing: pipeline.stages.precise.use.api_key: missing; rerank-v4.0-fast at https://api.cohere.com" in hosted
+    words = ["corpus.path=nowhere", "+scenario=learned", "model@models.embedder=bge_m3"]
+    done = orchestrate("check", *words)
+    text = " ".join(done.out.split())
+    assert done.code == 0, done.err
+    assert re.search("missing: corpus.path: [^ ]*nowhere: found nothing there", text)
+    assert "missing: pipeline.stages.dense.use.embedder: BAAI/bge-m3 is not on this machine" in text
+    trained = " ".join(orchestrate("check", "+scenario=learned").out.split())
+    assert (
+        "missing: pipeline.stages.fused.use: learns from judged queries, and nothing was trained for it. Train it: "
+        "orchestrate train fusion +scenario=learned. Or end without it: fusion@pipeline.stages.fused.use=rrf"
+    ) in trained
+
+
+def test_check_knows_the_payload_of_a_corpus_that_was_read_before(orchestrate: Callable, tmp_path: Path) -> None:
+    lines = [{"_id": "a", "text": "one", "team": "A"}, {"_id": "b", "text": "two", "year": 2001}]
+    (tmp_path / "docs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path = f"corpus.path={tmp_path / 'docs.jsonl'}"
+    words = ["pipeline=bm25", path]
+    only = "pipeline.stages.dense.use.filter={must: [{key: taem, match: {value: A}}]}"
+    assert "no findings" in orchestrate("check", "pipeline=dense", path, only).out, "it was not read yet"
+    assert orchestrate("index", *words).code == 0
+    text = " ".join(orchestrate("check", "pipeline=dense", path, only).out.split())
+    assert (
+        "warning: pipeline.stages.dense.use.filter.must[0].key: no document has a field 'taem', of a sample of 2; "
+        "fields: team, year. Did you mean 'team'?"
+    ) in text
 
 
 def test_index_is_incremental(orchestrate: Callable, corpus: Path) -> None:

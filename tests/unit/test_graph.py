@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from orchestrator.errors import PipelineError
 from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.lint import lint
 from orchestrator.types import Call, Query, RankedList
 
 
@@ -28,9 +25,6 @@ class Merge:
 
 class Pointwise:
     score_kind = "logit"
-
-    def __init__(self, languages: Sequence[str] = ()) -> None:
-        self.languages = languages
 
     def score(self, pairs: object, call: Call) -> list[float]:
         return []
@@ -118,35 +112,3 @@ def test_a_graph_can_end_at_any_stage_and_says_whose_scores_it_sees() -> None:
     assert whole.upto("bm25").result.name == "bm25"
     assert whole.sources("fused") == ("bm25", "dense")
     assert whole.sources("precise") == ("bm25", "dense", "fused", "short")
-
-
-def findings(*stages: tuple[object, ...], language: str = "en") -> list[str]:
-    return [str(finding) for finding in lint(graph(*stages), language)]
-
-
-def test_lint_is_silent_on_a_sound_pipeline() -> None:
-    assert findings(*HYBRID, ("precise", Pointwise(["en"]), 5)) == []
-
-
-def test_lint_finds_a_top_k_that_grows() -> None:
-    assert findings(*HYBRID, ("precise", Pointwise(), 80)) == [
-        "pipeline.stages.precise.top_k: 80 is more than its input can pass on: fused (50). Expected at most 50"
-    ]
-
-
-def test_lint_finds_a_rerank_of_one_document() -> None:
-    found = findings(("bm25", Source(), 1), ("precise", Pointwise(), 1))
-    assert found == ["pipeline.stages.precise: cannot change the result: 'bm25' passes on one document only"]
-
-
-def test_lint_finds_a_rerank_whose_work_is_done_again() -> None:
-    found = findings(*HYBRID, ("short", Pointwise(), 50), ("precise", Pointwise(), 5))
-    assert len(found) == 1
-    assert found[0].startswith("pipeline.stages.short: cannot change the result: it drops nothing (top_k 50)")
-
-
-def test_lint_finds_a_model_of_another_language() -> None:
-    (found,) = findings(*HYBRID, ("precise", Pointwise(["en"]), 5), language="zh")
-    assert found.startswith("pipeline.stages.precise.use: its model knows en, the corpus is 'zh'")
-    assert findings(*HYBRID, ("precise", Pointwise(["multilingual"]), 5), language="zh") == []
-    assert findings(*HYBRID, ("precise", Pointwise(["en", "zh"]), 5), language="zh-hant") == []

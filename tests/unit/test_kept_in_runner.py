@@ -130,9 +130,7 @@ def test_only_what_is_new_is_scored(ask: Callable[..., Any]) -> None:
         {"passages": Passages(how="windows", size=2, max_windows=None)},
     ],
 )
-def test_another_model_question_or_way_to_read_is_scored_anew(
-    ask: Callable[..., Any], changes: dict[str, Any]
-) -> None:
+def test_another_model_question_or_way_to_read_is_scored_anew(ask: Callable[..., Any], changes: dict[str, Any]) -> None:
     ask(Counts())
     keys = dict(changes)
     stage = keys.pop("stage", Counts())

@@ -336,7 +336,9 @@ def test_what_a_failing_remote_stage_had_told_counts(budget_ms: float | None) ->
 
 
 def test_an_open_circuit_is_called_so() -> None:
-    result = ask(spec("bm25", Finds()), spec("precise", FarAway(error=CircuitOpenError("s", "no connection", 3.0, 1.0)), 5))
+    result = ask(
+        spec("bm25", Finds()), spec("precise", FarAway(error=CircuitOpenError("s", "no connection", 3.0, 1.0)), 5)
+    )
     assert reasons(result) == [("precise", "circuit_open", 0, 20)]
 
 

@@ -1,0 +1,45 @@
+"""The facts about a corpus on this machine, as far as they are known without reading its files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.corpus import corpus_format, stored_corpus
+from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.errors import ConfigError, DataError, OrchestratorError
+from orchestrator.lint.facts import CorpusFacts
+
+_SAMPLE = 200
+
+
+def corpus_facts(spec: CorpusSpec, root: Path) -> CorpusFacts:
+    """What is known of a corpus: where it cannot be found, why; how many documents and a sample, where it is stored."""
+    chunk = spec.chunk.max_chars
+    try:
+        found = corpus_format(spec)
+    except ConfigError as error:
+        return CorpusFacts(problem=(error.path, error.detail), chunk_chars=chunk)
+    except DataError as error:
+        return CorpusFacts(problem=("corpus.path", str(error)), chunk_chars=chunk)
+    needs = {"pyarrow": "parquet"} if found == "parquet" else {}
+    needs |= {"semantic_text_splitter": "chunks"} if chunk is not None else {}
+    size, payload = _stored(spec, root)
+    return CorpusFacts(n_documents=size, payload=payload, chunk_chars=chunk, needs=needs)
+
+
+def _stored(spec: CorpusSpec, root: Path) -> tuple[int | None, tuple[Mapping[str, object], ...]]:
+    """Its size, and the metadata of documents at even distances."""
+    try:
+        corpus = stored_corpus(spec, root)
+    except OrchestratorError:  # a run reads the files again, and says what is wrong with them
+        return None, ()
+    if corpus is None:
+        return None, ()
+    try:
+        ordinals = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLE).astype(np.int64))
+        return len(corpus), tuple(document.metadata for document in corpus.at(ordinals))
+    finally:
+        corpus.close()

@@ -1,0 +1,93 @@
+"""What the stages of a graph cost by a cost model."""
+
+from __future__ import annotations
+
+import pytest
+from lint_stages import Pointwise, Source, Stage, spec
+
+from orchestrator.cost import CostModel, Predicted
+from orchestrator.graph import StageGraph
+from orchestrator.models import Model
+from orchestrator.node_cost import NodeCosts, shipped_cards
+from orchestrator.passages import Passages
+
+DATA = {
+    "origin": "figures of a test",
+    "query_tokens": 10,
+    "stages": [
+        {"kind": "dense", "ms_per_document": 0.01, "source": "here"},
+        {
+            "kind": "embed",
+            "model": "minilm",
+            "parameters_millions": 20,
+            "fixed_ms": 5,
+            "ms_per_token": 0.5,
+            "source": "-",
+        },
+        {"kind": "cross_encoder", "model": "l6", "parameters_millions": 20, "ms_per_token": 0.2, "source": "here"},
+    ],
+    "models": {"l12": {"work": 2.0, "source": "here"}},
+    "devices": {"gpu": {"cross_encoder": {"factor": 0.1, "source": "here"}}},
+    "spread": {"local": {"factor": 1.5, "source": "here"}, "remote": {"factor": 3.0, "source": "here"}},
+}
+COST = CostModel.of(DATA)
+CARDS = {"org/l12-on-the-hub": "l12", "org/minilm": "minilm"}
+PAIR = 10 + 100 + 3
+"""Tokens of a question, a document and what stands around them."""
+
+
+def reads_pairs(**attributes: object) -> Pointwise:
+    card = {"name": "org/l12-on-the-hub", **attributes.pop("card", {})}  # type: ignore[dict-item]
+    return Pointwise(cost_kind="cross_encoder", model=Model(role="reranker", **card), **attributes)
+
+
+def p50(stage: Pointwise, n: int = 50, **graph_keys: object) -> float:
+    graph = StageGraph.of([spec("dense", Source(), 50), spec("precise", stage, 5, **graph_keys)])
+    predicted = NodeCosts(graph, COST, CARDS, doc_tokens=100).predicted_ms(graph["precise"], n)
+    assert predicted is not None
+    return predicted.p50_ms
+
+
+def test_a_model_is_known_by_its_card_or_its_size() -> None:
+    assert p50(reads_pairs()) == pytest.approx(50 * PAIR * 0.2 * 2.0)
+    sized = {"name": "org/unknown", "parameters_millions": 60.0}
+    assert p50(reads_pairs(card=sized)) == pytest.approx(50 * PAIR * 0.2 * 60 / 20)
+    assert p50(reads_pairs(card={"name": "org/unknown"})) == pytest.approx(50 * PAIR * 0.2)
+
+
+def test_length_passages_and_device_count() -> None:
+    assert p50(reads_pairs(card={"max_length_tokens": 64})) == pytest.approx(50 * 64 * 0.2 * 2.0)
+    lead = Passages(how="title_lead", size=40)
+    assert p50(reads_pairs(), passages=lead) == pytest.approx(50 * (10 + 40 + 3) * 0.2 * 2.0)
+    for on_gpu in ({"device": "cuda:1"}, {"device": None, "precision": "fp16"}):
+        assert p50(reads_pairs(**on_gpu)) == pytest.approx(50 * PAIR * 0.2 * 2.0 * 0.1)
+    assert p50(reads_pairs(device="cpu", precision="fp32")) == pytest.approx(50 * PAIR * 0.2 * 2.0)
+
+
+def test_the_first_stage_that_needs_the_questions_vector_pays_for_it() -> None:
+    embedder = Stage(model=Model(role="embedder", name="org/minilm"), at_hand=lambda: True)
+    vectors = {"needs": frozenset({"vectors"}), "embedder": embedder}
+    specs = [spec("dense", Source(cost_kind="dense", **vectors), 50), spec("short", Pointwise(**vectors), 5)]
+    graph = StageGraph.of(specs)
+    costs = NodeCosts(graph, COST, CARDS)
+    assert costs.predicted_ms(graph["dense"], 1000) == Predicted(10 + 5 + 10 * 0.5, (10 + 5 + 10 * 0.5) * 1.5)
+    assert costs.predicted_ms(graph["short"], 50) is None, "no kind, and the vector is there"
+
+
+def test_of_what_nothing_is_known_nothing_is_said() -> None:
+    elsewhere = {"needs": frozenset({"vectors"}), "embedder": Stage(model=Model(role="embedder", name="hosted"))}
+    somewhere = {"cost_kind": "dense", "backend": "torch", "device": None}
+    unknown = ({}, {"cost_kind": None}, {"cost_kind": "quantum"}, elsewhere, somewhere)
+    for stage in (Source(**attributes) for attributes in unknown):
+        graph = StageGraph.of([spec("dense", stage, 50)])
+        assert NodeCosts(graph, COST, CARDS).predicted_ms(graph["dense"], 10) is None
+
+
+def test_the_shipped_figures_know_their_models_by_hub_name() -> None:
+    graph = StageGraph.of([spec("bm25", Source(cost_kind="bm25"), 50)])
+    costs = NodeCosts.reference(graph)
+    assert costs.predicted_ms(graph["bm25"], 100_000) is not None
+    assert costs.figures.startswith(
+        "reference figures of other machines, not measured on this machine; documents of 140"
+    )
+    assert shipped_cards(COST) == {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
