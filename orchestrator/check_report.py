@@ -79,7 +79,7 @@ def _stage_json(node: Node, costs: Mapping[str, Predicted]) -> dict[str, object]
         "when": node.when.conditions,
         "cut": node.cut.settings or None,
         "on_error": on_error.how,
-        "fallback": type(on_error.fallback).__name__ if on_error.fallback is not None else None,
+        "fallbacks": [type(stand_in).__name__ for stand_in in on_error.fallbacks],
         "max_ms": node.max_ms,
         "cache": node.cache,
         "predicted_ms": _ms(costs[node.name]) if node.name in costs else None,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.cost import Predicted
 from orchestrator.graph import Node, StageGraph
+from orchestrator.stage import Rerank
 
 PredictedMs = Callable[[Node, int], Predicted | None]
 """`predicted_ms(node, n_documents)`: what a stage takes for one question, when it reads so many documents, or for a
@@ -92,6 +93,12 @@ def n_read(node: Node, graph: StageGraph, facts: Facts) -> int:
     return reach(node, graph) if size is None else min(reach(node, graph), size * len(node.inputs))
 
 
+def fallbacks(node: Node) -> list[tuple[str, Rerank]]:
+    """The reranks that stand in for a stage when it fails, each with its YAML path."""
+    found, path = node.on_error.fallbacks, f"{node.path}.on_error.fallback"
+    return [(path if len(found) == 1 else f"{path}[{place}]", stage) for place, stage in enumerate(found)]
+
+
 def parts(node: Node) -> dict[str, object]:
     """The objects of a stage that may hold a model or a key, by their YAML path: itself, its embedder, its encoder."""
     held = {name: getattr(node.stage, name, None) for name in ("embedder", "encoder")}
@@ -104,6 +111,6 @@ def distinct_parts(graph: StageGraph) -> dict[str, object]:
     for node in graph.nodes:
         for path, part in parts(node).items():
             found.setdefault(id(part), (path, part))
-        if node.on_error.fallback is not None:
-            found.setdefault(id(node.on_error.fallback), (f"{node.path}.on_error.fallback", node.on_error.fallback))
+        for path, stand_in in fallbacks(node):
+            found.setdefault(id(stand_in), (path, stand_in))
     return dict(found.values())

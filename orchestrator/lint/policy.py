@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from orchestrator.graph import Node, StageGraph
-from orchestrator.lint.facts import Facts
+from orchestrator.lint.facts import Facts, fallbacks
 from orchestrator.lint.finding import Finding
 from orchestrator.stage import Rerank
 
@@ -22,11 +22,11 @@ def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:
                 f"fail, on somebody else's machine: one that does not answer ends the question, though budget_ms "
                 f"{facts.budget_ms:g} asks for the best answer in time. Expected skip (its default), or a fallback",
             )
-        if node.on_error.fallback is not None:
-            yield from _of_no_use(node, node.on_error.fallback)
+        for path, stand_in in fallbacks(node):
+            yield from _of_no_use(node, path, stand_in)
 
 
-def _of_no_use(node: Node, fallback: Rerank) -> Iterator[Finding]:
+def _of_no_use(node: Node, path: str, fallback: Rerank) -> Iterator[Finding]:
     service = _service(fallback)
     if _same_model(node.stage, fallback):
         found = "is the same class with the same model as the stage: what fails there fails here"
@@ -35,7 +35,7 @@ def _of_no_use(node: Node, fallback: Rerank) -> Iterator[Finding]:
     else:
         return
     advice = "Expected a stage that needs neither, for example bi_encoder"
-    yield Finding(f"{node.path}.on_error.fallback", f"{found}. {advice}")
+    yield Finding(path, f"{found}. {advice}")
 
 
 def _is_remote(stage: object) -> bool:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 
 from orchestrator.errors import ConfigError
 from orchestrator.graph import Node, StageGraph
-from orchestrator.lint.facts import Facts
+from orchestrator.lint.facts import Facts, fallbacks
 from orchestrator.lint.finding import Finding
+from orchestrator.types import ScoreKind
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:
     """Thresholds whose kind is known only when a model is loaded, and fallbacks whose scores are of another kind."""
     for node in graph.nodes:
         yield from _kind_known_later(node)
-        yield from _fallback_kind(node, graph)
+        for path, stand_in in fallbacks(node):
+            yield from _fallback_kind(node, graph, path, stand_in.score_kind)
 
 
 def _kind_known_later(node: Node) -> Iterator[Finding]:
@@ -28,11 +30,9 @@ def _kind_known_later(node: Node) -> Iterator[Finding]:
         )
 
 
-def _fallback_kind(node: Node, graph: StageGraph) -> Iterator[Finding]:
-    fallback = node.on_error.fallback
-    if fallback is None or fallback.score_kind == node.stage.score_kind:
+def _fallback_kind(node: Node, graph: StageGraph, path: str, kind: ScoreKind) -> Iterator[Finding]:
+    if kind == node.stage.score_kind:
         return
-    kind, path = fallback.score_kind, f"{node.path}.on_error.fallback"
     if node.cut.settings:
         yield Finding(
             path,
@@ -41,13 +41,10 @@ def _fallback_kind(node: Node, graph: StageGraph) -> Iterator[Finding]:
         )
     for reader in graph.nodes:
         if node.name in reader.inputs:
-            yield from _of_reader(reader, node, graph)
+            yield from _of_reader(reader, node, graph, path, kind)
 
 
-def _of_reader(reader: Node, node: Node, graph: StageGraph) -> Iterator[Finding]:
-    fallback = node.on_error.fallback
-    assert fallback is not None
-    path, kind = f"{node.path}.on_error.fallback", fallback.score_kind
+def _of_reader(reader: Node, node: Node, graph: StageGraph, path: str, kind: ScoreKind) -> Iterator[Finding]:
     if reader.when.max_margin is not None and reader.when.margin == "absolute":
         yield Finding(
             path,

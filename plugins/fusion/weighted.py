@@ -74,7 +74,7 @@ class WeightedFusion:
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
         """(doc_id, score) for every document of `lists`. Of a list that was scored in part, only that part counts."""
-        self.check_score_kinds({name: ranked.score_kind for name, ranked in lists.items() if len(ranked)})
+        self.check_score_kinds({name: ranked.score_kind for name, ranked in lists.items() if ranked.n_scored})
         place = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(chain(*(r.doc_ids for r in lists.values()))))}
         totals = np.zeros(len(place))
         for name, ranked in lists.items():

@@ -187,7 +187,7 @@ def test_a_threshold_whose_kind_the_model_tells() -> None:
     ]
 
 
-FALLBACK = OnError("fallback", Other("cosine"))
+FALLBACK = OnError("fallback", (Other("cosine"),))
 
 
 def test_a_fallback_that_a_cut_does_not_judge() -> None:
@@ -235,17 +235,17 @@ def test_a_remote_stage_that_ends_the_question_beside_a_budget() -> None:
 
 def test_a_fallback_on_the_same_service() -> None:
     elsewhere = {**REMOTE, "base_url": "https://other.example.org/v1"}
-    assert after_hybrid(Pointwise(**REMOTE), on_error=OnError("fallback", Other(**REMOTE))) == [
+    assert after_hybrid(Pointwise(**REMOTE), on_error=OnError("fallback", (Other(**REMOTE),))) == [
         f"warning: {AT}.precise.on_error.fallback: asks api.example.org, as the stage does: where one gets no "
         "answer, the "
         "other may get none either. Expected a stage that needs neither, for example bi_encoder"
     ]
-    assert after_hybrid(Pointwise(**REMOTE), on_error=OnError("fallback", Other(**elsewhere))) == []
+    assert after_hybrid(Pointwise(**REMOTE), on_error=OnError("fallback", (Other(**elsewhere),))) == []
 
 
 def test_a_fallback_that_is_its_stage_again() -> None:
     small, large = (Model(role="reranker", name=name) for name in ("small", "large"))
-    again = OnError("fallback", Pointwise(model=small))
+    again = OnError("fallback", (Pointwise(model=small),))
     assert after_hybrid(Pointwise(model=small), on_error=again) == [
         f"warning: {AT}.precise.on_error.fallback: is the same class with the same model as the stage: what fails "
         "there "

@@ -98,7 +98,7 @@ def test_a_key_that_is_missing() -> None:
 
 
 def test_a_key_that_a_fallback_misses() -> None:
-    fallback = OnError("fallback", Other(key_missing="missing"))
+    fallback = OnError("fallback", (Other(key_missing="missing"),))
     assert after_hybrid(on_error=fallback) == [f"missing: {AT}.precise.on_error.fallback.api_key: missing"]
 
 
