@@ -15,7 +15,7 @@ LOW_LATENCY = "+scenario=low_latency"
 
 
 def compose(shared_root: Path, *overrides: str) -> Pipeline:
-    return Pipeline.compose([*overrides, f"storage.root={shared_root}"])
+    return Pipeline.compose([*overrides, f"storage.root={shared_root}", "budget_ms=null"])
 
 
 @pytest.fixture(scope="module")

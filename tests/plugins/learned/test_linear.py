@@ -110,7 +110,7 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
 
 
 def balanced(root: Path, *more: str) -> Pipeline:
-    return Pipeline.compose(["+scenario=balanced", f"storage.root={root}", *more])
+    return Pipeline.compose(["+scenario=balanced", f"storage.root={root}", "budget_ms=null", *more])
 
 
 def test_the_shipped_model_serves_the_balanced_stack_untrained(shared_root: Path) -> None:
