@@ -16,7 +16,7 @@ from orchestrator.gates import ALWAYS, Gate
 from orchestrator.passages import WHOLE, Passages
 from orchestrator.policy import BY_PLACE, OnError
 from orchestrator.stage import KnowsTokens, Stage, Trainable
-from orchestrator.types import Need
+from orchestrator.types import Need, ScoreKind
 
 Kind = Literal["recall", "fusion", "rerank"]
 CacheUse = Literal["auto", "on", "off"]
@@ -219,9 +219,18 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     _check_passages(node)
     _check_limits(node)
     _check("when", node, lambda: node.when.refuse_for(kind))
-    kinds = getattr(spec.stage, "score_kinds", (spec.stage.score_kind,)) if node.cut.settings else ()
-    _check("cut", node, lambda: node.cut.refuse_for(*kinds))
+    check_cut(node, *getattr(spec.stage, "score_kinds", (spec.stage.score_kind,)))
     return node
+
+
+def check_cut(node: Node, *kinds: ScoreKind) -> None:
+    """Refuse a `cut` that judges none of the kinds that the stage's scores may be.
+
+    Raises:
+        PipelineError: with the path of what is wrong.
+    """
+    if node.cut.settings:
+        _check("cut", node, lambda: node.cut.refuse_for(*kinds))
 
 
 def _fallbacks(spec: StageSpec, kind: Kind, above: Sequence[StageSpec]) -> tuple[Node, ...]:

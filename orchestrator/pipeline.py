@@ -14,7 +14,7 @@ from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, PipelineError, named
 from orchestrator.finetune.record import learned_hashes
-from orchestrator.graph import Node, StageGraph
+from orchestrator.graph import Node, StageGraph, check_cut
 from orchestrator.indexes import default_folder, open_index
 from orchestrator.lint import Facts, Finding, lint
 from orchestrator.lint.facts import Costs
@@ -442,6 +442,7 @@ class Pipeline:
         if "vectors" in node.needs and embedder is not None:
             _load(embedder, f"{node.path}.use.embedder")
         _load(node.stage, f"{node.path}.use")
+        check_cut(node, node.stage.score_kind)  # of some stages the model says what it is
         self._loaded.add(node.name)
 
 

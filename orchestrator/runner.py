@@ -53,7 +53,7 @@ class _Run:
         """Keep what came of a stage."""
         ranked = outcome.answer.ranked
         self.full[node.name] = ranked
-        self.passed[node.name] = ranked.head(node.cut.keep(ranked, node.top_k))
+        self.passed[node.name] = ranked.head(node.cut.keep(ranked, node.top_k, node.stage.score_kind))
         self.passages.update(outcome.answer.spans)
         self.degraded += outcome.degraded
         told = self._told(node, outcome, n_queries, skipped)
