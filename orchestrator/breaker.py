@@ -10,8 +10,8 @@ What a call that ends says about the service:
 - a TransientError, after the call's own retries: it failed;
 - a PermanentError with an HTTP status, 401 or 400: it works. It answers, and its callers are to hear what it says:
   behind an open breaker a wrong key would be passed over as if it were a busy server;
-- a PermanentError without one (a reply that cannot be read, no money left) and whatever else, for example a call that
-  nobody waits for any more: nothing. A probe that ends so gives its right back to the next call.
+- a PermanentError without one (no money left) and whatever else, for example a call that nobody waits for any more:
+  nothing. A probe that ends so gives its right back to the next call.
 - an OutOfTimeError, when the caller had no more time: it failed for callers that have as little. A remote that never
   fits the budget must not cost every query its whole allowance; but a call with more than twice the time of those that
   failed has a chance that they had not, and is let through. Where some of its requests were answered, it works.

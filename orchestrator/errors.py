@@ -11,6 +11,7 @@ OrchestratorError
 ├─ RemoteError(service, status)   a remote model gave no answer that can be used
 │  ├─ TransientError              no connection, no answer in time, 429, 5xx: trying again may help
 │  │  ├─ OutOfTimeError           the time that was left for the call ended first
+│  │  ├─ MalformedReplyError      an answer came, and nothing can be taken from it; not tried again at once
 │  │  └─ CircuitOpenError         not asked: it failed again and again, and is left alone for a while
 │  └─ PermanentError              key, request or reply is wrong: trying again does not help
 └─ StageError(stage, query_id)    a stage failed while loading or running; the cause is chained
@@ -144,6 +145,14 @@ class OutOfTimeError(TransientError):
         self.answered = answered
         some = f" ({answered} of {of} requests were answered)" if answered else ""
         super().__init__(service, f"no answer within the {round(had_s, 2):g} s that were left for this call{some}")
+
+
+class MalformedReplyError(TransientError):
+    """The service answered well, and what it said is not what was asked for: no JSON, other documents, no number.
+
+    Asking again at once would be answered, and billed, the same; the next question may find it mended. So a question may
+    go on without it, as with a service that is down, and nothing of the reply is used.
+    """
 
 
 class CircuitOpenError(TransientError):

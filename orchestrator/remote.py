@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 from urllib.parse import urlsplit
 
 from orchestrator.breaker import breaker_of
-from orchestrator.errors import CallCancelledError, ConfigError, OutOfTimeError, TransientError
+from orchestrator.errors import CallCancelledError, ConfigError, MalformedReplyError, OutOfTimeError, TransientError
 from orchestrator.log import get_logger
 from orchestrator.loop import wait_for
 from orchestrator.types import Call
@@ -129,6 +129,8 @@ class Remote:
         while True:
             try:
                 return await self._attempt(request)
+            except MalformedReplyError:
+                raise
             except TransientError as error:
                 wait_s = self.patience.wait_s(attempt, error.retry_after_s)
                 self._give_up(error, attempt, wait_s, ends_at)

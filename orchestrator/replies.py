@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from orchestrator.errors import ConfigError, PermanentError, RemoteError, TransientError
+from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError, RemoteError, TransientError
 
 _TRANSIENT = frozenset({408, 409, 424, 425, 429})
 """Beside 5xx. 424 is what text-embeddings-inference says when its backend failed."""
@@ -89,7 +89,7 @@ def json_reply(service: str, body: str, secret: str | None = None) -> Any:
 
     Raises:
         TransientError: it is empty, or JSON that breaks off.
-        PermanentError: it is something else, for example the login page of a proxy.
+        MalformedReplyError: it is something else, for example the login page of a proxy.
     """
     try:
         return json.loads(body)
@@ -98,7 +98,7 @@ def json_reply(service: str, body: str, secret: str | None = None) -> Any:
             raise TransientError(service, f"the reply is empty or broken off ({error})") from error
         quoted = " ".join(redacted(body, secret).split())[:80]
         message = f"the reply is not JSON ({error}): {quoted!r}. Check `base_url` and the path"
-        raise PermanentError(service, message) from error
+        raise MalformedReplyError(service, message) from error
 
 
 def lacking(service: str, key: str, reply: Any, secret: str | None = None) -> RemoteError:
@@ -112,7 +112,9 @@ def lacking(service: str, key: str, reply: Any, secret: str | None = None) -> Re
     """
     inside, said = error_inside(service, reply, secret), redacted(said_in(reply), secret)
     detail = f"the reply has no `{key}`"
-    return inside or PermanentError(service, f"{detail}, and says: {said}" if said else f"{detail}; check `base_url`")
+    return inside or MalformedReplyError(
+        service, f"{detail}, and says: {said}" if said else f"{detail}; check `base_url`"
+    )
 
 
 def error_inside(service: str, reply: Any, secret: str | None = None) -> RemoteError | None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, PermanentError
+from orchestrator.errors import ConfigError, MalformedReplyError
 from orchestrator.models import Model
 from orchestrator.remote import Patience, split
 from orchestrator.replies import count_at
@@ -181,7 +181,7 @@ class OpenAIEmbed:
         try:
             return _vectors(reply, len(texts), self._dim)
         except ValueError as error:
-            raise PermanentError(self._server.remote.service, str(error)) from error
+            raise MalformedReplyError(self._server.remote.service, str(error)) from error
 
     async def _send(self, texts: list[str]) -> Any:
         import openai

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from orchestrator.errors import PermanentError, StageError
+from orchestrator.errors import MalformedReplyError, StageError
 from orchestrator.stage import Corpus
 from orchestrator.types import Call
 
@@ -72,7 +72,7 @@ class PointQuery(Generic[V]):
             call,
         )
         if not all(math.isfinite(point.score) for point in found.points):
-            raise PermanentError(self._collection.wire.server.url, "query points: a score is no finite number")
+            raise MalformedReplyError(self._collection.wire.server.url, "query points: a score is no finite number")
         return found.points
 
 
@@ -119,7 +119,7 @@ class ServerSearch(Generic[V]):
         doc_id = (point.payload or {}).get(DOC_ID)
         if not isinstance(doc_id, str):
             found = f"query points: point {point.id} of collection '{self._collection.name}' has no payload '{DOC_ID}'"
-            raise PermanentError(self._collection.wire.server.url, f"{found}; does somebody else write into it?")
+            raise MalformedReplyError(self._collection.wire.server.url, f"{found}; does somebody else write into it?")
         return doc_id
 
     def _of_generation(self) -> Filter:

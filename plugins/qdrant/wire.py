@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
-from orchestrator.errors import PermanentError, RemoteError, TransientError
+from orchestrator.errors import MalformedReplyError, PermanentError, RemoteError, TransientError
 from orchestrator.loop import OnLoop
 from orchestrator.remote import Patience, Remote
 from orchestrator.replies import redacted, retry_after_s
@@ -99,6 +99,8 @@ class Wire:
         detail = redacted(f"{what}: {_reason(error, status)}", self.server.api_key)
         if _is_transient(error, status):
             return TransientError(self.server.url, detail, status, _asked_s(error))
+        if status is None:
+            return MalformedReplyError(self.server.url, detail)
         return PermanentError(self.server.url, detail, status)
 
 

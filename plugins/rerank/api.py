@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, MissingExtraError, PermanentError, TransientError, did_you_mean
+from orchestrator.errors import ConfigError, MalformedReplyError, MissingExtraError, TransientError, did_you_mean
 from orchestrator.loop import OnLoop
 from orchestrator.models import Model
 from orchestrator.remote import Patience, Remote, address, checked_url, split
@@ -221,7 +221,7 @@ class ApiRerank:
             said = redacted(said_in(reply), self._api_key)
             detail = f"{error}. The service says: {said}" if said else str(error)
             inside = error_inside(self._remote.service, reply, self._api_key)
-            raise inside or PermanentError(self._remote.service, detail) from error
+            raise inside or MalformedReplyError(self._remote.service, detail) from error
         call.repair("duplicate", repairs)
         call.report(rows, scores.tolist())
         return scores
