@@ -150,8 +150,8 @@ class OutOfTimeError(TransientError):
 class MalformedReplyError(TransientError):
     """The service answered well, and what it said is not what was asked for: no JSON, other documents, no number.
 
-    Asking again at once would be answered, and billed, the same; the next question may find it mended. So a question may
-    go on without it, as with a service that is down, and nothing of the reply is used.
+    Asking again at once would be answered, and billed, the same; the next question may find it mended. So a question
+    may go on without it, as with a service that is down, and nothing of the reply is used.
     """
 
 
