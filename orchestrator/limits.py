@@ -8,6 +8,9 @@ from orchestrator.deadline import Clock, allowance_s
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pace import Pace
 
+_UNKNOWN = 0.1
+"""Share of what is left that is kept for a stand-in that has never been timed."""
+
 
 class Limits:
     """Allowances of the stages of one graph.
@@ -45,11 +48,15 @@ class Limits:
         if left is None:
             return most
         fixed, flexible = self._later_s(node, n_in)
-        if node.stands_for is None:
-            fixed += sum(self.pace(other).stage_seconds(n_in, careful=True) for other in node.fallbacks)
+        fixed += self._stand_ins_s(node, n_in, left)
         own = self.pace(node).stage_seconds(n_in)
         allowed = allowance_s(left, own, fixed, flexible, can_be_cut=node.can_be_cut)
         return allowed if most is None else min(allowed, most)
+
+    def _stand_ins_s(self, node: Node, n_in: int, left: float) -> float:
+        """What is kept for those that stand in for `node` where it fails, or takes all of its own time."""
+        paces = [self.pace(other) for other in node.fallbacks]
+        return sum(pace.stage_seconds(n_in, careful=True) if pace.is_known else left * _UNKNOWN for pace in paces)
 
     def _later_s(self, node: Node, n_in: int) -> tuple[float, float]:
         """What is still to come after `node`: seconds of what cannot be cut, and of what can."""

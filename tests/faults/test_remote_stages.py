@@ -22,6 +22,7 @@ from orchestrator.breaker import breaker_of
 from orchestrator.errors import (
     CallCancelledError,
     CircuitOpenError,
+    MalformedReplyError,
     OutOfTimeError,
     PermanentError,
     RemoteError,
@@ -140,7 +141,7 @@ def test_nothing_is_taken_from_a_malformed_answer(kind: str, fault: str, make: M
     np.testing.assert_allclose(ask(Call()), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("fault", "kind"), [("cut_json", TransientError), ("no_json", PermanentError)])
+@pytest.mark.parametrize(("fault", "kind"), [("cut_json", TransientError), ("no_json", MalformedReplyError)])
 def test_an_answer_that_broke_off_may_come_whole_and_a_login_page_will_not(
     fault: str, kind: type[RemoteError], make: Make, proxy: Faulty
 ) -> None:

@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, RemoteError, TransientError
+from orchestrator.errors import (
+    CallCancelledError,
+    ConfigError,
+    MalformedReplyError,
+    PermanentError,
+    RemoteError,
+    TransientError,
+)
 from orchestrator.loop import run_on_loop
 from orchestrator.remote import Patience, Remote, checked_url, split
 from orchestrator.replies import json_reply, retry_after_s, status_error
@@ -271,7 +278,9 @@ def test_retry_after_is_read_in_every_form() -> None:
 
 
 def test_a_page_instead_of_json_is_named() -> None:
-    with pytest.raises(PermanentError, match=r"^s: the reply is not JSON .*'<html>Log in</html>'. Check `base_url`"):
+    with pytest.raises(
+        MalformedReplyError, match=r"^s: the reply is not JSON .*'<html>Log in</html>'. Check `base_url`"
+    ):
         json_reply("s", "<html>Log in</html>")
     assert issubclass(PermanentError, RemoteError)
 

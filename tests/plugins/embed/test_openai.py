@@ -142,11 +142,17 @@ def test_a_reply_that_does_not_fit_its_request_is_refused(
         embed(make(encoding_format="float"), TEXTS)
 
 
-@pytest.mark.parametrize("body", [{"object": "list"}, [], "<html>Log in</html>", '{"data": [{"ind'])
+@pytest.mark.parametrize("body", [{"object": "list"}, [], "<html>Log in</html>"])
 def test_a_reply_of_another_shape_is_refused(body: Any, make: Make, server: LocalServer) -> None:
     server.faults.append(Reply(200, body))
     with pytest.raises(PermanentError, match=r"[Cc]heck (that )?`base_url`"):
         embed(make(), TEXTS)
+
+
+def test_a_reply_that_breaks_off_is_asked_for_again(make: Make, server: LocalServer) -> None:
+    server.faults.append(Reply(200, '{"data": [{"ind'))
+    assert embed(make(), TEXTS).shape == (4, 8)
+    assert len(server.seen) == 2
 
 
 def test_dimensions_are_asked_for_and_a_declared_length_is_not(make: Make, server: LocalServer) -> None:

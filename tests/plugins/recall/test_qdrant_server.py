@@ -21,6 +21,7 @@ from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import (
     ConfigError,
     IndexStateError,
+    MalformedReplyError,
     MissingExtraError,
     PermanentError,
     RemoteError,
@@ -435,7 +436,7 @@ def test_a_wrong_key_is_told_with_its_remedy(site: Site, make_server: Callable[.
         ("drop", TransientError, "query points: connection failed .*; is a Qdrant server there?"),
         ("slow", TransientError, r"no answer within 0.2 s \(timeout_s\); gave up after 3 attempt"),
         ("404", PermanentError, "query points: answered 404: made to fail"),
-        ("no json", PermanentError, "query points: .*; is a Qdrant server there?"),
+        ("no json", MalformedReplyError, "query points: .*; is a Qdrant server there?"),
     ],
 )
 @pytest.mark.usefixtures("impatient")

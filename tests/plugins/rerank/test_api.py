@@ -280,7 +280,6 @@ def test_score_and_document_never_part_whatever_the_reply(
         ({"data": []}, "no list of results at 'results'; check `format`"),
         ([], "no list of results at 'results'"),
         ("<html>Log in</html>", "not JSON"),
-        ('{"results": [{"index": 0, "releva', "not JSON"),
         ({"results": [{"index": i, "relevance_score": 3.2} for i in range(4)]}, r"3\.2, which is no probability; set"),
     ],
 )
@@ -291,6 +290,15 @@ def test_a_reply_that_does_not_fit_its_request_is_refused(
     with pytest.raises(PermanentError, match=message):
         make().score(PAIRS, Call())
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("body", ['{"results": [{"index": 0, "releva', "", " \n", "[{"])
+def test_a_reply_that_breaks_off_is_asked_for_again(body: str, make: Make, server: LocalServer) -> None:
+    server.faults.append(Reply(200, body))
+    np.testing.assert_allclose(make().score(PAIRS, Call()), TRUE)
+    server.faults.append(Reply(200, body))
+    with pytest.raises(TransientError, match="the reply is empty or broken off"):
+        make(retries=0).score(PAIRS, Call())
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 424])

@@ -12,7 +12,7 @@ import pytest
 from servers import RERANKERS, LocalServer, Reply, Seen, relevance
 
 from orchestrator import Pipeline
-from orchestrator.errors import ConfigError, PermanentError, TransientError
+from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError, TransientError
 from orchestrator.plugins.rerank.api import ApiRerank
 from orchestrator.replies import find
 from orchestrator.types import Call, Document, Query
@@ -191,7 +191,7 @@ FAULTS = ("missing", "out of range", "negative", "index as text", "index as frac
 def test_a_result_that_does_not_fit_is_refused(fault: str, name: str, stage: ApiRerank, server: LocalServer) -> None:
     change, message = changes(stage)[fault]
     server.answer = lambda seen: spoil(stage, RERANKERS[name](seen), change)
-    with pytest.raises(PermanentError, match=message):
+    with pytest.raises(MalformedReplyError, match=message):
         stage.score(PAIRS, Call())
     assert len(server.seen) == 1, "trying again would not help"
 
@@ -211,13 +211,13 @@ def test_the_order_of_the_reply_and_echoes_do_not_matter(name: str, stage: ApiRe
 
 @pytest.mark.parametrize(
     ("body", "message"),
-    [("<html>Log in</html>", "not JSON"), ('{"results": [{"ind', "not JSON"), ({"ok": True}, "no list of results")],
+    [("<html>Log in</html>", "not JSON"), ('"busy"', "no list of results"), ({"ok": True}, "no list of results")],
 )
 def test_a_reply_of_another_kind_is_refused(
     body: Any, message: str, name: str, stage: ApiRerank, server: LocalServer
 ) -> None:
     server.faults.append(Reply(200, body))
-    with pytest.raises(PermanentError, match=message):
+    with pytest.raises(MalformedReplyError, match=message):
         stage.score(PAIRS, Call())
 
 
@@ -248,7 +248,7 @@ def test_a_hosted_service_without_a_key_stops_at_load(
     name: str, server: LocalServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(f"{KEYS[name]}_API_KEY", raising=False)
-    with pytest.raises(ConfigError, match=r"^api_key: missing; .* wants one: put it into the environment variable"):
+    with pytest.raises(ConfigError, match=rf"^api_key: missing; .* wants one: export {KEYS[name]}_API_KEY=\.\.\.$"):
         composed(name, server).load()
     assert server.seen == []
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from servers import FENCED, LocalServer, Reply, Seen, chat, completion, relevance
 
 from orchestrator import Pipeline
-from orchestrator.errors import ConfigError, PermanentError, StageError, TransientError
+from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError, StageError, TransientError
 from orchestrator.models import Model
 from orchestrator.plugins.rerank.llm import LLMRerank
 from orchestrator.plugins.rerank.llm_prompt import fenced
@@ -299,7 +299,7 @@ def test_a_permanent_fault_fails_at_once(status: int, make: Make, server: LocalS
 @pytest.mark.parametrize("body", ["<html>", {"choices": []}, {"object": "list"}, []])
 def test_a_reply_of_another_shape_is_refused(body: Any, make: Make, server: LocalServer) -> None:
     server.faults.append(Reply(200, body))
-    with pytest.raises(PermanentError, match=r"[Cc]heck `base_url`"):
+    with pytest.raises(MalformedReplyError, match=r"[Cc]heck `base_url`"):
         make().order(QUERY, DOCUMENTS, Call())
 
 

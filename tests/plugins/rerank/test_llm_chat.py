@@ -11,7 +11,7 @@ import pytest
 from servers import LocalServer, Reply, Seen, chat, completion
 
 from orchestrator import Pipeline
-from orchestrator.errors import ConfigError, PermanentError
+from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError
 from orchestrator.models import Model
 from orchestrator.plugins.estimate import estimated_tokens
 from orchestrator.plugins.rerank.llm import LLMRerank
@@ -183,7 +183,9 @@ def test_an_output_limit_is_said_in_one_place(key: str, value: Any, make: Make) 
 
 def test_an_error_within_a_200_is_told(make: Make, server: LocalServer) -> None:
     server.answer = lambda seen: Reply(200, {"error": {"message": "model 'm' not found, very secret"}})
-    with pytest.raises(PermanentError, match=r"the reply has no `choices`, and says: model 'm' not found, \*\*\*$"):
+    with pytest.raises(
+        MalformedReplyError, match=r"the reply has no `choices`, and says: model 'm' not found, \*\*\*$"
+    ):
         make(api_key="very secret").order(QUERY, DOCUMENTS, Call())
     assert len(server.seen) == 1
 
