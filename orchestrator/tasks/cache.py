@@ -11,7 +11,7 @@ from orchestrator import cleaning_tables, report
 from orchestrator.build import plain, storage_root
 from orchestrator.cleaning import Limits, Removal, chosen_kinds, clear, prune
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.holdings import holdings
+from orchestrator.holdings import LEARNED, holdings
 from orchestrator.score_cache import check_limits
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _show(cfg: DictConfig, root: Path) -> None:
     console = report.console()
     console.print(f"in {root}", markup=False, soft_wrap=True)
     console.print(cleaning_tables.holdings_table(root, held))
-    if any(one.kind in cleaning_tables.LEARNED for one in held):
+    if any(one.kind in LEARNED for one in held):
         console.print("* never removed by prune or clear", markup=False)
 
 
