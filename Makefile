@@ -40,6 +40,7 @@ types: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/runner.py
 	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python benchmarks/cache.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

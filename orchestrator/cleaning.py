@@ -110,7 +110,7 @@ def prune(root: Path, kinds: Iterable[str], limits: Limits, dry_run: bool = Fals
 
 
 def _why(held: Holding, limits: Limits, left: int) -> str | None:
-    if held.last_used == 0:
+    if held.is_leftover:
         return held.about
     days = (time.time() - held.last_used) / _DAY_S
     if limits.older_than_days is not None and days > limits.older_than_days:

@@ -66,13 +66,13 @@ def size(n_bytes: float) -> str:
 
 
 def _json(one: Holding) -> dict[str, object]:
-    used = datetime.fromtimestamp(one.last_used, UTC).isoformat(timespec="seconds") if one.last_used else None
+    used = datetime.fromtimestamp(one.last_used, UTC).isoformat(timespec="seconds")
     facts = {"kind": one.kind, "path": str(one.path), "about": one.about, "entries": one.entries}
     return {**facts, "bytes": one.n_bytes, "last_used": used}
 
 
 def _day(one: Holding) -> str:
-    return datetime.fromtimestamp(one.last_used).astimezone().strftime("%Y-%m-%d") if one.last_used else "–"
+    return datetime.fromtimestamp(one.last_used).astimezone().strftime("%Y-%m-%d")
 
 
 def _count(entries: int | None) -> str:

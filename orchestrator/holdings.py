@@ -41,6 +41,7 @@ class Holding:
         entries: how many scores, texts or documents; None where nothing is counted.
         n_bytes: on disk.
         last_used: seconds since 1970, to a day.
+        is_leftover: of a process that was killed; nobody needs it.
     """
 
     kind: str
@@ -49,6 +50,7 @@ class Holding:
     entries: int | None
     n_bytes: int
     last_used: float
+    is_leftover: bool = False
 
 
 def holdings(root: Path) -> list[Holding]:
@@ -125,7 +127,8 @@ def _vectors(root: Path) -> Iterator[Holding]:
             _used(folder),
         )
     for folder in _killed(root / "vectors"):
-        yield Holding("vectors", folder, "left by a process that was killed", None, storage.size_of(folder), 0.0)
+        about, used = "left by a process that was killed", folder.lstat().st_mtime
+        yield Holding("vectors", folder, about, None, storage.size_of(folder), used, is_leftover=True)
 
 
 def _killed(parent: Path) -> Iterator[Path]:

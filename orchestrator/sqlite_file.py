@@ -210,6 +210,7 @@ def _connect(path: Path, layout: Layout, busy_s: float) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA cache_size = -16000")  # at most 16 MB: look-ups of a large file are random reads
         connection.execute(f"PRAGMA journal_size_limit = {16 << 20}")
         if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             connection.executescript(_CREATE.format(layout=layout, application=_APPLICATION))

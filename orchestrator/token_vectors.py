@@ -213,11 +213,12 @@ class TokenStore:
 
     def _taken(self, rows: npt.NDArray[np.int64]) -> TokenRows | None:
         """None when the folder was replaced since its rows were mapped, so that its axes are other ones."""
+        n_rows, axes = len(self._rows), self.axes if len(rows) else None
         file = self._rows.file
-        axes = self.axes if len(rows) else None
+        if axes is not None and (len(self._rows) < n_rows or not file.is_current()):
+            return None  # damaged axes take all rows with them
         scales = file["scales"] if self.precision == "int8" else None
-        taken = TokenRows(file["vectors"], scales, file["token_ids"], spans_of(file.ends, rows), axes)
-        return taken if axes is None or file.is_current() else None
+        return TokenRows(file["vectors"], scales, file["token_ids"], spans_of(file.ends, rows), axes)
 
     def _encode(
         self, texts: Sequence[str], encoder: EmbedTokens, call: Call, done: Callable[[int], None] | None = None

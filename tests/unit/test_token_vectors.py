@@ -145,6 +145,22 @@ def test_with_damaged_axes_all_rows_are_made_again(
     assert broken.verify() is None
 
 
+def test_axes_that_are_damaged_while_they_are_in_use_cost_the_rows_only(make_corpus: Make, storage_root: Path) -> None:
+    encoder, corpus = WordVectors(), make_corpus(texts(30))
+    store = reopened(storage_root, encoder)
+    before = store.ensure(corpus, encoder)
+    path = store.directory / "projection.npy"
+    path.write_bytes(bytes(len(path.read_bytes())))
+    encoder.seen.clear()
+    with capture_logs() as events:
+        rows = store.rows(texts(5), encoder, Call())
+    assert [event["event"] for event in events] == ["vectors.rebuilt"]
+    assert sorted(encoder.seen) == sorted(texts(5))
+    np.testing.assert_array_equal(rows.axes, before.axes)
+    np.testing.assert_array_equal(everything(rows).vectors, before.take(np.arange(5)).vectors)
+    np.testing.assert_array_equal(reopened(storage_root, encoder).axes, before.axes)
+
+
 def test_damaged_axes_are_told_by_verify(make_corpus: Make, storage_root: Path) -> None:
     encoder = WordVectors()
     store = store_of(storage_root, encoder, dim=8)
