@@ -29,7 +29,7 @@ def test_search_finds_what_the_question_means(low_latency: Pipeline) -> None:
     assert len(result.ranked) == 10
     assert "vision" in result.documents[result.doc_ids[0]].text
     assert [stage.stage for stage in result.trace.stages] == ["bm25", "dense", "fused", "shortlist"]
-    assert result.trace.budget_ms == 50
+    assert result.trace.budget_ms is None  # asked without one: results then do not depend on time
     assert result.ranked.score_kind == "cosine"
 
 

@@ -287,7 +287,7 @@ def test_a_reply_that_does_not_fit_its_request_is_refused(
     reply: Any, message: str, make: Make, server: LocalServer
 ) -> None:
     server.faults.append(Reply(200, reply))
-    with pytest.raises(PermanentError, match=message):
+    with pytest.raises(MalformedReplyError, match=message):
         make().score(PAIRS, Call())
     assert len(server.seen) == 1
 

@@ -14,7 +14,9 @@ from orchestrator.types import Call, Document
 
 def compose(scenario: str, folder: Path, root: Path, *more: str) -> Pipeline:
     local = ["model@models.reranker=local", f"models.reranker.path={folder}"]
-    return Pipeline.compose([f"+scenario={scenario}", *local, f"storage.root={root}", "budget_ms=null", *more])
+    return Pipeline.compose(
+        [f"+scenario={scenario}", *local, f"storage.root={root}", "budget_ms=null", "cache.scores=false", *more]
+    )
 
 
 @pytest.mark.parametrize(
