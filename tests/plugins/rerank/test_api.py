@@ -14,7 +14,14 @@ from servers import RERANKERS, LocalServer, Reply, jina, relevance
 
 from orchestrator import Pipeline
 from orchestrator.cutting import Cutter
-from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, StageError, TransientError
+from orchestrator.errors import (
+    CallCancelledError,
+    ConfigError,
+    MalformedReplyError,
+    PermanentError,
+    StageError,
+    TransientError,
+)
 from orchestrator.models import Model
 from orchestrator.passages import Passages
 from orchestrator.plugins.estimate import estimated_tokens, fitting_characters, most_tokens, room_within, token_spans
