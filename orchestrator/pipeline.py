@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import ConfigError, DataError, PipelineError, named
+from orchestrator.errors import PipelineError
 from orchestrator.finetune.record import learned_hashes
-from orchestrator.graph import Node, StageGraph, check_cut
-from orchestrator.indexes import default_folder, open_index
+from orchestrator.graph import StageGraph
 from orchestrator.lint import Facts, Finding, lint
 from orchestrator.lint.facts import Costs
 from orchestrator.lint.gather import corpus_facts
+from orchestrator.loading import Loading, OnBuild, silent
 from orchestrator.models import is_hub_off
 from orchestrator.node_cost import NodeCosts
 from orchestrator.pace import shared_paces
 from orchestrator.ranking import ranked_from_pairs
 from orchestrator.runner import Runner
 from orchestrator.scoring import KeptScores
-from orchestrator.sources import CorpusDocuments, GivenDocuments, as_documents
-from orchestrator.stage import Embed, Indexed, Progress, Stage, Trainable, no_progress
+from orchestrator.sources import GivenDocuments, as_documents
+from orchestrator.stage import Progress, Stage, no_progress
 from orchestrator.steps import Documents
-from orchestrator.storage import current_generation
 from orchestrator.telemetry import Spans
 from orchestrator.trace import Result
 from orchestrator.trained import ModelPlace, query_hashes
@@ -38,12 +36,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _WARM_UP_WORDS, _WARM_UP_CHARS = 8, 80
-OnBuild = Callable[[str, str], None]
-"""`on_build(stage, reason)`: an index is about to be built."""
-
-
-def _silent(stage: str, reason: str) -> None:
-    """An OnBuild that tells nobody."""
 
 
 class Pipeline:
@@ -86,9 +78,7 @@ class Pipeline:
         self._spans: Spans | None = None
         self._corpus: DiskCorpus | None = None
         self._runner: Runner | None = None
-        self._loaded: set[str] = set()
-        self._opened: set[str] = set()
-        self._learned_from: dict[str, frozenset[str]] = {}
+        self._loading = Loading(graph, corpus, storage_root, self.words)
         self._kept = kept
         self._is_warm = False
 
@@ -170,7 +160,7 @@ class Pipeline:
     def load(
         self,
         progress: Progress = no_progress,
-        on_build: OnBuild = _silent,
+        on_build: OnBuild = silent,
         *,
         force: bool = False,
         verify: bool = False,
@@ -191,14 +181,15 @@ class Pipeline:
             return self
         self._open_spans()
         corpus = self.open_corpus(progress)
+        loading = self._loading
         for node in self.graph.nodes:  # all models first: one that cannot be had is told before minutes of indexing
-            self._load_stage(node)
-        self._learned_from.clear()
+            loading.load_stage(node)
+        loading.learned_from.clear()
         for node in self.graph.nodes:
-            self._open_model(node, corpus.content_hash)
+            loading.open_model(node, corpus.content_hash)
         if verify:  # first, so that what is damaged is computed again for the indexes
-            self._verify_vectors(corpus)
-        documents = self._open_indexes(self.graph, progress, on_build, force=force, verify=verify)
+            loading.verify_vectors(corpus)
+        documents = loading.open_indexes(self.graph, corpus, progress, on_build, force=force, verify=verify)
         self._runner = self._new_runner(self.graph, documents)
         if self._runner.has_limits:
             self._runner.warm_up(self._warm_up_query(corpus))
@@ -217,17 +208,14 @@ class Pipeline:
 
     def place_of_model(self, name: str) -> ModelPlace | None:
         """Where the model of stage `name` lies; None for a stage that learns nothing. Binds the stage to its inputs."""
-        node = self.graph[name]
-        if not isinstance(node.stage, Trainable):
-            return None
-        return ModelPlace(node, self.graph, self.corpus_spec, self.storage_root, self.words)
+        return self._loading.place_of_model(name)
 
     def upstream(
         self,
         name: str,
         stand_in: Stage,
         progress: Progress = no_progress,
-        on_build: OnBuild = _silent,
+        on_build: OnBuild = silent,
         *,
         load: bool = True,
     ) -> Runner:
@@ -246,55 +234,27 @@ class Pipeline:
         corpus = self.open_corpus(progress)
         stood_in = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in)))
         for node in graph.nodes if load else graph.nodes[:-1]:
-            self._load_stage(node)
+            self._loading.load_stage(node)
         for node in graph.nodes[:-1]:
-            self._open_model(node, corpus.content_hash)
+            self._loading.open_model(node, corpus.content_hash)
         bare = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in, needs=frozenset())))
-        documents = self._open_indexes(graph if load else bare, progress, on_build)
+        documents = self._loading.open_indexes(graph if load else bare, corpus, progress, on_build)
         return Runner(stood_in if load else bare, documents)
 
     def learned_from(self, queries: Sequence[Query]) -> dict[str, int]:
         """Stage that learned -> how many of `queries` its model learned from; figures on those flatter it."""
         tuned = {node.name: learned_hashes(node.stage) for node in self.graph.nodes}
         none: frozenset[str] = frozenset()
-        known = {name: hashes | self._learned_from.get(name, none) for name, hashes in tuned.items()}
-        learned = {name: hashes for name, hashes in known.items() if hashes or name in self._learned_from}
+        trained = self._loading.learned_from
+        known = {name: hashes | trained.get(name, none) for name, hashes in tuned.items()}
+        learned = {name: hashes for name, hashes in known.items() if hashes or name in trained}
         asked = [query_hashes([query])[0] for query in queries] if learned else []
         return {name: sum(key in hashes for key in asked) for name, hashes in learned.items()}
 
     @property
     def loaded(self) -> frozenset[str]:
         """Names of the stages that are loaded, so that their score kinds are known."""
-        return frozenset(self._loaded)
-
-    def _open_model(self, node: Node, content_hash: str | None) -> None:
-        place = self.place_of_model(node.name) if node.name not in self._learned_from else None
-        if place is not None:
-            place.open(self.loaded, content_hash)
-            self._learned_from[node.name] = place.learned_from
-
-    def _open_indexes(
-        self, graph: StageGraph, progress: Progress, on_build: OnBuild, *, force: bool = False, verify: bool = False
-    ) -> CorpusDocuments:
-        """Vectors and indexes that the stages of `graph` need, built where they are missing."""
-        documents = CorpusDocuments(self.corpus)
-        for node in graph.all_nodes:
-            if "vectors" in node.needs and node.kind != "recall":
-                documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
-            if isinstance(node.stage, Indexed):
-                with named(node.name):
-                    open_index(
-                        node.stage,
-                        self.corpus,
-                        self.storage_root,
-                        node.name,
-                        path=_user_path(node.stage),
-                        progress=progress,
-                        on_build=partial(on_build, node.name),
-                        force=force,
-                        verify=verify,
-                    )
-        return documents
+        return self._loading.loaded
 
     def search(self, query: str | Query, *, budget_ms: float | None = None) -> Result:
         """The corpus's best documents for one query, within the budget where there is one.
@@ -357,10 +317,11 @@ class Pipeline:
         for node in graph.nodes:
             if node.kind == "recall":
                 raise PipelineError(node.path, "searches a corpus beside a rerank; such a pipeline takes no documents")
-            self._load_stage(node)
+            self._loading.load_stage(node)
         for node in graph.nodes:
-            self._open_model(node, None)
-            self._open_statistics(node)
+            self._loading.open_model(node, None)
+            if self._runner is None:
+                self._loading.open_statistics(node, self.open_corpus)
         held = as_documents(documents)
         incoming = ranked_from_pairs(
             "supplied", [(document.doc_id, 1.0 / rank) for rank, document in enumerate(held, start=1)], "rank"
@@ -386,16 +347,9 @@ class Pipeline:
         if self._spans is not None:
             self._spans.close()
             self._spans = None
-        for node in self.graph.all_nodes:
-            for held in (node.stage, getattr(node.stage, "embedder", None)):
-                close = getattr(held, "close", None)
-                if node.name in self._loaded and close is not None:
-                    close()
+        self._loading.close()
         if self._corpus is not None:
             self._corpus.close()
-        self._loaded.clear()
-        self._opened.clear()
-        self._learned_from.clear()
         self._corpus = self._runner = None
         self._is_warm = False
         shared_paces(self.storage_root).save()
@@ -410,61 +364,7 @@ class Pipeline:
     ) -> None:
         self.close()
 
-    def _open_statistics(self, node: Node) -> None:
-        """For documents that the caller brings: the index of a rerank, when there is one."""
-        if self._runner is None and node.name not in self._opened and isinstance(node.stage, Indexed):
-            self._opened.add(node.name)
-            if self._is_built(node.stage):
-                open_index(node.stage, self.corpus, self.storage_root, node.name, path=_user_path(node.stage))
-
-    def _is_built(self, stage: Indexed) -> bool:
-        try:
-            folder = _user_path(stage) or default_folder(stage, corpus_key(self.corpus_spec), self.storage_root)
-        except (ConfigError, DataError):  # no such corpus: the documents of the caller are all there is
-            return False
-        return current_generation(folder) is not None
-
-    def _verify_vectors(self, corpus: DiskCorpus) -> None:
-        from orchestrator.vectors import open_vectors
-
-        for embedder in {
-            id(e): e for node in self.graph.nodes if (e := getattr(node.stage, "embedder", None))
-        }.values():
-            if open_vectors(self.storage_root, embedder).verify() is not None:
-                corpus.forget_vectors()
-
-    def _load_stage(self, node: Node) -> None:
-        for stand_in in node.fallbacks:
-            self._load_stage(stand_in)
-        if node.name in self._loaded:
-            return
-        embedder = getattr(node.stage, "embedder", None)
-        if "vectors" in node.needs and embedder is not None:
-            _load(embedder, f"{node.path}.use.embedder")
-        _load(node.stage, f"{node.path}.use")
-        check_cut(node, node.stage.score_kind)  # of some stages the model says what it is
-        self._loaded.add(node.name)
-
-
-def _load(built: object, path: str) -> None:
-    """Load what stands at `path`; where one of its own arguments is wrong, the message begins with the whole path."""
-    load = getattr(built, "load", None)
-    if load is None:
-        return
-    try:
-        load()
-    except ConfigError as error:
-        if error.path.partition(".")[0] not in inspect.signature(type(built)).parameters:
-            raise
-        raise ConfigError(f"{path}.{error.path}", error.detail) from error
-
 
 def as_query(query: str | Query, place: int) -> Query:
     """A Query with an id; a bare text gets `q<place from 1>`."""
     return query if isinstance(query, Query) else Query(f"q{place + 1}", query)
-
-
-def _user_path(stage: object) -> Path | None:
-    """Where the user wants a stage's index, or None to leave it to the storage root."""
-    path = getattr(stage, "path", None)
-    return Path(path).expanduser() if path else None

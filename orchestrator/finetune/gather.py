@@ -15,7 +15,8 @@ from orchestrator.finetune.negatives import Rules, choose
 from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.scoring import Exam, Pairs
 from orchestrator.finetune.student import Student
-from orchestrator.pipeline import OnBuild, Pipeline
+from orchestrator.loading import OnBuild
+from orchestrator.pipeline import Pipeline
 from orchestrator.runner import Runner
 from orchestrator.stage import Progress
 from orchestrator.trace import Result

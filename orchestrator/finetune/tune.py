@@ -26,8 +26,9 @@ from orchestrator.finetune.teacher import find_teacher, labels
 from orchestrator.finetune.triples import Triple, read_triples
 from orchestrator.graph import Node
 from orchestrator.indexes import open_index
+from orchestrator.loading import OnBuild
 from orchestrator.models import Model, resolve
-from orchestrator.pipeline import OnBuild, Pipeline
+from orchestrator.pipeline import Pipeline
 from orchestrator.readers.lines import BadLines
 from orchestrator.stage import Indexed, Progress
 from orchestrator.training import same_words
