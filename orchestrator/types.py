@@ -220,6 +220,7 @@ class Call:
         self._stopping = threading.RLock()
         self._stops: list[Callable[[], object]] = []
         self._reported: dict[int, float] = {}
+        self._not_to_keep: frozenset[int] = frozenset()
 
     @property
     def remaining_s(self) -> float | None:
@@ -272,12 +273,33 @@ class Call:
         with self._lock:
             self._reported.update(zip(map(int, rows), map(float, scores), strict=True))
 
+    @property
+    def not_to_keep(self) -> frozenset[int]:
+        """Places in the `pairs` of this call whose scores are no answer of the model, as `unkept` was told."""
+        with self._lock:
+            return self._not_to_keep
+
+    def unkept(self, rows: Sequence[int]) -> None:
+        """Tell scores that must not be kept for later questions: the model gave none, and the stage put one there.
+
+        Args:
+            rows: places in the `pairs` of this call.
+        """
+        with self._lock:
+            self._not_to_keep |= frozenset(map(int, rows))
+
     def add(self, other: Call) -> None:
-        """Count what a part of this call spent and told."""
-        self.count(tokens=other.tokens, cost_usd=other.cost_usd, passages=other.passages)
-        for kind, times in other.repairs.items():
+        """Count what a part of this call spent and told, which may be a part that still runs.
+
+        Rows are not taken over: they are places in the part's own `pairs`.
+        """
+        with other._lock:
+            tokens, cost_usd, passages = other.tokens, other.cost_usd, other.passages
+            repairs, notes = tuple(other.repairs.items()), tuple(other.notes)
+        self.count(tokens=tokens, cost_usd=cost_usd, passages=passages)
+        for kind, times in repairs:
             self.repair(kind, times)
-        for text in other.notes:
+        for text in notes:
             self.note(text)
 
     def count(self, *, tokens: int = 0, cost_usd: float = 0.0, passages: int = 0) -> None:

@@ -15,6 +15,7 @@ from orchestrator.models import Model
 from orchestrator.remote import Patience, Remote, address, checked_url, split
 from orchestrator.replies import error_inside, json_reply, missing_key, redacted, said_in, status_error
 from orchestrator.spending import Price, Purse, check_usd
+from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query
 
@@ -119,9 +120,9 @@ class ApiRerank:
 
     @property
     def model_id(self) -> str:
-        """Service, model and what is sent beside the texts, in one digest. What the service changes is not seen."""
-        cut = self.max_document_tokens
-        return stable_hash({"url": self._url, "name": self.model.name, "extra": dict(self.format.extra), "cut": cut})
+        """Service, model, format and kind of score in one digest. What the service changes is not seen."""
+        service: dict[str, Json] = {"url": self._url, "name": self.model.name, "cut": self.max_document_tokens}
+        return stable_hash({**service, "kind": self.score_kind, "format": self.format.settings})
 
     @property
     def key_missing(self) -> str | None:
@@ -152,6 +153,8 @@ class ApiRerank:
             RemoteError: the service gave no answer that can be used.
             CallCancelledError: nobody waits for the call any more.
         """
+        if self._priced and not self._bill.price.known:
+            call.note(f"no money is counted: `prices` knows no model '{self.model.name}'")
         texts = [self._shown(document, call) for _, document in pairs]
         groups: dict[str, list[int]] = {}
         for place, (query, _) in enumerate(pairs):
@@ -161,8 +164,6 @@ class ApiRerank:
         scores = np.empty(len(pairs), np.float64)
         for (_, part), found in zip(parts, self._remote.run(requests, call), strict=True):
             scores[part] = found
-        if self._priced and not self._bill.price.known:
-            call.note(f"no money is counted: `prices` knows no model '{self.model.name}'")
         return scores
 
     def token_spans(self, text: str) -> npt.NDArray[np.int64]:

@@ -73,6 +73,13 @@ class RerankFormat:
             raise ConfigError("format.path", f"found {path!r}; expected a path such as /v1/rerank")
         return cls(**values)
 
+    @property
+    def settings(self) -> dict[str, Json]:
+        """All that shapes a request or how its reply is read. Of headers the names alone, of the key nothing."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        told = {"extra": dict(self.extra), "headers": sorted(self.headers)}
+        return {key: value for key, value in {**values, **told}.items() if key not in ("key_header", "key_prefix")}
+
     def path_of(self, name: str | None) -> str:
         """The path of requests to the model `name`."""
         return self.path.replace("{name}", quote(name or "", safe=""))

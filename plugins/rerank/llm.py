@@ -68,8 +68,8 @@ class LLMRerank(LLMStage):
         values = {"{query}": query.text, "{documents}": fenced(query.text, texts), "{n}": str(len(texts))}
         asked = messages(self.prompt, values)
         request = partial(self.chat.ask, asked, call, self.max_output_tokens, RANKING)
-        (answer,) = self.chat.server.remote.run([request], call)
         self.declare_price(call)
+        (answer,) = self.chat.server.remote.run([request], call)
         return self._read(answer, len(documents), call)
 
     def _read(self, answer: Answer, n_documents: int, call: Call) -> Sequence[int]:

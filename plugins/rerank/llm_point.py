@@ -39,7 +39,8 @@ class LLMPointRerank(LLMStage):
     incoming order.
 
     A reply without a score is counted by kind and a grade asked for once more. A document that has none then is an
-    error, since no score can be made up for it; `unscored: last` puts it below all others with the score -1, declared.
+    error, since no score can be made up for it; `unscored: last` puts it below all others with the score -1, declared
+    and never kept.
 
     Args:
         scoring: `logprobs` or `grade`.
@@ -92,8 +93,8 @@ class LLMPointRerank(LLMStage):
         requests = [
             partial(self._judge, row, self._asked(*pair, call), pair[1], call) for row, pair in enumerate(pairs)
         ]
-        scores = self.chat.server.remote.run(requests, call)
         self.declare_price(call)
+        scores = self.chat.server.remote.run(requests, call)
         return np.array(scores, np.float64)
 
     def _asked(self, query: Query, document: Document, call: Call) -> Messages:
@@ -103,17 +104,21 @@ class LLMPointRerank(LLMStage):
 
     async def _judge(self, row: int, asked: Messages, document: Document, call: Call) -> float:
         score = await self._scored(asked, document.doc_id, call)
+        if score is None:
+            call.unkept([row])  # and not reported: a call that is stopped leaves the document among the unscored
+            return _NO_SCORE
         call.report([row], [score])
         return score
 
-    async def _scored(self, asked: Messages, doc_id: str, call: Call) -> float:
+    async def _scored(self, asked: Messages, doc_id: str, call: Call) -> float | None:
         for _ in range(_ASKS if self.scoring == "grade" else 1):
             answer = await (self._ask_grade(asked, call) if self.scoring == "grade" else self._ask_yes(asked, call))
             score, trouble = self._read(answer)
             if score is not None:
                 return score
             call.repair(trouble)
-        return self._without_score(doc_id, trouble, answer, call)
+        self._without_score(doc_id, trouble, answer, call)
+        return None
 
     async def _ask_grade(self, asked: Messages, call: Call) -> Answer:
         return await self.chat.ask(asked, call, self.max_output_tokens, grade_schema(self.max_grade))
@@ -139,10 +144,11 @@ class LLMPointRerank(LLMStage):
             return None, "refusal"
         return yes_probability(answer, self._yes, self._no), "unparsed"
 
-    def _without_score(self, doc_id: str, trouble: str, answer: Answer, call: Call) -> float:
+    def _without_score(self, doc_id: str, trouble: str, answer: Answer, call: Call) -> None:
+        """Raise, or declare that the document stands last."""
         if self.unscored == "last":
             call.note(f"documents without a score from {self.model.name} stand last, with {_NO_SCORE:g}")
-            return _NO_SCORE
+            return
         said = answer.content or ", ".join(map(repr, list(first_token(answer))[:5]))
         kind = f"{trouble}: {' '.join(said.split())[:_SAMPLE]!r}" if said else trouble
         wanted = "a grade" if self.scoring == "grade" else "yes or no"

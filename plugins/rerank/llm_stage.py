@@ -159,9 +159,9 @@ class LLMStage:
         self.chat.server.close()
 
     def digest(self, prompt: Mapping[str, str], **more: Json) -> str:
-        """Server, model, prompt, limits and `more` in one digest. What the server changes is not seen."""
+        """Server, model, prompt, limits, structure and `more` in one digest. What the server changes is not seen."""
         server: dict[str, Json] = {"base_url": self.chat.server.base_url, "name": self.model.name}
-        server["query"] = self.chat.server.query
+        server |= {"query": self.chat.server.query, "structure": self.structure}
         limits: list[Json] = [self.max_document_tokens, self.max_output_tokens, self.temperature]
         return stable_hash(
             {**server, "prompt": dict(prompt), "limits": limits, "extra": dict(self.extra or {}), **more}

@@ -73,3 +73,28 @@ def test_scores_are_told_as_they_arrive_from_any_thread() -> None:
     assert len(call.reported) == 20
     with pytest.raises(ValueError, match="zip"):
         call.report([1, 2], [0.5])
+
+
+def test_scores_that_are_not_to_be_kept_are_told_row_by_row() -> None:
+    call = Call()
+    call.unkept([3])
+    call.unkept([1, 3])
+    assert call.not_to_keep == {1, 3}
+    whole = Call()
+    whole.add(call)
+    assert whole.not_to_keep == frozenset(), "rows of the part's own pairs"
+
+
+def test_a_part_that_still_runs_is_counted_as_it_stands() -> None:
+    part = Call()
+    for kind in ("missing", "duplicate"):
+        part.repair(kind)
+
+    class Whole(Call):
+        def repair(self, kind: str, times: int = 1) -> None:
+            part.repair(f"later than {kind}")  # as the part's own thread may
+            super().repair(kind, times)
+
+    whole = Whole()
+    whole.add(part)
+    assert whole.repairs == {"missing": 1, "duplicate": 1}

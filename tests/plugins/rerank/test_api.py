@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import RERANKERS, LocalServer, Reply, jina, relevance
 
-from orchestrator import Pipeline
+from orchestrator import Pipeline, breaker
 from orchestrator.cutting import Cutter
 from orchestrator.errors import (
     CallCancelledError,
     ConfigError,
     MalformedReplyError,
+    OutOfTimeError,
     PermanentError,
     StageError,
     TransientError,
@@ -125,7 +126,9 @@ def test_search_units_are_set_aside_for_the_shortest_tokens(make: Make, server: 
 
 def test_an_error_within_a_200_is_told(make: Make, server: LocalServer) -> None:
     server.answer = lambda seen: Reply(200, {"error": {"message": "the model is not loaded, sk-secret"}})
-    with pytest.raises(PermanentError, match=r"check `format`\. The service says: the model is not loaded, \*\*\*$"):
+    with pytest.raises(
+        MalformedReplyError, match=r"check `format`\. The service says: the model is not loaded, \*\*\*$"
+    ):
         make(api_key="sk-secret").score(PAIRS, Call())
 
 
@@ -253,6 +256,7 @@ def test_score_and_document_never_part_whatever_the_reply(
     data: st.DataObject, n: int, stage: ApiRerank, server: LocalServer
 ) -> None:
     """Results in any order, missing, given again with the same or another score, or of documents never sent."""
+    breaker.forget()  # an example that fails must not keep the next one from asking
     texts = [f"text {place}" for place in range(n)]
     true = {place: relevance(QUERY.text, text) for place, text in enumerate(texts)}
     answered = data.draw(st.lists(st.integers(-1, n), max_size=2 * n) | st.permutations(range(n)))
@@ -269,7 +273,7 @@ def test_score_and_document_never_part_whatever_the_reply(
         assert sum(call.repairs.values()) == len(answered) - n
         assert set(call.repairs) <= {"duplicate"}
     else:
-        with pytest.raises(PermanentError):
+        with pytest.raises(MalformedReplyError):
             stage.score(pairs, call)
 
 
@@ -366,9 +370,23 @@ def test_model_id_tells_apart_what_changes_scores(make: Make) -> None:
         make(format={"path": "/v2/rerank"}),
         make(format={**FORMAT, "extra": {"max_tokens_per_doc": 512}}),
         make(max_document_tokens=512),
+        make(score_kind="logit"),
+        make(format={**FORMAT, "score": "logit"}),
+        make(format={**FORMAT, "document_text": "text"}),
+        make(format={**FORMAT, "headers": {"X-Version": "1"}}),
     ]
     assert len({stage.model_id for stage in made}) == len(made)
     assert make(api_key="secret", timeout_s=1).model_id == make().model_id
+    other_key = {"key_header": "X-Key", "key_prefix": "", "headers": {"X-Version": "2"}}
+    assert make(format={**FORMAT, **other_key}).model_id == made[-1].model_id, "nothing that may be secret"
+
+
+def test_that_no_money_is_counted_is_said_also_when_the_time_ends(make: Make, server: LocalServer) -> None:
+    server.answer = lambda seen: Reply(200, jina(seen).body, delay_s=1.0)
+    call = Call(remaining_s=0.05)
+    with pytest.raises(OutOfTimeError):
+        make(prices={}).score(PAIRS, call)
+    assert call.notes == ["no money is counted: `prices` knows no model 'm'"]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from servers import FENCED, LocalServer, Reply, Seen, chat, completion, grade_of, relevance, yes_or_no
 
 from orchestrator import Pipeline
-from orchestrator.errors import ConfigError, PermanentError, StageError, TransientError
+from orchestrator.errors import ConfigError, OutOfTimeError, PermanentError, StageError, TransientError
 from orchestrator.models import Model
 from orchestrator.plugins.rerank.llm_chat import Answer
 from orchestrator.plugins.rerank.llm_judgement import read_grade, yes_probability
@@ -378,6 +378,8 @@ def test_a_document_without_a_grade_is_an_error_that_names_it(kind: str, make: M
     assert found.tolist() == [-1.0 if place == 1 else float(grade_of(TRUE[place])) for place in range(4)]
     assert call.repairs == {kind: 2}
     assert call.notes == ["documents without a score from m stand last, with -1"]
+    assert call.not_to_keep == {1}, "asked again next time"
+    assert sorted(call.reported) == [0, 2, 3], "no score of the model's"
 
 
 def test_neither_yes_nor_no_is_an_error_and_no_middle_score(make: Make, server: LocalServer) -> None:
@@ -389,7 +391,7 @@ def test_neither_yes_nor_no_is_an_error_and_no_middle_score(make: Make, server: 
     assert len(server.seen) == 1, "the same again would be the same again"
     call = Call()
     assert make(unscored="last").score(PAIRS[:2], call).tolist() == [-1.0, -1.0]
-    assert call.repairs == {"unparsed": 2}
+    assert (call.repairs, call.not_to_keep) == ({"unparsed": 2}, {0, 1})
 
 
 @pytest.mark.parametrize(
@@ -471,6 +473,17 @@ def test_passing_faults_are_tried_again_and_a_deadline_covers_all(make: Make, se
     server.answer = lambda seen: Reply(200, chat(seen).body, delay_s=0.08)
     with pytest.raises(TransientError, match=r"no answer within the 0\.15 s that were left"):
         make(concurrency=1).score(PAIRS, Call(remaining_s=0.15))
+
+
+@pytest.mark.parametrize("scoring", ["logprobs", "grade"])
+def test_that_no_money_is_counted_is_said_also_when_the_time_ends(
+    scoring: str, make: Make, server: LocalServer
+) -> None:
+    server.answer = lambda seen: Reply(200, chat(seen).body, delay_s=1.0)
+    call = Call(remaining_s=0.05)
+    with pytest.raises(OutOfTimeError):
+        make(scoring, prices={}).score(PAIRS, call)
+    assert call.notes == ["no money is counted: `prices` knows no model 'm'"]
 
 
 def test_money_is_checked_before_each_request(make: Make, server: LocalServer) -> None:
