@@ -57,7 +57,7 @@ class Memory:
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         return [self._documents[doc_id] for doc_id in doc_ids]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         raise NotImplementedError("no stage here needs vectors")
 
 

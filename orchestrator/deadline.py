@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from orchestrator.errors import CallCancelledError
+from orchestrator.errors import CallCancelledError, TransientError
+from orchestrator.log import get_logger
 from orchestrator.types import Call
 
 T = TypeVar("T")
+
+log = get_logger()
 
 _GRACE_S = 0.005
 """How long a stage that was told to stop is waited for, so that it lets go of the processor before others need it."""
@@ -20,7 +23,15 @@ _KEPT_FOR_LATER = 0.5
 
 
 class TimeIsUpError(Exception):
-    """Work was stopped, or left behind, because its time was over. Never leaves the runner."""
+    """Work was stopped, or left behind, because its time was over. Never leaves the runner.
+
+    Attributes:
+        still_runs: asks whether it hears nothing, and goes on.
+    """
+
+    def __init__(self, still_runs: Callable[[], bool] = lambda: False) -> None:
+        self.still_runs = still_runs
+        super().__init__()
 
 
 def call_for(seconds: float | None, *, is_remote: bool) -> Call:
@@ -121,10 +132,14 @@ class Waited(Generic[T]):
         """What it gave.
 
         Raises:
-            TimeIsUpError: it was left behind.
+            TimeIsUpError: it was left behind; whatever it raises once it was told to stop is of no interest any more.
             BaseException: whatever it raised.
         """
-        if not self.is_done or (self._call.cancelled and isinstance(self.error, CallCancelledError)):
+        if not self.is_done:
+            raise TimeIsUpError(lambda: not self.is_done)
+        if self._call.cancelled and self.error is not None:
+            if not isinstance(self.error, CallCancelledError | TransientError):
+                log.info("stage.stopped", reason=f"{type(self.error).__name__}: {self.error}")
             raise TimeIsUpError
         if self.error is not None:
             raise self.error

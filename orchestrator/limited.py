@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from orchestrator import ranking
 from orchestrator.deadline import Clock, TimeIsUpError, call_for, within
-from orchestrator.errors import CircuitOpenError, TransientError
+from orchestrator.errors import CircuitOpenError, OutOfTimeError, TransientError
 from orchestrator.graph import Node
 from orchestrator.limits import Limits
 from orchestrator.pieces import Pieces
@@ -20,6 +20,8 @@ from orchestrator.windows import PASSES, STRIDE, WINDOW, n_windows, reach_of
 
 T = TypeVar("T")
 
+_FUSION_S = 0.01
+"""What a fusion has at least, however little is left."""
 _WINDOW_SHAPE = {"window": WINDOW, "stride": STRIDE, "passes": PASSES}
 
 
@@ -85,7 +87,9 @@ class _Try:
         return within(self.left_s, self.call, work)
 
     def nothing(self) -> Answer:
-        """The documents as they came."""
+        """The documents as they came; lists that were to be merged, merged by reciprocal rank."""
+        if self.node.kind == "fusion":
+            return Answer(ranking.by_reciprocal_rank(f"{self.node.name}~rrf", self.inputs))
         return Answer(ranking.unscored(self.incoming))
 
 
@@ -107,32 +111,40 @@ class LimitedSteps:
             TransientError: it failed, and the question is to fail with it.
             Exception: whatever else the stage raised.
         """
-        outcome = self._attempt(node, inputs, vectors, clock)
+        outcome = self._attempt(node, inputs, vectors, clock, 0.0)
         for other in node.fallbacks:
             if not _did_nothing(outcome):
                 break
-            told, before = outcome.degraded, outcome
-            outcome = self._attempt(other, inputs, vectors, clock)
+            before = outcome
+            outcome = self._attempt(other, inputs, vectors, clock, before.seconds)
             outcome.call.add(before.call)
-            outcome.started_s, outcome.seconds = before.started_s, before.seconds + outcome.seconds
-            outcome.degraded = (*told, *outcome.degraded)
-            outcome.call.note(f"{type(other.stage).__name__} stood in for it")
+            outcome.started_s, outcome.allowed_s = before.started_s, before.allowed_s
+            outcome.seconds += before.seconds
+            if not _did_nothing(outcome):
+                outcome.call.note(f"{type(other.stage).__name__} stood in for it")
+            outcome.degraded = (*before.degraded, *outcome.degraded)
         return outcome
 
-    def _attempt(self, node: Node, inputs: Mapping[str, RankedList], vectors: QueryVectors, clock: Clock) -> Outcome:
+    def _attempt(
+        self, node: Node, inputs: Mapping[str, RankedList], vectors: QueryVectors, clock: Clock, spent_s: float
+    ) -> Outcome:
         started, n_in = clock.elapsed_s, sum(map(len, inputs.values()))
-        # Lists that nobody merges are no answer, so a fusion is waited for.
-        allowed = None if node.kind == "fusion" else self._limits.allowed_s(node, clock, n_in)
+        allowed = self._limits.allowed_s(node, clock, n_in, spent_s)
+        if allowed is not None and node.kind == "fusion":  # without it there is no answer: it has its time, if late
+            allowed = max(allowed, 2 * self._limits.pace(node).stage_seconds(n_in, careful=True) + _FUSION_S)
         attempt = _Try(node, inputs, allowed)
         answer, short = self._step(attempt, vectors)
         return Outcome(answer, attempt.call, tuple(short), allowed, started, attempt.seconds)
 
     def _step(self, attempt: _Try, vectors: QueryVectors) -> tuple[Answer, list[Degraded]]:
         step = {"pointwise": self._score, "window": self._order}.get(attempt.node.behaviour, self._whole)
+        if self._limits.is_stuck(attempt.node):
+            return attempt.nothing(), [stuck(attempt)]
         try:
             (query,) = self._queries(attempt, vectors)
             return step(attempt, Asked(query, attempt.inputs))
-        except TimeIsUpError:  # before anything was scored
+        except TimeIsUpError as error:  # before anything was scored
+            self._limits.note_left(attempt.node, error)
             return attempt.nothing(), [stopped(attempt, 0)]
         except TransientError as error:
             return attempt.nothing(), [failed(attempt, error, 0)]
@@ -145,9 +157,11 @@ class LimitedSteps:
     def _whole(self, attempt: _Try, asked: Asked) -> tuple[Answer, list[Degraded]]:
         """A fusion, or a rerank that sees the whole list: all of it, or nothing."""
         node, n, pace = attempt.node, attempt.n_in, self._limits.pace(attempt.node)
-        if attempt.left_s is not None and pace.stage_seconds(n) > attempt.left_s:
-            pace.was_left_out()
-            return attempt.nothing(), [no_time(attempt, pace.stage_seconds(n))]
+        left, expected = attempt.left_s, pace.seconds(n)
+        if left is not None and node.kind != "fusion" and (left <= 0 or expected > left):
+            if left > 0:
+                pace.was_left_out()
+            return attempt.nothing(), [no_time(attempt, expected)]
         try:
             (answer,) = attempt.within(lambda: self._steps.ask(node, [asked], attempt.call))
         except TimeIsUpError:
@@ -163,51 +177,64 @@ class LimitedSteps:
         scoring = self._steps.scoring(node, [asked])
         read_s = attempt.seconds
         pieces = Pieces(node, scoring, pace, attempt.call, attempt.left_s)
-        short: list[Degraded] = []
+        error: TransientError | None = None
+        reason: Shortfall | None = None
         try:
             reason = pieces.run()
-        except TransientError as error:
+        except TransientError as raised:
+            error = raised
             pieces.salvage()
-            short, reason = [failed(attempt, error, len(scoring.scored))], None
+        for left_behind in pieces.left_behind:
+            self._limits.note_left(node, left_behind)
         if pieces.n_done:
             pace.observe_stage(pieces.n_done, pieces.units_done, read_s)
-        n = len(scoring.scored)
-        if reason is not None:
-            short = [no_time(attempt, pieces.expected_s) if reason == "no_time" and not n else stopped(attempt, n)]
-        return scored_answer(node, attempt.incoming, scoring, 0, attempt.n_in), short
+        answer = scored_answer(node, attempt.incoming, scoring, 0, attempt.n_in)
+        n = answer.ranked.n_scored if len(scoring.scored) else 0
+        if error is not None:
+            return answer, [failed(attempt, error, n)]
+        if reason is None:
+            return answer, []
+        return answer, [no_time(attempt, pieces.expected_s) if reason == "no_time" and not n else stopped(attempt, n)]
 
     def _order(self, attempt: _Try, asked: Asked) -> tuple[Answer, list[Degraded]]:
         """A window rerank: over as much of the head of the list as there is time for."""
         node, n, pace = attempt.node, attempt.n_in, self._limits.pace(attempt.node)
         head = self._head(attempt)
-        if head == 0 and n:
-            pace.was_left_out()
-            return attempt.nothing(), [no_time(attempt, pace.seconds(1))]
-        windows, begun = self._steps.windows(node, asked, attempt.call, head), attempt.seconds
+        windows = self._steps.windows(node, asked, attempt.call, n)
+        if head < n and not windows.is_kept():
+            if head == 0:
+                if (attempt.left_s or 0) > 0:
+                    pace.was_left_out()
+                return attempt.nothing(), [no_time(attempt, pace.seconds(1))]
+            windows = self._steps.windows(node, asked, attempt.call, head)
+        begun = attempt.seconds
         try:
             attempt.within(windows.order)
-        except TimeIsUpError:
-            pace.observe_at_least(windows.n_windows + 1, attempt.seconds - begun)
-            seen = _seen(attempt, windows, head)
-            return windows.answer() if seen else attempt.nothing(), [stopped(attempt, seen)]
+        except TimeIsUpError as error:
+            self._limits.note_left(node, error)
+            if not windows.n_windows:
+                pace.observe_at_least(1.0, attempt.seconds - begun)
+            answer = _done(attempt, windows)
+            return answer, [stopped(attempt, answer.n_scored or 0)]
         except TransientError as error:
-            seen = _seen(attempt, windows, head)
-            return windows.answer() if seen else attempt.nothing(), [failed(attempt, error, seen)]
+            answer = _done(attempt, windows)
+            return answer, [failed(attempt, error, answer.n_scored or 0)]
         if windows.n_windows and not windows.hits:
             pace.observe(windows.n_windows, attempt.seconds - begun)
-            pace.observe_stage(head, windows.n_windows, begun)
-        return windows.answer(), [] if head == n else [stopped(attempt, head)]
+            pace.observe_stage(windows.n_documents, windows.n_windows, begun)
+        return windows.answer(), [] if windows.n_documents == n else [stopped(attempt, windows.n_documents)]
 
     def _head(self, attempt: _Try) -> int:
         """How many of the documents are gone over: all where the time is enough for it, 0 where not for one window."""
         n, pace, shape = attempt.n_in, self._limits.pace(attempt.node), _shape(attempt.node)
-        if attempt.allowed_s is None or not pace.is_known or not n:
+        if attempt.allowed_s is None or not n:
             return n
         wanted = n_windows(n, *shape)
         if pace.careful_seconds(wanted) <= attempt.allowed_s:
             return n
         fitting = next((k for k in range(wanted, 0, -1) if pace.seconds(k) <= attempt.allowed_s), 0)
-        return min(n, reach_of(fitting, *shape))
+        head = min(n, reach_of(fitting, *shape))
+        return head if head > 1 else 0
 
 
 def failure_kind(error: TransientError) -> Shortfall:
@@ -220,10 +247,13 @@ def _shape(node: Node) -> tuple[int, int, int]:
     return window, stride, passes
 
 
-def _seen(attempt: _Try, windows: WindowsRead, head: int) -> int:
-    """How many documents stood in a whole window."""
+def _done(attempt: _Try, windows: WindowsRead) -> Answer:
+    """What whole windows have done; where none was done, the documents as they came."""
+    places, n_done = windows.state
+    if not n_done:
+        return Answer(ranking.unscored(attempt.incoming), n_scored=0)
     window, stride, _ = _shape(attempt.node)
-    return min(head, window + (windows.n_windows - 1) * stride) if windows.n_windows else 0
+    return windows.answer(places, min(len(places), window + (n_done - 1) * stride))
 
 
 def _did_nothing(outcome: Outcome) -> bool:
@@ -234,6 +264,12 @@ def stopped(attempt: _Try, n: int) -> Degraded:
     """A stage whose time was over after `n` documents."""
     allowed = f"{(attempt.allowed_s or 0) * 1000:.0f} ms"
     return Degraded(attempt.node.name, "deadline", f"stopped when its {allowed} were over", n, attempt.n_in)
+
+
+def stuck(attempt: _Try) -> Degraded:
+    """A stage that is not asked, since earlier calls of it still run."""
+    detail = "not asked: calls of it that were left behind still run"
+    return Degraded(attempt.node.name, "circuit_open", detail, 0, attempt.n_in)
 
 
 def no_time(attempt: _Try, expected_s: float) -> Degraded:
@@ -251,8 +287,8 @@ def failed(attempt: _Try, error: TransientError, n: int) -> Degraded:
     Raises:
         TransientError: the question is to fail with it.
     """
-    node, out_of_time = attempt.node, attempt.allowed_s is not None and not attempt.call.remaining_s
-    if out_of_time:
+    node = attempt.node
+    if isinstance(error, OutOfTimeError):
         return stopped(attempt, n)
     if node.stands_for is None and not node.on_error.carries_on(is_remote=node.is_remote):
         raise error

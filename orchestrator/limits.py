@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator.deadline import Clock, allowance_s
+from orchestrator.deadline import Clock, TimeIsUpError, allowance_s
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pace import Pace
 
 _UNKNOWN = 0.1
-"""Share of what is left that is kept for a stand-in that has never been timed."""
+"""Share of what is left that is kept for a stage that cannot be cut and has never been timed."""
+_MOST_LEFT_BEHIND = 2
+"""Calls of one stage that were left behind and still run: with so many it is not asked again until one has ended."""
 
 
 class Limits:
@@ -17,13 +20,15 @@ class Limits:
 
     Args:
         graph: the stages.
-        paces: stage name -> what it takes on this machine; fallbacks under their own names.
+        paces: stage name -> what it takes on this machine; stand-ins under their own names.
         reading: what reading the documents of the answer takes.
         are_kept: whether anything is limited at all.
     """
 
     def __init__(self, graph: StageGraph, paces: Mapping[str, Pace], reading: Pace, *, are_kept: bool = True) -> None:
         self._graph, self._paces, self.reading, self._are_kept = graph, paces, reading, are_kept
+        self._left: dict[str, list[Callable[[], bool]]] = {}
+        self._lock = threading.Lock()
 
     def lifted(self) -> Limits:
         """The same paces, and no limit."""
@@ -33,42 +38,68 @@ class Limits:
         """What the stage takes."""
         return self._paces[node.name]
 
-    def allowed_s(self, node: Node, clock: Clock, n_in: int) -> float | None:
+    def note_left(self, node: Node, error: TimeIsUpError) -> None:
+        """Remember a call of the stage that hears nothing and still runs."""
+        if error.still_runs():
+            with self._lock:
+                self._left.setdefault(node.name, []).append(error.still_runs)
+
+    def is_stuck(self, node: Node) -> bool:
+        """Whether so many calls of the stage still run that nobody waits for, that another would only be one more."""
+        if node.name not in self._left:
+            return False
+        with self._lock:
+            self._left[node.name] = [still_runs for still_runs in self._left[node.name] if still_runs()]
+            return len(self._left[node.name]) >= _MOST_LEFT_BEHIND
+
+    def allowed_s(self, node: Node, clock: Clock, n_in: int, spent_s: float = 0.0) -> float | None:
         """Seconds that a stage may take from now on; None where nothing limits it.
 
         Args:
-            node: the stage.
+            node: the stage, or one that stands in for it.
             clock: of the question.
             n_in: documents that it was given; of a recall, its `top_k`.
+            spent_s: what the stage that it stands in for took of its `max_ms`.
         """
         if not self._are_kept:
             return None
-        most = None if node.max_ms is None else node.max_ms / 1000
+        most = None if node.max_ms is None else max(0.0, node.max_ms / 1000 - spent_s)
         left = clock.left_s
         if left is None:
             return most
-        fixed, flexible = self._later_s(node, n_in)
-        fixed += self._stand_ins_s(node, n_in, left)
+        fixed, flexible = self._later_s(node, n_in, left)
         own = self.pace(node).stage_seconds(n_in)
         allowed = allowance_s(left, own, fixed, flexible, can_be_cut=node.can_be_cut)
         return allowed if most is None else min(allowed, most)
 
-    def _stand_ins_s(self, node: Node, n_in: int, left: float) -> float:
-        """What is kept for those that stand in for `node` where it fails, or takes all of its own time."""
-        paces = [self.pace(other) for other in node.fallbacks]
-        return sum(pace.stage_seconds(n_in, careful=True) if pace.is_known else left * _UNKNOWN for pace in paces)
+    def _later_s(self, node: Node, n_in: int, left: float) -> tuple[float, float]:
+        """What is still to come after `node`: seconds of what cannot be cut, and of what can.
 
-    def _later_s(self, node: Node, n_in: int) -> tuple[float, float]:
-        """What is still to come after `node`: seconds of what cannot be cut, and of what can."""
+        Nothing is kept for what does not fit anyway: it would be missing where it could be used.
+        """
         fixed, flexible = self.reading.stage_seconds(self._graph.result.top_k, careful=True), 0.0
-        reach = min(node.top_k, n_in)
+        for stand_in in self._stand_ins_after(node):
+            fixed += self._kept_s(stand_in, n_in, left)
+        reach = {node.stands_for or node.name: min(node.top_k, n_in)}
         for later in self._after(node):
+            given = sum(reach.get(name, self._graph[name].top_k) for name in later.inputs)
+            reach[later.name] = min(later.top_k, given)
             if later.can_be_cut:
-                flexible += self.pace(later).stage_seconds(reach)
-            else:
-                fixed += self.pace(later).stage_seconds(reach, careful=True)
-            reach = min(reach, later.top_k)
+                flexible += self.pace(later).stage_seconds(given)
+            elif fixed + (needed := self._kept_s(later, given, left)) <= left:
+                fixed += needed
         return fixed, flexible
+
+    def _kept_s(self, later: Node, n_in: int, left: float) -> float:
+        pace = self.pace(later)
+        expected = pace.stage_seconds(n_in, careful=True)
+        return expected if pace.is_known else max(expected, left * _UNKNOWN)
+
+    def _stand_ins_after(self, node: Node) -> Iterator[Node]:
+        """Those that would still be tried where `node` fails, or takes all of its time."""
+        stands_for = self._graph[node.stands_for or node.name]
+        names = [other.name for other in stands_for.fallbacks]
+        yield from stands_for.fallbacks[names.index(node.name) + 1 if node.stands_for else 0 :]
 
     def _after(self, node: Node) -> list[Node]:
         """The stages that run after `node`. Recalls begin together: none of them is after another."""

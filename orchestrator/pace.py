@@ -40,6 +40,7 @@ _DOUBT = 0.9
 """A stage that was not tried, since it would have taken too long, is expected to take so much of it the next time."""
 _BYTES_PER_TOKEN = 4
 """Of English 4 to 5, of Chinese about 3; what is learned is time by this size, so that a steady error does no harm."""
+_MOST_DOUBT = 0.1
 _SAVE_EVERY = 32
 
 
@@ -83,6 +84,7 @@ class Pace:
         self._around: deque[float] = deque(_numbers(kept.get("around")), _REMEMBERED)
         self._sizes: deque[tuple[float, float]] = deque(_pairs(kept.get("sizes")), _REMEMBERED)
         self._line: Line | None = None
+        self._at_least: tuple[float, float] | None = None
         self._change = 1.0
         self._doubt = 1.0
         self._lock = threading.Lock()
@@ -93,15 +95,21 @@ class Pace:
         return bool(self._work)
 
     def observe(self, units: float, seconds: float) -> None:
-        """Learn that work of this size took so long."""
+        """Learn that work of this size took so long; of no work at all nothing is learned."""
+        if units <= 0:
+            return
         with self._lock:
             self._work.append((units, seconds))
-            self._line, self._doubt = None, 1.0
+            self._line, self._doubt, self._at_least = None, 1.0, None
 
     def observe_at_least(self, units: float, seconds: float) -> None:
-        """Learn that work of this size would have taken longer than `seconds`, after which it was stopped."""
-        if not self.is_known or seconds > self.seconds(units):
-            self.observe(units, seconds * 1.25)
+        """Learn that work of this size would have taken longer than `seconds`, after which it was stopped.
+
+        Until it is seen to end, it is expected to take twice as long.
+        """
+        if units > 0 and seconds > self.seconds(units, doubted=False):
+            with self._lock:
+                self._at_least, self._doubt = (units, 2 * seconds), 1.0
 
     def observe_stage(self, n: int, units: float, around_s: float) -> None:
         """Learn how large `n` documents were, and what the stage took beside its scoring: reading, ordering."""
@@ -113,17 +121,25 @@ class Pace:
     def was_left_out(self) -> None:
         """Doubt what is known a little: a stage that is never tried could never prove to have become faster."""
         with self._lock:
-            self._doubt *= _DOUBT
+            self._doubt = max(_MOST_DOUBT, self._doubt * _DOUBT)
 
-    def seconds(self, units: float) -> float:
-        """What work of this size usually takes; 0 where nothing is known."""
+    def seconds(self, units: float, *, doubted: bool = True) -> float:
+        """What work of this size usually takes; 0 where nothing is known.
+
+        Args:
+            units: its size.
+            doubted: less what it is doubted by for not having been tried; what is kept for it is not.
+        """
         line = self._fitted()
-        return 0.0 if line is None else line.at(units) * self._change * self._doubt
+        usual = 0.0 if line is None else line.at(units) * self._change
+        with self._lock:
+            floor = 0.0 if self._at_least is None else self._at_least[1] * units / self._at_least[0]
+            return max(usual, floor) * (self._doubt if doubted else 1.0)
 
-    def careful_seconds(self, units: float) -> float:
+    def careful_seconds(self, units: float, *, doubted: bool = True) -> float:
         """What work of this size takes at most, nine times in ten; 0 where nothing is known."""
         line = self._fitted()
-        return 0.0 if line is None else self.seconds(units) * line.spread
+        return self.seconds(units, doubted=doubted) * (1.0 if line is None else line.spread)
 
     def stage_seconds(self, n: int, *, careful: bool = False) -> float:
         """What the whole stage usually takes for `n` documents of the usual size; `careful`: nine times in ten."""
@@ -131,7 +147,7 @@ class Pace:
         with self._lock:
             around = float(np.median(self._around)) if self._around else 0.0
             counted, sized = (sum(column) for column in zip(*self._sizes, strict=True)) if self._sizes else (1.0, 1.0)
-        return around + (seconds(n * sized / counted) if n else 0.0)
+        return around + (seconds(n * sized / counted, doubted=False) if n else 0.0)
 
     def as_json(self) -> dict[str, Json]:
         """What is kept."""
@@ -156,8 +172,8 @@ class Pace:
 class Paces:
     """The paces of this machine, by stage.
 
-    A file that cannot be read is begun anew: it only holds what a few questions teach again. Processes that write at
-    the same time keep each other's stages; of the same stage the last one wins.
+    A file that cannot be read is begun anew: it only holds what a few questions teach again. A process keeps the stages
+    of others that it finds there; of the same stage, or written in the same moment, the last one wins.
 
     Args:
         root: where state lives; None keeps nothing on disk.
@@ -215,6 +231,10 @@ def shared_paces(root: Path) -> Paces:
     return Paces(root)
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=shared_paces.cache_clear)  # a lock may be held by a thread that the child lacks
+
+
 def pace_key(node: Node, corpus: str = "") -> str:
     """Names what a stage's time depends on: its class, model and settings; of a recall also corpus and `top_k`."""
     kind = type(node.stage)
@@ -224,8 +244,10 @@ def pace_key(node: Node, corpus: str = "") -> str:
         facts[name] = value if isinstance(value, str | int | None) else None
     if node.kind == "recall":
         facts |= {"corpus": corpus, "top_k": node.top_k}
-    if "vectors" in node.needs:
-        facts["are_kept"] = bool(corpus)  # vectors of documents that a caller brings may have to be computed first
+    for name in ("embedder", "encoder"):
+        if (held := getattr(node.stage, name, None)) is not None:
+            # Vectors of documents that a caller brings may have to be computed first.
+            facts |= {name: str(getattr(held, "model_id", "")), "are_kept": bool(corpus)}
     return f"{node.name}-{stable_hash(facts)}"
 
 

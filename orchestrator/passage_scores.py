@@ -45,6 +45,15 @@ class PairsRead:
         """
         return self._joined(_asked(self._stage, self._read, self._call), range(self._n_pairs))
 
+    @property
+    def not_to_keep(self) -> frozenset[int]:
+        """Places of pairs of which a passage got a score that is no answer of the model."""
+        rows = self._call.not_to_keep
+        if not rows or self._cut is None:
+            return frozenset(rows)
+        ends = np.cumsum([len(parts) for parts in self._cut])
+        return frozenset(int(np.searchsorted(ends, row, side="right")) for row in rows)
+
     def reported(self) -> tuple[list[int], npt.NDArray[np.floating], list[Span | None]]:
         """Of a call that was stopped: the places of the pairs whose passages had all been scored, and as `scored`."""
         told = self._call.reported
@@ -73,13 +82,6 @@ class PairsRead:
         if self._policy.how != "windows":
             return values, [None] * len(places)
         return values, [found[place].span for found, place in zip(parts, best.tolist(), strict=True)]
-
-
-def score_cut(
-    stage: PointwiseRerank, pairs: Sequence[Pair], policy: Passages, call: Call
-) -> tuple[npt.NDArray[np.floating], list[Span | None]]:
-    """One score a pair, its document read as `policy` says; see `PairsRead.scored`."""
-    return PairsRead(stage, pairs, policy, call).scored()
 
 
 def read_once(

@@ -34,15 +34,16 @@ class Pieces:
     Attributes:
         n_done: pairs that the stage scored itself, in pieces that were not stopped.
         units_done: their size.
-        seconds: what they took.
         expected_s: what a piece was expected to take that was not begun.
+        left_behind: pieces that were stopped.
     """
 
     def __init__(self, node: Node, scoring: Scoring, pace: Pace, call: Call, allowed_s: float | None) -> None:
         self._node, self._scoring, self._pace, self._call = node, scoring, pace, call
         self._ends_at = None if allowed_s is None else time.perf_counter() + allowed_s
         self._begun: tuple[Rows, PairsRead] | None = None
-        self.n_done, self.units_done, self.seconds, self.expected_s = 0, 0.0, 0.0, 0.0
+        self.n_done, self.units_done, self.expected_s = 0, 0.0, 0.0
+        self.left_behind: list[TimeIsUpError] = []
 
     def run(self) -> Shortfall | None:
         """Score what is missing as far as the time goes; says why not all of it was."""
@@ -58,15 +59,13 @@ class Pieces:
             rows, units = rows[n:], units[n:]
         return None
 
-    def salvage(self) -> int:
-        """Take what was told of a piece that was stopped, or failed, in the middle; how many pairs it was."""
-        if self._begun is None:
-            return 0
-        rows, read = self._begun
-        places, scores, spans = read.reported()
-        self._scoring.take(rows[places], scores, spans)
-        self._begun = None
-        return len(places)
+    def salvage(self) -> None:
+        """Take what was told of a piece that was stopped, or failed, in the middle."""
+        if self._begun is not None:
+            rows, read = self._begun
+            places, scores, spans = read.reported()
+            self._scoring.take(rows[places], scores, spans)
+            self._begun = None
 
     def _next(self, units: Sequence[float], left: float | None) -> int:
         """How many of the next pairs are scored together: all where they fit, none where not even the first does."""
@@ -75,7 +74,8 @@ class Pieces:
         whole = sum(units)
         self.expected_s = self._pace.seconds(whole if self._node.is_remote else units[0])
         if left <= 0 or self.expected_s > left:
-            self._pace.was_left_out()
+            if left > 0:
+                self._pace.was_left_out()
             return 0
         if self._node.is_remote or self._pace.careful_seconds(whole) <= left:
             return len(units) if self._node.is_remote or self._pace.is_known else 1
@@ -89,14 +89,15 @@ class Pieces:
         """Score one piece; False where it was stopped, and then what it had told by then counts."""
         part, started = call_for(left, is_remote=self._node.is_remote), time.perf_counter()
 
-        def work() -> tuple[npt.NDArray[np.floating], Sequence[Span | None]]:
+        def work() -> tuple[npt.NDArray[np.floating], Sequence[Span | None], frozenset[int]]:
             read = self._scoring.read(rows, part)
             self._begun = (rows, read)
-            return read.scored()
+            return *read.scored(), read.not_to_keep
 
         try:
-            scores, spans = within(left, part, work)
-        except TimeIsUpError:
+            scores, spans, not_to_keep = within(left, part, work)
+        except TimeIsUpError as error:
+            self.left_behind.append(error)
             self._pace.observe_at_least(units, time.perf_counter() - started)
             self.salvage()
             return False
@@ -104,11 +105,7 @@ class Pieces:
             self._call.add(part)
         taken = time.perf_counter() - started
         self._begun = None
-        self._scoring.take(rows, scores, spans)
+        self._scoring.take(rows, scores, spans, not_to_keep)
         self._pace.observe(units, taken)
-        self.n_done, self.units_done, self.seconds = (
-            self.n_done + len(rows),
-            self.units_done + units,
-            self.seconds + taken,
-        )
+        self.n_done, self.units_done = self.n_done + len(rows), self.units_done + units
         return True

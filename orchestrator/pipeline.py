@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import PipelineError
+from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.finetune.record import learned_hashes
 from orchestrator.graph import StageGraph
 from orchestrator.lint import Facts, Finding, lint
@@ -72,6 +72,8 @@ class Pipeline:
         self.graph = graph
         self.corpus_spec = corpus
         self.storage_root = storage_root
+        if budget_ms is not None and not budget_ms > 0:
+            raise ConfigError("budget_ms", f"found {budget_ms:g}; expected more than 0 ms, or null")
         self.budget_ms = budget_ms
         self.words = tuple(words)
         self.otel = otel
@@ -191,6 +193,8 @@ class Pipeline:
             loading.verify_vectors(corpus)
         documents = loading.open_indexes(self.graph, corpus, progress, on_build, force=force, verify=verify)
         self._runner = self._new_runner(self.graph, documents)
+        if self._kept is not None:
+            self._kept.load()
         if self._runner.has_limits:
             self._runner.warm_up(self._warm_up_query(corpus))
         return self
@@ -232,12 +236,12 @@ class Pipeline:
         """
         graph = self.graph.upto(name)
         corpus = self.open_corpus(progress)
-        stood_in = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in)))
+        stood_in = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in, fallbacks=())))
         for node in graph.nodes if load else graph.nodes[:-1]:
             self._loading.load_stage(node)
         for node in graph.nodes[:-1]:
             self._loading.open_model(node, corpus.content_hash)
-        bare = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in, needs=frozenset())))
+        bare = StageGraph((*graph.nodes[:-1], replace(graph.result, stage=stand_in, needs=frozenset(), fallbacks=())))
         documents = self._loading.open_indexes(graph if load else bare, corpus, progress, on_build)
         return Runner(stood_in if load else bare, documents)
 
@@ -289,6 +293,8 @@ class Pipeline:
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
+        if budget_ms is not None and enforce_budget:
+            self._runner.warm_up(self._warm_up_query(self.corpus))
         run = partial(
             self._runner.run,
             asked,
@@ -318,8 +324,9 @@ class Pipeline:
             if node.kind == "recall":
                 raise PipelineError(node.path, "searches a corpus beside a rerank; such a pipeline takes no documents")
             self._loading.load_stage(node)
-        for node in graph.nodes:
-            self._loading.open_model(node, None)
+        for node in graph.all_nodes:
+            if node.stands_for is None:
+                self._loading.open_model(node, None)
             if self._runner is None:
                 self._loading.open_statistics(node, self.open_corpus)
         held = as_documents(documents)

@@ -40,34 +40,40 @@ class Recalls:
         """
         allowed = {node.name: self._limits.allowed_s(node, clock, node.top_k) for node in nodes}
         if len(nodes) == 1:
-            allowed = dict.fromkeys(allowed)
-        outcomes = self._run(nodes, vectors, query_id, clock, allowed)
+            allowed = dict.fromkeys(allowed)  # the only one is waited for
+        outcomes = self._run(
+            [_Recall(node, allowed[node.name], allowed[node.name]) for node in nodes], vectors, query_id, clock
+        )
         late = [node for node in nodes if any(lack.reason == "late" for lack in outcomes[node.name].degraded)]
         if late and not any(len(outcome.answer.ranked) for outcome in outcomes.values()):
-            outcomes |= self._run(late, vectors, query_id, clock, dict.fromkeys(allowed))
+            # Nothing is better than late: they are asked again, for as long as it takes, until one has found something.
+            again = self._run([_Recall(node, 0.0, None) for node in late], vectors, query_id, clock)
+            for name, outcome in again.items():
+                outcome.call.add(outcomes[name].call)
+                outcomes[name] = outcome
         _raise_failure(nodes, outcomes, query_id)
         self._learn(nodes, outcomes)
         return outcomes
 
     def _run(
-        self,
-        nodes: Sequence[Node],
-        vectors: QueryVectors,
-        query_id: str,
-        clock: Clock,
-        allowed: Mapping[str, float | None],
+        self, recalls: Sequence[_Recall], vectors: QueryVectors, query_id: str, clock: Clock
     ) -> dict[str, Outcome]:
+        in_turn = all(recall.allowed_s is None for recall in recalls)
+        outcomes: dict[str, Outcome] = {}
         ended = threading.Event()
-        running: list[_Recall] = []
-        for node in nodes:
-            running.append(_Recall(self._steps, node, vectors, clock, allowed[node.name], ended))
-            if all(seconds is None for seconds in allowed.values()):
-                _wait_for(running, ended)
-        _wait_for(running, ended)
-        outcomes = {}
-        for recall in running:
-            with naming(recall.node.name, query_id):
-                outcomes[recall.node.name] = recall.outcome()
+        try:
+            for recall in recalls:
+                if not self._limits.is_stuck(recall.node):
+                    recall.start(self._steps, vectors, clock, ended)
+                if in_turn:
+                    _wait_for([recall], ended)
+            _wait_for(recalls, ended)
+            for recall in recalls:
+                with naming(recall.node.name, query_id):
+                    outcomes[recall.node.name] = recall.outcome(self._limits)
+        finally:  # also for Ctrl-C, and where one of them failed for good
+            for recall in recalls:
+                recall.call.cancel()
         return outcomes
 
     def _learn(self, nodes: Sequence[Node], outcomes: Mapping[str, Outcome]) -> None:
@@ -81,49 +87,65 @@ class Recalls:
 
 
 class _Recall:
-    """One recall that runs."""
+    """One recall of one question.
 
-    def __init__(
-        self,
-        steps: Steps,
-        node: Node,
-        vectors: QueryVectors,
-        clock: Clock,
-        allowed_s: float | None,
-        ended: threading.Event,
-    ) -> None:
-        self.node, self.call = node, call_for(allowed_s, is_remote=node.is_remote)
-        self._allowed_s, self._clock, self._started_s = allowed_s, clock, clock.elapsed_s
+    Args:
+        node: the stage.
+        allowed_s: seconds after which it is late, once another has found something; None is never.
+        most_s: seconds that it is given at all.
+    """
+
+    def __init__(self, node: Node, allowed_s: float | None, most_s: float | None) -> None:
+        self.node, self.allowed_s = node, allowed_s
+        self.call = call_for(most_s, is_remote=node.is_remote)
+        self._waited: Waited[Answer] | None = None
+        self._clock, self._started_s = Clock(), 0.0
+
+    def start(self, steps: Steps, vectors: QueryVectors, clock: Clock, ended: threading.Event) -> None:
+        """Begin, in a thread of its own; `ended` is set when it has ended."""
+        self._clock, self._started_s = clock, clock.elapsed_s
 
         def work() -> Answer:
-            (as_needed,) = vectors.of(node, self.call)
-            return steps.ask(node, [Asked(as_needed, {})], self.call)[0]
+            (as_needed,) = vectors.of(self.node, self.call)
+            return steps.ask(self.node, [Asked(as_needed, {})], self.call)[0]
 
-        self.waited = Waited(self.call, work, ended)
+        self._waited = Waited(self.call, work, ended)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended, or was never begun."""
+        return self._waited is None or self._waited.is_done
 
     @property
     def left_s(self) -> float | None:
         """Seconds until it is late; None is never."""
-        return None if self._allowed_s is None else self._started_s + self._allowed_s - self._clock.elapsed_s
+        return None if self.allowed_s is None else self._started_s + self.allowed_s - self._clock.elapsed_s
 
     @property
     def found(self) -> bool:
         """Whether it has brought any document."""
-        return self.waited.is_done and self.waited.error is None and len(self.waited.result().ranked) > 0
+        waited = self._waited
+        return waited is not None and waited.is_done and waited.error is None and len(waited.result().ranked) > 0
 
-    def outcome(self) -> Outcome:
+    def outcome(self, limits: Limits) -> Outcome:
         """What came of it; where it has not ended, it is left behind."""
-        if not self.waited.is_done:
-            self.waited.leave()
-        outcome = Outcome(nothing_found(self.node), self.call, (), self._allowed_s, self._started_s)
+        outcome = Outcome(nothing_found(self.node), self.call, (), self.allowed_s, self._started_s)
+        if self._waited is None:
+            outcome.degraded = (self._short("circuit_open", "not asked: calls of it that were left behind still run"),)
+            return outcome
+        if not self._waited.is_done:
+            self._waited.leave()
         try:
-            outcome.answer = self.waited.result()
-        except (TimeIsUpError, OutOfTimeError):
-            outcome.degraded = (self._short("late", f"left behind after {(self._allowed_s or 0) * 1000:.0f} ms"),)
+            outcome.answer = self._waited.result()
+        except (TimeIsUpError, OutOfTimeError) as error:
+            if isinstance(error, TimeIsUpError):
+                limits.note_left(self.node, error)
+            waited_ms = (self._clock.elapsed_s - self._started_s) * 1000
+            outcome.degraded = (self._short("late", f"left behind after {waited_ms:.0f} ms"),)
         except TransientError as error:
             outcome.error = error
             outcome.degraded = (self._short(failure_kind(error), str(error)),)
-        outcome.seconds = self.waited.seconds or self._clock.elapsed_s - self._started_s
+        outcome.seconds = self._waited.seconds or self._clock.elapsed_s - self._started_s
         return outcome
 
     def _short(self, reason: Shortfall, detail: str) -> Degraded:
@@ -136,22 +158,17 @@ def nothing_found(node: Node) -> Answer:
     return Answer(RankedList((), none, node.stage.score_kind, {node.name: none}))
 
 
-def _wait_for(running: Sequence[_Recall], ended: threading.Event) -> None:
+def _wait_for(recalls: Sequence[_Recall], ended: threading.Event) -> None:
     """Wait until all have ended; once one has found something, for the others only until they are late."""
-    try:
-        while pending := [recall for recall in running if not recall.waited.is_done]:
-            left = [recall.left_s for recall in pending]
-            seconds = None
-            if any(recall.found for recall in running) and None not in left:
-                seconds = max(value for value in left if value is not None)
-                if seconds <= 0:
-                    return
-            ended.wait(seconds)
-            ended.clear()
-    except BaseException:  # Ctrl-C
-        for recall in running:
-            recall.call.cancel()
-        raise
+    while pending := [recall for recall in recalls if not recall.is_done]:
+        left = [recall.left_s for recall in pending]
+        seconds = None
+        if any(recall.found for recall in recalls) and None not in left:
+            seconds = max(value for value in left if value is not None)
+            if seconds <= 0:
+                return
+        ended.wait(seconds)
+        ended.clear()
 
 
 def _raise_failure(nodes: Sequence[Node], outcomes: Mapping[str, Outcome], query_id: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator import ranking
 from orchestrator.cutting import Span
 from orchestrator.deadline import Clock
-from orchestrator.errors import TransientError, naming
+from orchestrator.errors import ConfigError, TransientError, naming
 from orchestrator.graph import Node, StageGraph
 from orchestrator.limited import LimitedSteps, Outcome
 from orchestrator.limits import Limits
@@ -53,7 +55,10 @@ class _Run:
         """Keep what came of a stage."""
         ranked = outcome.answer.ranked
         self.full[node.name] = ranked
-        self.passed[node.name] = ranked.head(node.cut.keep(ranked, node.top_k, node.stage.score_kind))
+        # Scores of another stage, before it or in its place, are not what the cut judges.
+        judged = skipped is None and node.name in ranked.stage_scores
+        kept = node.cut.keep(ranked, node.top_k, node.stage.score_kind) if judged else node.top_k
+        self.passed[node.name] = ranked.head(kept)
         self.passages.update(outcome.answer.spans)
         self.degraded += outcome.degraded
         told = self._told(node, outcome, n_queries, skipped)
@@ -63,20 +68,24 @@ class _Run:
         )
 
     def _told(self, node: Node, outcome: Outcome, n_queries: int, skipped: str | None) -> StageTrace:
-        call, ranked = outcome.call, outcome.answer.ranked
+        call, answer = outcome.call, outcome.answer
         return StageTrace(
             node.name,
             node.kind,
             outcome.seconds * 1000 / n_queries,
             sum(len(self.passed[name]) for name in node.inputs),
             len(self.passed[node.name]),
-            cache_hits=outcome.answer.hits,
+            cache_hits=answer.hits,
             tokens=round(call.tokens / n_queries),
             cost_usd=call.cost_usd / n_queries,
             repairs=dict(call.repairs),
             passages=round(call.passages / n_queries),
             notes=tuple(call.notes),
-            n_scored=0 if skipped is not None else ranked.n_scored,
+            n_scored=0
+            if skipped is not None
+            else answer.ranked.n_scored
+            if answer.n_scored is None
+            else answer.n_scored,
             skipped=skipped,
             allowed_ms=None if outcome.allowed_s is None else outcome.allowed_s * 1000,
             started_ms=outcome.started_s * 1000,
@@ -109,6 +118,8 @@ class Runner:
         self._paces = paces or Paces()
         by_name = {node.name: self._paces.of(pace_key(node, corpus)) for node in graph.all_nodes}
         self._documents, self._kept = documents, kept
+        self._warming = threading.Lock()
+        self._is_warm = False
         self._limits = Limits(graph, by_name, self._paces.of("reading"))
 
     @property
@@ -144,6 +155,8 @@ class Runner:
             StageError: a stage failed, or broke its contract.
         """
         steps = Steps(self._documents, self._kept if use_kept else None)
+        if budget_ms is not None and not budget_ms > 0:
+            raise ConfigError("budget_ms", f"found {budget_ms:g}; expected more than 0 ms, or null")
         budget = self._budget_ms if budget_ms is None else budget_ms
         limited = enforce_budget and (budget_ms is not None or self.has_limits)
         if len(queries) > 1 and not limited:
@@ -156,12 +169,21 @@ class Runner:
         """Answer `query` on a few documents: what only the first question of a process pays is paid here.
 
         What is not known yet is learned from it: what stages take for one document, and for several. Stages on somebody
-        else's machine are left alone.
+        else's machine are left alone. Does nothing the second time.
+
+        Raises:
+            StageError: a stage failed.
         """
+        with self._warming:
+            if not self._is_warm:
+                self._warm_up(query, given)
+                self._is_warm = True
+
+    def _warm_up(self, query: Query, given: Given | None) -> None:
         self._warm(query, given or {}, 1, _unknown(self._graph))
         is_known = all(self._limits.pace(node).is_known for node in self._graph.all_nodes if not node.is_remote)
         for n_documents in () if is_known else (1, _ENOUGH_TO_LEARN):
-            self._warm(query, given or {}, n_documents, self._limits)
+            self._warm(query, given or {}, n_documents, self._limits.lifted())
 
     def _warm(self, query: Query, given: Given, n_documents: int, limits: Limits) -> None:
         steps, vectors, clock = Steps(self._documents), QueryVectors([query]), Clock()
@@ -176,11 +198,15 @@ class Runner:
                 inputs = {name: ranked.head(n_documents) for name, ranked in inputs.items()}
             for other in node.fallbacks:
                 if not other.is_remote:
-                    asker.ask(other, inputs, vectors, clock)
-            if node.is_remote or (node.kind == "recall" and node.name not in found):
+                    with naming(node.name, None):
+                        asker.ask(other, inputs, vectors, clock)
+            if node.is_remote:
                 run.take(node, _passed_on(node, inputs))
+            elif node.kind == "recall":
+                run.take(node, found[node.name])
             else:
-                run.take(node, found[node.name] if node.kind == "recall" else asker.ask(node, inputs, vectors, clock))
+                with naming(node.name, None):
+                    run.take(node, asker.ask(node, inputs, vectors, clock))
 
     def _one(self, run: _Run, steps: Steps, read_documents: bool, budget_ms: float | None, limited: bool) -> Result:
         """The answer to one query by itself."""
@@ -239,7 +265,7 @@ class Runner:
         seconds = time.perf_counter() - begun
         for place, answer in zip(asked, answers, strict=True):
             outcome = Outcome(answer, call, started_s=(begun - started) / len(runs), seconds=seconds)
-            runs[place].take(node, outcome, len(asked))
+            runs[place].take(node, outcome, len(runs))
         for run, why in zip(runs, refused, strict=True):
             if why is not None:
                 run.take(node, _passed_on(node, run.inputs(node)), skipped=why)
@@ -269,7 +295,7 @@ def _runs(queries: Sequence[Query], given: Given | None) -> list[_Run]:
 
 def _passed_on(node: Node, inputs: Mapping[str, RankedList]) -> Outcome:
     """The outcome of a stage that did not run: what it was given, as it came; of a recall nothing."""
-    answer = nothing_found(node) if node.kind == "recall" else Answer(next(iter(inputs.values())))
+    answer = nothing_found(node) if node.kind == "recall" else Answer(ranking.unscored(next(iter(inputs.values()))))
     return Outcome(answer, Call())
 
 

@@ -13,13 +13,16 @@ from orchestrator.cutting import Span
 from orchestrator.graph import Node
 from orchestrator.pace import sizes
 from orchestrator.passage_scores import PairsRead
-from orchestrator.stage import PointwiseRerank
+from orchestrator.stage import Json, PointwiseRerank
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Query, Scores
 
 Pair: TypeAlias = tuple[Query, Document]
 Rows: TypeAlias = npt.NDArray[np.intp]
 Spans: TypeAlias = Sequence[Span | None]
+
+_FORMAT = 1
+"""Raised when documents are cut, or prompts written, in another way: kept scores are then no longer used."""
 
 
 class KeptScores(Protocol):
@@ -39,6 +42,9 @@ class KeptScores(Protocol):
     ) -> None:
         """Keep an order; written after the answer."""
 
+    def load(self) -> None:
+        """Open what is kept."""
+
     def close(self) -> None:
         """Write what waits."""
 
@@ -49,7 +55,9 @@ def identity(node: Node) -> str | None:
     wanted = node.cache == "on" or (node.cache == "auto" and getattr(node.stage, "cacheable_scores", False))
     if not wanted or not model_id:
         return None
-    return stable_hash({"class": type(node.stage).__qualname__, "model": model_id, "passages": asdict(node.passages)})
+    kind = type(node.stage)
+    facts: dict[str, Json] = {"class": f"{kind.__module__}.{kind.__qualname__}", "model": model_id, "format": _FORMAT}
+    return stable_hash({**facts, "passages": asdict(node.passages)})
 
 
 class Scoring:
@@ -64,7 +72,7 @@ class Scoring:
     Attributes:
         scores: float64 [n_pairs], NaN where a pair has none yet.
         spans: of each document's best window.
-        n_hits: how many were kept from before.
+        was_kept: bool [n_pairs], which were kept from before.
     """
 
     def __init__(
@@ -72,7 +80,7 @@ class Scoring:
         node: Node,
         pairs: Sequence[Pair],
         kept: KeptScores | None,
-        completed: Callable[[Sequence[Pair]], Sequence[Pair]],
+        completed: Callable[[Sequence[Pair], Call], Sequence[Pair]],
     ) -> None:
         self._node, self._pairs, self._completed = node, list(pairs), completed
         self._identity = identity(node) if kept is not None else None
@@ -81,7 +89,7 @@ class Scoring:
         self.spans: list[Span | None] = [None] * len(pairs)
         if self._kept is not None and self._identity is not None and pairs:
             self.scores, self.spans = self._kept.scored(self._identity, self._pairs)
-        self.n_hits = int((~np.isnan(self.scores)).sum())
+        self.was_kept = ~np.isnan(self.scores)
 
     @property
     def missing(self) -> Rows:
@@ -100,11 +108,23 @@ class Scoring:
     def read(self, rows: Rows, call: Call) -> PairsRead:
         """The pairs at `rows` as the stage reads them, ready to be scored."""
         stage = cast(PointwiseRerank, self._node.stage)
-        pairs = self._completed([self._pairs[row] for row in rows.tolist()])
+        pairs = self._completed([self._pairs[row] for row in rows.tolist()], call)
         return PairsRead(stage, pairs, self._node.passages, call)
 
-    def take(self, rows: Rows, scores: npt.NDArray[np.floating], spans: Spans) -> None:
+    def take(
+        self,
+        rows: Rows,
+        scores: npt.NDArray[np.floating],
+        spans: Spans,
+        not_to_keep: frozenset[int] = frozenset(),
+    ) -> None:
         """Take the scores of the pairs at `rows`, and keep them for later questions.
+
+        Args:
+            rows: int [n].
+            scores: float [n].
+            spans: of each document's best window.
+            not_to_keep: places among `rows` whose score is no answer of the model.
 
         Raises:
             ValueError: a score is NaN.
@@ -116,6 +136,7 @@ class Scoring:
         for row, span in zip(rows.tolist(), spans, strict=True):
             self.spans[row] = span
         if self._kept is not None and self._identity is not None and len(rows):
-            pairs = [self._pairs[row] for row in rows.tolist()]
-            expires = self._node.is_remote
-            self._kept.keep_scores(self._identity, pairs, self.scores[rows], spans, expires=expires)
+            places = [place for place in range(len(rows)) if place not in not_to_keep]
+            pairs = [self._pairs[int(rows[place])] for place in places]
+            kept, found = self.scores[rows[places]], [spans[place] for place in places]
+            self._kept.keep_scores(self._identity, pairs, kept, found, expires=self._node.is_remote)

@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator import ranking
 from orchestrator.cutting import Span
-from orchestrator.errors import PipelineError
+from orchestrator.errors import PipelineError, TransientError
 from orchestrator.graph import Node
 from orchestrator.passage_scores import read_once
 from orchestrator.scoring import KeptScores, Pair, Scoring, identity
@@ -34,7 +34,7 @@ class Documents(Protocol):
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         """Documents with text, in the order of `doc_ids`."""
 
-    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: Embed, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         """float32 [n, dim], in the order of `doc_ids`."""
 
 
@@ -64,11 +64,13 @@ class Answer:
         ranked: everything it ranked.
         spans: doc_id -> best window, where documents were read in windows.
         hits: documents, or windows, whose scores were kept from before.
+        n_scored: documents that it got to; None is what `ranked` says.
     """
 
     ranked: RankedList
     spans: Mapping[str, Span] = field(default_factory=dict)
     hits: int = 0
+    n_scored: int | None = None
 
 
 class QueryVectors:
@@ -129,9 +131,9 @@ class Steps:
         step = self._fuse if node.behaviour == "fusion" else self._rescore
         return [step(node, one, call) for one in asked]
 
-    def read(self, node: Node, doc_ids: Sequence[str]) -> list[Document]:
+    def read(self, node: Node, doc_ids: Sequence[str], call: Call) -> list[Document]:
         """As much of the documents as the stage needs, in the order of `doc_ids`."""
-        return self._complete(node, self._texts(doc_ids, wanted="text" in node.needs))
+        return self._complete(node, self._texts(doc_ids, wanted="text" in node.needs), call)
 
     def scoring(self, node: Node, asked: Sequence[Asked]) -> Scoring:
         """What a pointwise rerank is to score, query by query, with the scores that are kept from before."""
@@ -142,7 +144,7 @@ class Steps:
 
     def windows(self, node: Node, one: Asked, call: Call, head: int | None = None) -> WindowsRead:
         """The documents that a window rerank is to order, the first `head` of those that came in."""
-        return WindowsRead(node, one, self.read(node, one.incoming.doc_ids[:head]), call, self.kept)
+        return WindowsRead(node, one, self.read(node, one.incoming.doc_ids[:head], call), call, self.kept)
 
     def texts(self, doc_ids: Sequence[str]) -> dict[str, Document]:
         """Documents with their text, by id."""
@@ -181,7 +183,13 @@ class Steps:
     def _score(self, node: Node, asked: Sequence[Asked], call: Call) -> list[Answer]:
         scoring = self.scoring(node, asked)
         missing = scoring.missing
-        scoring.take(missing, *scoring.read(missing, call).scored())
+        read = scoring.read(missing, call)
+        try:
+            scoring.take(missing, *read.scored(), read.not_to_keep)
+        except TransientError:  # what had come is kept, so that it is not paid for again
+            places, scores, spans = read.reported()
+            scoring.take(missing[places], scores, spans)
+            raise
         answers, start = [], 0
         for one in asked:
             end = start + len(one.incoming)
@@ -196,24 +204,24 @@ class Steps:
             text = "text" in node.needs or ("statistics" in node.needs and not call.in_corpus)
             ids = _distinct(ranked for one in asked for ranked in one.inputs.values())
             wanted = text or "vectors" in node.needs
-            held = self._complete(node, self._texts(ids, wanted=text)) if wanted else []
+            held = self._complete(node, self._texts(ids, wanted=text), call) if wanted else []
             call.documents = {document.doc_id: document for document in held}
 
     def _texts(self, doc_ids: Sequence[str], *, wanted: bool) -> list[Document]:
         return self._documents.read(doc_ids) if wanted else [Document(doc_id, "") for doc_id in doc_ids]
 
-    def _with_vectors(self, node: Node, pairs: Sequence[Pair]) -> Sequence[Pair]:
+    def _with_vectors(self, node: Node, pairs: Sequence[Pair], call: Call) -> Sequence[Pair]:
         if "vectors" not in node.needs:
             return pairs
         distinct = {document.doc_id: document for _, document in pairs}
-        complete = {document.doc_id: document for document in self._complete(node, list(distinct.values()))}
+        complete = {document.doc_id: document for document in self._complete(node, list(distinct.values()), call)}
         return [(query, complete[document.doc_id]) for query, document in pairs]
 
-    def _complete(self, node: Node, documents: Sequence[Document]) -> list[Document]:
+    def _complete(self, node: Node, documents: Sequence[Document], call: Call) -> list[Document]:
         """The documents with their vectors, where the stage needs those."""
         if "vectors" not in node.needs or not documents:
             return list(documents)
-        rows = self._documents.vectors(embedder_of(node), [document.doc_id for document in documents])
+        rows = self._documents.vectors(embedder_of(node), [document.doc_id for document in documents], call)
         return [
             Document(document.doc_id, document.text, document.title, document.metadata, row)
             for document, row in zip(documents, rows, strict=True)
@@ -231,7 +239,6 @@ class WindowsRead:
         kept: where orders are kept; None keeps none.
 
     Attributes:
-        n_windows: whole windows that are done.
         hits: windows whose order was kept from before.
     """
 
@@ -241,10 +248,28 @@ class WindowsRead:
         self._node, self._one, self._call = node, one, call
         self._stage = cast(WindowRerank, node.stage)
         self._kept, self._identity = kept, identity(node) if kept is not None else None
-        self._places = list(range(len(documents)))
+        self.state: tuple[list[int], int] = list(range(len(documents))), 0
         self._documents: list[Document] = list(documents)
         self._spans: list[Span | None] = [None] * len(documents)
-        self.n_windows = self.hits = 0
+        self.hits = 0
+
+    @property
+    def n_documents(self) -> int:
+        """How many documents are to be ordered."""
+        return len(self._documents)
+
+    @property
+    def n_windows(self) -> int:
+        """Whole windows that are done."""
+        return self.state[1]
+
+    def is_kept(self) -> bool:
+        """Whether the first window, the tail's, was ordered before, and so most likely the others too."""
+        if self._kept is None or self._identity is None or not self._documents:
+            return False
+        documents, _ = read_once(self._stage, self._one.query, self._documents, self._node.passages, Call())
+        window = getattr(self._stage, "window", WINDOW)
+        return self._kept.order(self._identity, self._one.query, documents[-window:]) is not None
 
     def order(self) -> None:
         """Order them, window by window."""
@@ -254,19 +279,25 @@ class WindowsRead:
         documents, self._spans = read_once(stage, self._one.query, self._documents, self._node.passages, self._call)
         order_by_windows(documents, window, stride, self._window, passes, self._done)
 
-    def answer(self) -> Answer:
-        """What the windows that are done make of the list; documents that were not to be ordered follow."""
-        incoming, places = self._one.incoming, list(self._places)
+    def answer(self, places: Sequence[int] | None = None, n_scored: int | None = None) -> Answer:
+        """What the windows that are done make of the list; documents that were not to be ordered follow.
+
+        Args:
+            places: of the state that counts; None is the present one.
+            n_scored: documents that stood in a whole window; None is all that were to be ordered.
+        """
+        incoming, places = self._one.incoming, list(self.state[0] if places is None else places)
         scores = np.empty(len(places))
         scores[places] = ranking.surrogate_scores(len(places))
         rows = np.arange(len(places), dtype=np.intp)
         ranked = ranking.partly_rescored(self._node.name, incoming, rows, scores, self._stage.score_kind)
         shown = zip(incoming.doc_ids, self._spans, strict=False)
-        return Answer(ranked, {doc_id: span for doc_id, span in shown if span is not None}, self.hits)
+        spans = {doc_id: span for doc_id, span in shown if span is not None}
+        return Answer(ranked, spans, self.hits, n_scored)
 
     def _done(self, places: Sequence[int]) -> None:
-        self._places = list(places)  # one assignment: whoever reads sees the state before a window, or after it
-        self.n_windows += 1
+        # One assignment: whoever reads sees the state before a window, or after it.
+        self.state = list(places), self.state[1] + 1
 
     def _window(self, shown: Sequence[Document]) -> Sequence[int]:
         query = self._one.query
@@ -286,11 +317,14 @@ class WindowsRead:
 def scored_answer(node: Node, incoming: RankedList, scoring: Scoring, start: int, end: int) -> Answer:
     """The answer of a pointwise rerank whose pairs `start` to `end` are the documents of `incoming`."""
     scores = scoring.scores[start:end]
-    rows = np.flatnonzero(~np.isnan(scores))
+    missing = np.flatnonzero(np.isnan(scores))
+    # Only up to the first document that has no score: a bad one from far below would stand above better ones.
+    rows = np.arange(int(missing[0]) if len(missing) else len(scores), dtype=np.intp)
     kind = cast(PointwiseRerank, node.stage).score_kind
     ranked = ranking.partly_rescored(node.name, incoming, rows, scores[rows], kind)
     shown = zip(incoming.doc_ids, scoring.spans[start:end], strict=True)
-    return Answer(ranked, {doc_id: span for doc_id, span in shown if span is not None}, scoring.n_hits)
+    spans = {doc_id: span for doc_id, span in shown if span is not None}
+    return Answer(ranked, spans, int(scoring.was_kept[start:end].sum()))
 
 
 def embedder_of(node: Node) -> Embed:

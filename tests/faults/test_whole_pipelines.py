@@ -41,7 +41,7 @@ class Held:
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         return [Document(doc_id, TEXTS[int(doc_id[1:])]) for doc_id in doc_ids]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         raise AssertionError("no stage here needs vectors")
 
 

@@ -31,7 +31,7 @@ class Docs:
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         return [Document(doc_id, self.texts[doc_id]) for doc_id in doc_ids]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         raise AssertionError("no stage here needs vectors")
 
 

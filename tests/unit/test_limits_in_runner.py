@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.errors import CallCancelledError, CircuitOpenError, PermanentError, StageError, TransientError
+from orchestrator.cuts import Cut
+from orchestrator.errors import (
+    CallCancelledError,
+    CircuitOpenError,
+    ConfigError,
+    OutOfTimeError,
+    PermanentError,
+    StageError,
+    TransientError,
+)
+from orchestrator.gates import Gate
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.pace import Paces
 from orchestrator.policy import OnError
@@ -32,7 +42,7 @@ class Docs:
     def read(self, doc_ids: Sequence[str]) -> list[Document]:
         return [Document(doc_id, "x" * 100) for doc_id in doc_ids]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         return np.ones((len(doc_ids), 2), dtype=np.float32)
 
 
@@ -45,6 +55,7 @@ class Finds:
         self.ids = [f"d{place:02}" for place in range(start, start + n)]
         self.wait_s, self.error = wait_s, error
         self.cancelled = threading.Event()
+        self.gives_up = False
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> list[tuple[str, float]]:
         ends = time.perf_counter() + self.wait_s
@@ -52,6 +63,8 @@ class Finds:
             if call.cancelled:
                 self.cancelled.set()
                 raise CallCancelledError("nobody waits")
+            if self.gives_up and call.remaining_s == 0:
+                raise OutOfTimeError("a server", 0.0)
             time.sleep(0.002)
         if self.error is not None:
             raise self.error
@@ -430,3 +443,149 @@ def test_an_error_of_a_recall_names_it() -> None:
     specs = (spec("bm25", Finds()), spec("dense", Finds(error=ValueError("no index"))))
     with pytest.raises(StageError, match="stage 'dense', query 'q1': ValueError: no index"):
         ask(*specs, spec("fused", Merges(), 20, "bm25", "dense"))
+
+
+def test_a_score_from_below_one_that_is_missing_does_not_count_in_the_order() -> None:
+    class LastFirst(Reads):
+        """Scores from the end of what it is given, and tells each at once."""
+
+        def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> np.ndarray:
+            for row in reversed(range(len(pairs))):
+                self.wait(call)
+                call.report([row], [-5.0])
+            return np.full(len(pairs), -5.0)
+
+    paces = Paces()
+    stage = LastFirst(0.001)
+    ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60), paces=paces, budget_ms=None)
+    stage.each_s = 0.2
+    result = ask(spec("bm25", Finds(60), 60), spec("precise", stage, 60), paces=paces, budget_ms=1500.0)
+    assert result.doc_ids == tuple(f"d{place:02}" for place in range(60))
+    assert [lack.reason for lack in result.degraded] == ["deadline"]
+
+
+def test_recalls_that_were_late_and_found_nothing_are_asked_again_until_one_finds_something() -> None:
+    dead, slow = Finds(3, wait_s=LONG_S), Finds(3, wait_s=0.3)
+    specs = (spec("bm25", dead), spec("dense", slow), spec("fused", Merges(), 20, "bm25", "dense"))
+    for stage in (dead, slow):
+        stage.is_remote = True  # type: ignore[attr-defined]
+        stage.gives_up = True
+    started = time.perf_counter()
+    result = ask(*specs, budget_ms=60.0)
+    assert time.perf_counter() - started < LONG_S / 2
+    assert result.doc_ids == ("d00", "d01", "d02")
+    assert [lack[:2] for lack in reasons(result)][:1] == [("bm25", "late")]
+
+
+def test_a_stage_that_never_fits_does_not_starve_those_before_it() -> None:
+    paces = Paces()
+    specs = (spec("bm25", Finds()), spec("precise", Reads(0.002), 20), spec("last", Whole(0.6), 20))
+    ask(*specs, paces=paces, budget_ms=None)
+    result = ask(*specs, paces=paces, budget_ms=400.0)
+    scored = {stage.stage: stage.n_scored for stage in result.trace.stages}
+    assert scored["precise"] == 20
+    assert ("last", "no_time", 0, 20) in reasons(result)
+
+
+def test_a_remote_stage_that_was_never_timed_gets_a_share() -> None:
+    specs = (spec("bm25", Finds(60), 60), spec("shortlist", Reads(0.02), 60), spec("precise", FarAway(), 60))
+    result = ask(*specs, budget_ms=600.0)
+    assert {stage.stage: stage.n_scored for stage in result.trace.stages}["precise"] == 60
+
+
+def test_questions_that_find_nothing_teach_nothing() -> None:
+    paces = Paces()
+    nothing = (spec("bm25", Finds(0)), spec("precise", Whole(), 20))
+    for _ in range(3):
+        ask(*nothing, paces=paces)
+    result = ask(spec("bm25", Finds()), spec("precise", Whole(), 20), paces=paces, budget_ms=LONG_S * 1000)
+    assert result.degraded == ()
+
+
+def test_a_fusion_that_takes_too_long_is_replaced_by_reciprocal_ranks() -> None:
+    class Slow(Merges):
+        def fuse(self, query: Query, lists: Any, call: Call) -> list[tuple[str, float]]:
+            while not call.cancelled:
+                time.sleep(0.001)
+            raise CallCancelledError("nobody waits")
+
+    specs = (spec("bm25", Finds(3)), spec("dense", Finds(3, start=1)), spec("fused", Slow(), 20, "bm25", "dense"))
+    result = ask(*specs, budget_ms=60.0)
+    assert [lack[:2] for lack in reasons(result)] == [("fused", "deadline")]
+    assert result.doc_ids == ("d01", "d02", "d00", "d03")  # 1/62 + 1/61, 1/63 + 1/62, 1/61, 1/63
+    best = next(iter(result.ranked))
+    assert best.score == pytest.approx(1 / 62 + 1 / 61)
+    assert "fused" not in best.scores
+
+
+def test_a_limit_of_a_stage_is_that_of_its_stand_ins_too() -> None:
+    policy = OnError("fallback", (Reads(LONG_S),))
+    started = time.perf_counter()
+    stage = spec("precise", FarAway(LONG_S), 5, on_error=policy, max_ms=150.0)
+    result = ask(spec("bm25", Finds()), stage, budget_ms=None)
+    assert time.perf_counter() - started < LONG_S / 2
+    (precise,) = [stage for stage in result.trace.stages if stage.stage == "precise"]
+    assert precise.allowed_ms == pytest.approx(150.0)
+    assert precise.notes == ()  # nobody stood in: there was no time left for it
+
+
+def test_what_a_stage_raises_because_it_was_stopped_is_no_failure_of_the_question() -> None:
+    class Breaks(Reads):
+        def wait(self, call: Call) -> None:
+            while not call.cancelled:
+                time.sleep(0.0005)
+            raise RuntimeError("stream closed")
+
+    for _ in range(5):
+        result = ask(spec("bm25", Finds()), spec("precise", Breaks(), 5), budget_ms=60.0)
+        assert [lack[:2] for lack in reasons(result)] == [("precise", "deadline")]
+
+
+def test_a_recall_that_fails_for_good_stops_the_others() -> None:
+    late = Finds(wait_s=LONG_S)
+    specs = (spec("bm25", Finds(error=ValueError("a bug"), wait_s=0.3)), spec("dense", late))
+    with pytest.raises(StageError, match="stage 'bm25', query 'q1': ValueError: a bug"):
+        ask(*specs, spec("quick", Finds(2)), spec("fused", Merges(), 20, "bm25", "dense", "quick"), budget_ms=600.0)
+    assert late.cancelled.wait(LONG_S)
+
+
+def test_a_stage_whose_calls_still_run_is_not_asked_for_more() -> None:
+    free = threading.Event()
+    stage = Deaf(free)
+    deaf = runner(spec("bm25", Finds()), spec("precise", stage, 5), budget_ms=40.0)
+    told = {deaf.run([Q])[0].degraded[0].reason for _ in range(40)}
+    assert len(stage.calls) == 2
+    assert told == {"deadline", "no_time", "circuit_open"}
+    free.set()
+
+
+def test_a_stopped_window_rerank_says_once_how_far_it_came() -> None:
+    stage = Reverses(lambda n: 0.0 if n < 2 else LONG_S)
+    result = ask(spec("bm25", Finds(10), 10), spec("precise", stage, 10), budget_ms=200.0)
+    assert result.trace.stages[-1].n_scored == result.degraded[0].scored == 4 + 2
+
+
+@pytest.mark.parametrize("budget_ms", [0.0, -5.0])
+def test_a_budget_of_nothing_is_refused(budget_ms: float) -> None:
+    with pytest.raises(ConfigError, match=rf"^budget_ms: found {budget_ms:g}; expected more than 0 ms"):
+        runner(spec("bm25", Finds())).run([Q], budget_ms=budget_ms)
+
+
+def test_warming_up_knows_no_limits_and_names_the_stage_that_fails() -> None:
+    slow = Reads(0.3)
+    warmed = runner(spec("bm25", Finds()), spec("precise", slow, 5, max_ms=20.0))
+    warmed.warm_up(Q)
+    assert [len(call) for call in slow.calls] == [1, 1, 8]
+    with pytest.raises(StageError, match="stage 'precise': ValueError: a bug"):
+        runner(spec("bm25", Finds()), spec("precise", Reads(error=ValueError("a bug")), 5)).warm_up(Q)
+
+
+def test_a_cut_judges_no_scores_but_those_of_its_own_stage() -> None:
+    cut = Cut("threshold", value=50.0, kind="logit")
+    gate = Gate(min_candidates=100)
+    kept = ask(spec("bm25", Finds()), spec("short", Reads()), spec("precise", Reads(), 5, when=gate, cut=cut))
+    assert kept.trace.stages[-1].skipped is not None
+    assert len(kept.doc_ids) == 5
+    policy = OnError("fallback", (Reads(),))
+    stood_in = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy, cut=cut))
+    assert len(stood_in.doc_ids) == 5

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from orchestrator.cutting import Cutter, window_borders
 from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.passage_scores import aggregated, score_cut
+from orchestrator.passage_scores import PairsRead, aggregated
 from orchestrator.passages import Passages
 from orchestrator.runner import Runner
 from orchestrator.types import Call, Document, Query
@@ -166,7 +166,7 @@ def test_a_stage_without_a_limit_reads_512_tokens_at_once(how: str) -> None:
 def test_first_reads_the_first_window_and_no_other() -> None:
     document, stage, call = long_document(20, 12), Overlap(room=20), Call()
     policy = Passages(how="windows", aggregate="first", max_windows=2)
-    _, (span,) = score_cut(stage, [(Q, document)], policy, call)
+    _, (span,) = PairsRead(stage, [(Q, document)], policy, call).scored()
     assert span == (0, len(stage.read[0]))
     assert call.passages == 1
     assert call.notes == []
@@ -201,7 +201,7 @@ def test_title_lead_reads_the_beginning() -> None:
 @pytest.mark.parametrize("answer_at", [0, 9, 19])
 def test_the_best_window_of_twenty_is_found(answer_at: int) -> None:
     document, stage, call = long_document(20, answer_at), Overlap(room=20), Call()
-    scores, (span,) = score_cut(stage, [(Q, document)], Passages(how="windows", max_windows=None), call)
+    scores, (span,) = PairsRead(stage, [(Q, document)], Passages(how="windows", max_windows=None), call).scored()
     assert span is not None
     assert "eye pressure" in document.text[span[0] : span[1]]
     assert scores[0] == max(stage.score([(Q, Document("w", text))], Call())[0] for text in list(stage.read))
@@ -212,7 +212,7 @@ def test_the_best_window_of_twenty_is_found(answer_at: int) -> None:
 def test_of_too_many_windows_the_matching_ones_are_read(answer_at: int) -> None:
     document, call = long_document(20, answer_at), Call()
     policy = Passages(how="windows", max_windows=2)
-    _, (span,) = score_cut(Overlap(), [(Q, document)], policy, call)
+    _, (span,) = PairsRead(Overlap(), [(Q, document)], policy, call).scored()
     assert span is not None
     assert "eye pressure" in document.text[span[0] : span[1]]
     assert call.passages == 2

@@ -29,7 +29,7 @@ class Docs:
         self.read_ids += doc_ids
         return [Document(doc_id, f"text of {doc_id}") for doc_id in doc_ids]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         return np.array([[float(doc_id[1:]), 1.0] for doc_id in doc_ids], dtype=np.float32)
 
 

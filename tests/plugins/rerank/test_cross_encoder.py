@@ -16,7 +16,7 @@ from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraErr
 from orchestrator.models import Model, load_onnx
 from orchestrator.models.network import load_network
 from orchestrator.models.tokens import TextEncoder
-from orchestrator.passage_scores import score_cut
+from orchestrator.passage_scores import PairsRead
 from orchestrator.passages import Passages
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
 from orchestrator.testing import PointwiseRerankContract
@@ -345,7 +345,7 @@ def test_the_score_of_windows_is_that_of_the_best_alone(checkpoints: Any, shared
     stage = reranker(checkpoints.transformer("xlmr", labels=1), shared_root)
     query, document = PAIRS[0][0], Document("b", LONG * 3)
     policy = Passages(how="windows", max_windows=None)
-    (score,), (span,) = score_cut(stage, [(query, document)], policy, Call())
+    (score,), (span,) = PairsRead(stage, [(query, document)], policy, Call()).scored()
     assert span is not None
     best = Document("b", document.text[span[0] : span[1]])
     np.testing.assert_allclose(score, stage.score([(query, best)], Call())[0], atol=1e-5)
