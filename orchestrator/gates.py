@@ -29,8 +29,9 @@ class Gate:
     failed (github.com/saylordotorg/moodle-local_ai_course_assistant, issues 170 and 171).
 
     Only rows that one stage scored are compared. Where they tell no margin, `max_margin` holds and the stage runs: when
-    there are fewer than `margin_rank` of them, for a relative margin no more than that (it would be 1 by definition).
-    Where all scores are equal the margin is 0.
+    there are fewer than `margin_rank` of them, for a relative margin no more than that (it would be 1 by definition),
+    or where their scores are ranks, whose distances are the same for every question: those of documents that a caller
+    brought, or of a rerank that orders windows. Where all scores are equal the margin is 0.
 
     Attributes:
         min_candidates: least documents that the stage is given.
@@ -140,9 +141,12 @@ class Gate:
         return distance / span if span > 0 else 0.0
 
     def _compared(self, incoming: RankedList) -> Scores:
-        """Scores of one stage: of the last, or where that did not run, and scale does not matter, of the one before."""
-        if incoming.n_scored or self.margin == "absolute" or not incoming.parts:
-            return incoming.scores[: incoming.n_scored]
+        """Scores of one stage: of the last, or where that did not run, and scale does not matter, of the one before.
+
+        None of them where they are ranks.
+        """
+        if not incoming.parts or incoming.kind_at(0) == "rank" or (self.margin == "absolute" and not incoming.n_scored):
+            return incoming.scores[:0]
         return incoming.scores[: incoming.parts[0][0]]
 
     def _of_language(self, found: str) -> Iterator[str]:

@@ -24,11 +24,38 @@ def check_normalisation(key: str, name: str, *others: str) -> None:
 
 
 def normalised(ranked: RankedList, name: str) -> Scores:
-    """float64 [n], the list's scores on the scale `name`; what its last stage did not score has the floor."""
-    scale, floor = NORMALISE[name]
-    n = ranked.n_scored
-    scores = scale(ranked.scores[:n]) if n else np.empty(0)
-    return np.concatenate([scores, np.full(len(ranked) - n, min(floor, float(scores.min())) if n else floor)])
+    """float64 [n], the list's scores on the scale `name`, falling from row to row as the list does.
+
+    A list whose last stage did not run counts by the scores that it came with. One that was scored in part has parts
+    whose scores do not compare: each keeps the distances within it, and takes as much of the scale as it has rows, so
+    that the scale reaches from the first row to the last, however far the last stage got. `none` leaves the first part
+    as it is and lays the others below it, above 0 where the first part is.
+    """
+    if not len(ranked):
+        return np.empty(0)
+    return _first_as_is(ranked) if name == "none" else NORMALISE[name][0](_stacked(ranked))
+
+
+def _stacked(ranked: RankedList) -> Scores:
+    """float64 [n]: the scores as they are where one stage gave them, else in [0, 1], each part below the one before."""
+    if len(ranked.parts) < 2:
+        return ranked.scores
+    places = np.linspace(1.0, 0.0, len(ranked))
+    stacked, start = np.empty(len(ranked)), 0
+    for end, _ in ranked.parts:
+        low, high = places[end - 1], places[start]
+        stacked[start:end] = low + (high - low) * _min_max(ranked.scores[start:end])
+        start = end
+    return stacked
+
+
+def _first_as_is(ranked: RankedList) -> Scores:
+    if len(ranked.parts) < 2:
+        return ranked.scores
+    end = ranked.parts[0][0]
+    lowest = float(ranked.scores[end - 1])
+    least = 0.0 if lowest > 0 else lowest - 1.0
+    return np.concatenate([ranked.scores[:end], least + (lowest - least) * _stacked(ranked)[end:]])
 
 
 def _min_max(scores: Scores) -> Scores:

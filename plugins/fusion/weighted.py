@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.errors import ConfigError
 from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
 
-from .normalisation import NORMALISE, check_normalisation
+from .normalisation import NORMALISE, check_normalisation, normalised
 from .weights import check_names, input_weights
 
 
@@ -34,6 +34,10 @@ class WeightedFusion:
     is: min-max would make it 0, as if it were absent, and ranks would make it 1. It gets the middle of the scale, 0.5
     (0 for z_score), as Qdrant's fusion does. `none` leaves it alone.
 
+    A list whose stage did not run for a question, or not for all its documents, counts by the order that it came in:
+    `normalisation.py` says how. Where `none` meets lists of different kinds for that reason, all of them count by
+    `rank`, as there is no scale that their scores share, and the call notes it.
+
     Sources: min_max, zmuv and rank as in ranx (Bassani, Romelli, CIKM 2022), where a missing document counts 0 and
     equal scores keep their ranks; distribution is distribution-based score fusion (Mazzeschi 2023), as in Qdrant,
     `score_fusion.rs`, where a missing document counts 0 as well. Weighted sum: Fox, Shaw, TREC-2, 1994 (CombSUM).
@@ -52,7 +56,6 @@ class WeightedFusion:
     def __init__(self, normalise: str = "min_max", weights: Mapping[str, float] | None = None) -> None:
         check_normalisation("normalise", normalise)
         self.normalise = normalise
-        self._normalised, self._floor = NORMALISE[normalise]
         self._weights = input_weights(weights)
 
     def check_inputs(self, inputs: Sequence[str]) -> None:
@@ -73,16 +76,23 @@ class WeightedFusion:
             raise ConfigError("normalise", f"'none' cannot mix scores of different kinds: {found}; choices: {choices}")
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
-        """(doc_id, score) for every document of `lists`. Of a list that was scored in part, only that part counts."""
-        self.check_score_kinds({name: ranked.score_kind for name, ranked in lists.items() if ranked.n_scored})
+        """(doc_id, score) for every document of `lists`."""
+        counted = {name: ranked for name, ranked in lists.items() if len(ranked) and self._weights.get(name, 1.0)}
+        scale = self._scale(counted, call)
         place = {doc_id: row for row, doc_id in enumerate(dict.fromkeys(chain(*(r.doc_ids for r in lists.values()))))}
         totals = np.zeros(len(place))
-        for name, ranked in lists.items():
-            weight, n = self._weights.get(name, 1.0), ranked.n_scored
-            if not n or not weight:
-                continue
-            scores = self._normalised(ranked.scores[:n])
-            column = np.full(len(place), min(self._floor, float(scores.min())))
-            column[np.fromiter(map(place.__getitem__, ranked.doc_ids[:n]), dtype=np.intp, count=n)] = scores
-            totals += weight * column
+        for name, ranked in counted.items():
+            scores = normalised(ranked, scale)
+            column = np.full(len(place), min(NORMALISE[scale][1], float(scores.min())))
+            column[np.fromiter(map(place.__getitem__, ranked.doc_ids), dtype=np.intp, count=len(ranked))] = scores
+            totals += self._weights.get(name, 1.0) * column
         return list(zip(place, totals.tolist(), strict=True))
+
+    def _scale(self, lists: Mapping[str, RankedList], call: Call) -> str:
+        """The normalisation; ranks where it is `none` and the lists came with scores of different kinds."""
+        kinds = {name: ranked.kind_at(0) for name, ranked in lists.items()}
+        if self.normalise != "none" or len(set(kinds.values())) < 2:
+            return self.normalise
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        call.note(f"lists weighed by rank, since their scores came in different kinds: {found}")
+        return "rank"

@@ -21,7 +21,8 @@ class Columns:
 
     Attributes:
         score: float64 [n_candidates], NaN where the stage did not score the candidate.
-        rank: float64 [n_candidates], from 1, NaN likewise.
+        rank: float64 [n_candidates], from 1, NaN where the candidate is not in the stage's list; in a list that the
+            stage passed on without scoring all of it, the place is that of the documents as they came.
     """
 
     score: Floats
@@ -41,7 +42,8 @@ def _of_list(ranked: RankedList | None, name: str, place: Mapping[str, int]) -> 
     columns = Columns(np.full(len(place), np.nan), np.full(len(place), np.nan))
     if ranked is not None:
         rows = np.fromiter(map(place.__getitem__, ranked.doc_ids), dtype=np.intp, count=len(ranked))
-        columns.score[rows] = ranked.stage_scores.get(name, ranked.scores)
+        if name in ranked.stage_scores:  # else the list holds what another stage scored, a stand-in or the one before
+            columns.score[rows] = ranked.stage_scores[name]
         columns.rank[rows] = np.arange(1, len(ranked) + 1)
     return columns
 

@@ -18,7 +18,8 @@ class BoostRerank:
     """A `ListRerank`: the normalised incoming score plus what each boost adds.
 
     With `min_max` the best candidate stands at 1 and the worst at 0, so that a weight of 0.2 is worth a fifth of the
-    distance between them.
+    distance between them. Incoming scores are those of the last stage that ran; where that did not get to all
+    documents, the others follow below those that it scored, in their order.
 
     Args:
         boosts: name -> `field`, `weight`, and one of `recency`, `values` and `number`; see `boosts.py`.

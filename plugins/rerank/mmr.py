@@ -23,7 +23,7 @@ class MMRRerank:
         embedder: whose vectors tell what is alike.
         diversity: 0 keeps the incoming order, 1 looks at nothing but difference.
         relevance: `cosine` of query and document, or how the incoming scores are normalised: `min_max`, `rank`,
-            `z_score`, `distribution`, `none`.
+            `z_score`, `distribution`, `none`; those of the last stage that ran.
 
     Raises:
         ConfigError: `diversity` is not within 0 and 1, or there is no such relevance.

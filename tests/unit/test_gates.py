@@ -90,6 +90,9 @@ def test_a_relative_margin_knows_neither_scale_nor_offset(values: list[int], sca
         (ranked(9, 0), {"margin": "absolute"}),
         (ranked(5, 5, 5, 5), {"max_margin": 0.0}),
         (unscored(ranked(9, 1, 0, 0)), {"margin": "absolute"}),
+        (ranked(1, 1 / 2, 1 / 3, 1 / 4, kind="rank"), {}),  # documents that a caller brought
+        (ranked(4, 3, 2, 1, kind="rank"), {"margin": "absolute"}),
+        (unscored(ranked(1, 1 / 2, 1 / 3, 1 / 4, kind="rank")), {}),
     ],
 )
 def test_where_nothing_tells_that_a_list_is_sure_the_stage_runs(incoming: RankedList, gate: dict[str, Any]) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.plugins.fusion.normalisation import normalised
 from orchestrator.plugins.fusion.weighted import WeightedFusion
+from orchestrator.ranking import partly_rescored, unscored
 from orchestrator.testing import FusionContract, ranked
 from orchestrator.types import Call, Query, RankedList, ScoreKind
 
@@ -114,10 +116,34 @@ def test_equals_ranx_where_the_definitions_agree(
     )
 
 
-def test_only_what_a_stage_scored_counts() -> None:
-    whole = ranked(["a", "b", "c"], [3.0, 2.0, 99.0], "logit")
-    partly = RankedList(whole.doc_ids, whole.scores, "logit", {}, n_scored=2)
-    assert fuse({"precise": partly}, "min_max") == {"a": 1.0, "b": 0.0, "c": 0.0}
+WHOLE = ranked(["a", "b", "c", "d", "e"], [9, 7, 5, 3, 1])
+
+
+@pytest.mark.parametrize("normalise", [*ALL, "none"])
+def test_a_list_whose_stage_did_not_run_counts_as_it_came(normalise: str) -> None:
+    assert fuse({"precise": unscored(WHOLE)}, normalise) == fuse({"precise": WHOLE}, normalise)
+    other = ranked(["f", "e"], [2.0, 1.0])
+    scores = fuse({"precise": unscored(WHOLE), "b": other}, normalise, precise=10)
+    assert max(scores, key=scores.__getitem__) == "a"
+
+
+@pytest.mark.parametrize("n_scored", range(6))
+@pytest.mark.parametrize("normalise", [*ALL, "none"])
+@pytest.mark.parametrize("new", [np.array([0.3, 0.9, 0.6, 0.2, 0.8]), np.array([-5.0, -1.0, -2.0, -3.0, -4.0])])
+def test_a_list_that_was_scored_in_part_keeps_its_order(new: np.ndarray, normalise: str, n_scored: int) -> None:
+    part = partly_rescored("precise", WHOLE, np.arange(n_scored), new[:n_scored], "logit")
+    scores = normalised(part, normalise)
+    assert (np.diff(scores) < 0).all()
+    fused = fuse({"precise": part, "b": ranked(["new"], [0.0])}, normalise, b=0.001)
+    assert tuple(sorted(fused, key=lambda doc_id: -fused[doc_id]))[:4] == part.doc_ids[:4]
+    assert fused["new"] <= fused[part.doc_ids[-1]] + 0.001
+
+
+def test_each_part_takes_as_much_of_the_scale_as_it_has_rows() -> None:
+    part = partly_rescored("precise", WHOLE, np.arange(3), np.array([0.1, 0.5, 0.4]), "probability")
+    assert part.doc_ids == ("b", "c", "a", "d", "e")
+    np.testing.assert_allclose(normalised(part, "min_max"), [1, 0.5 + 0.5 * (0.4 - 0.1) / (0.5 - 0.1), 0.5, 0.25, 0])
+    np.testing.assert_allclose(normalised(part, "none"), [0.5, 0.4, 0.1, 0.25 * 0.1, 0.0])
 
 
 @pytest.mark.parametrize(
@@ -168,5 +194,13 @@ def test_what_cannot_be_fused_is_refused_before_anything_runs(fusion: WeightedFu
 def test_scores_of_one_kind_are_added_as_they_are() -> None:
     lists = {"a": ranked(["x", "y"], [3, 2]), "b": ranked(["y"], [4])}
     assert fuse(lists, "none", b=0.5) == {"x": 3.0, "y": 2 + 0.5 * 4}
-    with pytest.raises(ConfigError, match="cannot mix"):
-        fuse(LISTS, "none")
+
+
+def test_lists_that_came_in_other_kinds_than_declared_are_weighed_by_rank() -> None:
+    lists, call = {"dense": ranked(["a", "b"], [0.9, 0.1], "cosine"), "precise": unscored(WHOLE)}, Call()
+    scores = dict(WeightedFusion("none", {"precise": 10}).fuse(QUERY, lists, call))
+    assert scores == pytest.approx(
+        {"a": 1 + 10, "b": 1 / 2 + 10 * 4 / 5, "c": 10 * 3 / 5, "d": 10 * 2 / 5, "e": 10 / 5}
+    )
+    (note,) = call.notes
+    assert note == ("lists weighed by rank, since their scores came in different kinds: dense (cosine), precise (bm25)")

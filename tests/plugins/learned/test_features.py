@@ -15,8 +15,9 @@ from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import IndexStateError
 from orchestrator.plugins.fusion.xgboost import XGBoostFusion
-from orchestrator.plugins.learned.columns import normalised
+from orchestrator.plugins.learned.columns import normalised, of_lists
 from orchestrator.plugins.rerank.ltr import LTRRerank
+from orchestrator.ranking import partly_rescored, rescored, unscored
 from orchestrator.stage import no_progress
 from orchestrator.testing import ranked
 from orchestrator.types import Call, Document, Query, RankedList
@@ -216,6 +217,16 @@ def test_columns_of_a_fusion_are_scores_ranks_and_what_is_missing(opened: Callab
     assert math.isnan(of("d2", "bm25.score"))
     assert math.isnan(of("d2", "bm25.rank"))
     assert (of("d2", "bm25.missing"), of("d2", "bm25.reciprocal_rank"), of("d2", "dense.missing")) == (1, 0, 0)
+
+
+def test_what_another_stage_scored_is_no_score_of_this_one() -> None:
+    came = ranked(["d1", "d0"], [9.0, 3.0], stage="bm25")
+    stand_in = rescored("precise~1", came, np.array([0.2, 0.7]), "cosine")
+    part = partly_rescored("precise", came, np.arange(1), np.array([0.4]), "logit")
+    for listed, scores in ((unscored(came), [np.nan] * 2), (stand_in, [np.nan] * 2), (part, [0.4, np.nan])):
+        _, columns = of_lists({"precise": listed}, ["precise"])
+        np.testing.assert_array_equal(columns["precise"].score, scores)
+        np.testing.assert_array_equal(columns["precise"].rank, [1, 2])
 
 
 def test_columns_of_a_list_come_from_the_scores_it_carries(opened: Callable) -> None:

@@ -13,6 +13,8 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.plugins.rerank.boost import BoostRerank
 from orchestrator.plugins.rerank.boosts import read_date
+from orchestrator.ranking import rescored as rescored_list
+from orchestrator.ranking import unscored
 from orchestrator.testing import ListRerankContract, ranked
 from orchestrator.types import Call, Document, Query
 
@@ -94,6 +96,16 @@ def test_boosts_add_up_on_the_normalised_score() -> None:
     scores, call = rescored([{}, {"date": NOW, "s": "a"}, {"s": "a"}, {}], boosts)
     np.testing.assert_allclose(scores, [1, 2 / 3 + 0.2 + 0.3, 1 / 3 + 0.3, 0], atol=1e-9)
     assert call.notes == []
+
+
+def test_a_boost_after_a_stage_that_did_not_run_keeps_the_order_that_came() -> None:
+    ids = [f"d{place:02}" for place in range(20)]
+    came = unscored(ranked(ids, [float(30 - place) for place in range(20)]))
+    call = Call(documents={doc_id: Document(doc_id, "", "", {"s": "a"} if doc_id == "d19" else {}) for doc_id in ids})
+    stage = BoostRerank({"source": {"field": "s", "weight": 0.06, "values": {"a": 1}}})
+    scores = stage.rescore(Query("q", "x"), came, call)
+    np.testing.assert_allclose(scores, [*(1 - place / 19 for place in range(19)), 0.06])
+    assert rescored_list("boost", came, scores, "weighted").doc_ids == (*ids[:18], "d19", "d18")
 
 
 def test_a_field_that_no_candidate_has_is_told() -> None:

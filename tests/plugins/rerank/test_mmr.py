@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError
 from orchestrator.plugins.rerank.mmr import MMRRerank, marginal_relevance
-from orchestrator.ranking import rescored
+from orchestrator.ranking import rescored, unscored
 from orchestrator.testing import ListRerankContract, ranked
 from orchestrator.types import Call, Document, Query, RankedList
 
@@ -84,6 +84,13 @@ def test_a_near_copy_makes_room_for_something_else() -> None:
     call = call_with({"first": (1, 0), "copy": (1, 0.01), "other": (0, 1)})
     assert reordered(MMRRerank(LengthEmbed(), diversity=0.5), listed, call) == ("first", "other", "copy")
     assert reordered(MMRRerank(LengthEmbed(), diversity=0.0), listed, call) == ("first", "copy", "other")
+
+
+def test_after_a_stage_that_did_not_run_relevance_is_that_of_the_one_before() -> None:
+    listed = ranked(["first", "copy", "other"], [3.0, 2.5, 2.0])
+    call = call_with({"first": (1, 0), "copy": (1, 0.01), "other": (0, 1)})
+    stage = MMRRerank(LengthEmbed(), diversity=0.3)
+    assert reordered(stage, unscored(listed), call) == reordered(stage, listed, call) == ("first", "copy", "other")
 
 
 def test_scores_are_the_values_of_the_formula() -> None:
