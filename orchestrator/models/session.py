@@ -31,7 +31,8 @@ class Session(Protocol):
         """The network's output, float32.
 
         Raises:
-            CallCancelledError: `call` was cancelled, before or meanwhile; the session can be used again at once.
+            CallCancelledError: `call` was cancelled, before or meanwhile. The session can be used again; where the
+                runtime cannot stop a batch, the next one waits until that has ended.
         """
 
 

@@ -83,6 +83,30 @@ def test_giving_up_one_call_leaves_the_others_alone(deep: Path, runtime: Open) -
         np.testing.assert_array_equal(one, expected)
 
 
+def test_a_call_that_is_cancelled_while_it_waits_for_another_goes_at_once(deep: Path, runtime: Open) -> None:
+    session, done = runtime(deep, 1, None), threading.Event()
+    other = threading.Thread(target=lambda: (session.run(rows(1024)), done.set()))
+    other.start()
+    with cancelled_soon() as call, pytest.raises(CallCancelledError):
+        session.run(rows(512), call)
+    assert not done.is_set(), "it need not wait for the other"
+    other.join()
+
+
+def test_a_call_that_is_cancelled_before_its_turn_begins_no_batch_to_be_waited_for(deep: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("orchestrator.models.openvino.warm_up", lambda session: None)
+        session = OpenVinoSession(deep, 1)
+    with cancelled_soon() as call, pytest.raises(CallCancelledError, match="left behind"):
+        session.run(rows(512), call)
+    late = Call()
+    late.cancel()
+    with pytest.raises(CallCancelledError, match="before its batch began"):
+        session.run(rows(512), late)
+    assert session.run(rows(8), Call()).shape == (8, WIDTH)
+
+
 def test_what_is_wrong_with_the_input_is_not_taken_for_a_cancelled_call(deep: Path, runtime: Open) -> None:
     session = runtime(deep, 1, None)
     with pytest.raises(Exception) as caught:  # noqa: PT011 - the runtime's own, whatever that is
