@@ -27,9 +27,9 @@ class Cut:
       Weaviate's `autocut`, which looks for jumps too (docs.weaviate.io, additional operators), and counts them.
     - `threshold`: those that score at least `value`, a score of kind `kind`.
 
-    Only rows that the stage itself scored are judged. Where it did not run, or another stage answered in its place with
-    scores of another kind, the first `top_k` are passed on; of a list that it scored in part, the rest only fills up
-    to `min`.
+    Only rows that the stage itself scored are judged. Where it did not run, or another stage answered in its place, the
+    first `top_k` are passed on, whatever their scores: the runner asks no cut there. Of a list that the stage scored in
+    part, the rest only fills up to `min`.
 
     Attributes:
         how: one of the above.
@@ -97,10 +97,10 @@ class Cut:
         """How many of the first rows of `ranked` are passed on, `top_k` at most.
 
         Args:
-            ranked: the stage's whole list.
+            ranked: the stage's whole list, as the stage itself scored it.
             top_k: of the stage.
-            own_kind: what the loaded stage scores; where `ranked` is of another kind, another stage answered. None
-                goes by what the cut itself asks of a kind.
+            own_kind: what the loaded stage scores; scores of another kind are not judged. None goes by what the cut
+                itself asks of a kind.
         """
         most = min(len(ranked), top_k)
         if self.how == "fixed" or not ranked.n_scored or not self._judges(ranked.score_kind, own_kind):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,9 +22,11 @@ class Step:
     Attributes:
         stage: its name.
         rank: from 1, before the stage's cut.
-        score: what the stage itself gave it; None where it did not get to it.
+        score: what the stage, or what stood in for it, gave it; None where it did not get to it.
         passed: whether the next stage, or the answer, had it.
         moved: ranks up (down, where negative) from the stage's input; None for a recall or a fusion.
+        scored_by: the stage, or the name of what stood in for it; None where it did not get to it.
+        score_kind: what the score is.
     """
 
     stage: str
@@ -32,6 +34,8 @@ class Step:
     score: float | None
     passed: bool
     moved: int | None = None
+    scored_by: str | None = None
+    score_kind: ScoreKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class FlowStage:
         ranked: all that it ranked, before its cut.
         rows: document -> its row in `ranked`, from 0.
         trace: what the stage told; None for a given list.
-        degraded: its shortfall, or None.
+        degraded: its shortfall, or None; where something stood in for it, why that was needed.
+        stand_in_degraded: the shortfall of what stood in for it, or None.
     """
 
     name: str
@@ -76,6 +81,7 @@ class FlowStage:
     rows: Mapping[str, int] = field(repr=False)
     trace: StageTrace | None = None
     degraded: Degraded | None = None
+    stand_in_degraded: Degraded | None = None
 
     @property
     def n_seen(self) -> int:
@@ -88,23 +94,41 @@ class FlowStage:
         return self.trace.skipped if self.trace else None
 
     @property
+    def scored_by(self) -> str | None:
+        """Under which name its scores stand: its own, or `<name>~1` and so on of what stood in for it.
+
+        None where neither scored anything.
+        """
+        if self.kind == GIVEN:
+            return self.name
+        if self.skipped is not None or not self.ranked.n_scored:
+            return None
+        return next((name for name in self.ranked.stage_scores if _is_of(name, self.name)), None)
+
+    @property
+    def stand_in(self) -> str | None:
+        """The name of what scored in its place, or None."""
+        return None if self.scored_by == self.name else self.scored_by
+
+    @property
     def n_scored(self) -> int:
-        """The first so many rows were scored by it; the others follow as they came."""
-        return 0 if self.skipped is not None else self.ranked.n_scored
+        """The first so many rows were scored by it, or in its place; the others follow as they came."""
+        return self.ranked.n_scored if self.scored_by is not None else 0
 
     @property
     def score_kind(self) -> ScoreKind | None:
-        """What its own scores are; None where it scored nothing."""
-        return self.ranked.score_kind if self.n_scored else None
+        """What its scores are; None where it scored nothing."""
+        return self.ranked.kind_at(0) if self.n_scored else None
 
     @property
     def scores(self) -> np.ndarray:
-        """float64 [n_seen], its own score of each row; NaN where it gave none."""
+        """float64 [n_seen], the score of each row that stands under `scored_by`; NaN where there is none."""
         if self.kind == GIVEN:
             return self.ranked.scores
-        own = np.full(self.n_seen, np.nan)
-        own[: self.n_scored] = self.ranked.stage_scores.get(self.name, self.ranked.scores)[: self.n_scored]
-        return own
+        scores = np.full(self.n_seen, np.nan)
+        if self.scored_by is not None:
+            scores[: self.n_scored] = self.ranked.stage_scores[self.scored_by][: self.n_scored]
+        return scores
 
 
 @dataclass(frozen=True)
@@ -172,7 +196,9 @@ class Flow:
         score = float(self._scores[stage.name][row])
         before = self[stage.inputs[0]].rows.get(doc_id) if len(stage.inputs) == 1 and stage.kind == "rerank" else None
         moved = None if before is None else before - row
-        return Step(stage.name, row + 1, None if np.isnan(score) else score, row < stage.n_out, moved)
+        if np.isnan(score):
+            return Step(stage.name, row + 1, None, row < stage.n_out, moved)
+        return Step(stage.name, row + 1, score, row < stage.n_out, moved, stage.scored_by, stage.ranked.kind_at(row))
 
 
 def flow_of(result: Result) -> Flow:
@@ -183,9 +209,19 @@ def flow_of(result: Result) -> Flow:
     stages = [_given(name, result.outputs[name]) for name in given]
     for node in result.graph.nodes:
         ranked, trace = result.outputs[node.name], told[node.name]
-        rows = _rows(ranked)
-        shortfall = fallen_short.get(node.name)
-        stage = FlowStage(node.name, node.kind, node.inputs, node.top_k, trace.n_out, ranked, rows, trace, shortfall)
+        stage = FlowStage(
+            node.name,
+            node.kind,
+            node.inputs,
+            node.top_k,
+            trace.n_out,
+            ranked,
+            _rows(ranked),
+            trace,
+            fallen_short.get(node.name),
+        )
+        if stage.stand_in in fallen_short:
+            stage = replace(stage, stand_in_degraded=fallen_short[stage.stand_in])
         stages.append(stage)
     return Flow(tuple(stages), _fates(result.doc_ids, stages))
 
@@ -200,6 +236,11 @@ def _fates(answer: Iterable[str], stages: Sequence[FlowStage]) -> dict[str, str 
         for doc_id in stage.ranked.doc_ids[stage.n_out :]:
             fates.setdefault(doc_id, stage.name)
     return fates
+
+
+def _is_of(name: str, stage: str) -> bool:
+    """Whether scores under `name` are those of `stage`, or of what stood in for it."""
+    return name == stage or name.startswith(f"{stage}~")
 
 
 def _given(name: str, ranked: RankedList) -> FlowStage:

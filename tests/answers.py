@@ -31,7 +31,7 @@ class Held:
             Document(doc_id, f"text of {doc_id}", self.titles.get(doc_id, f"Title of {doc_id}")) for doc_id in doc_ids
         ]
 
-    def vectors(self, embedder: object, doc_ids: Sequence[str]) -> Vectors:
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
         raise AssertionError("nothing here needs vectors")
 
 
@@ -115,6 +115,18 @@ def stopped(result: Result, stage: str, n_scored: int) -> Result:
     result = instead(result, stage, ranked, min(len(ranked), node.top_k), n_scored=n_scored, allowed_ms=12.5)
     shortfall = Degraded(stage, "deadline", "its 12.5 ms were over", n_scored, len(ranked))
     return replace(result, trace=replace(result.trace, degraded=(shortfall,), enforced=True))
+
+
+def stood_in(result: Result, stage: str, n_scored: int) -> Result:
+    """`result` had a rerank, the last stage, failed, and its fallback scored its first `n_scored` documents in time."""
+    node, incoming, name = result.graph[stage], _incoming(result, stage), f"{stage}~1"
+    scores = np.linspace(0.9, 0.1, n_scored)
+    ranked = ranking.partly_rescored(name, incoming, np.arange(n_scored), scores, "cosine")
+    result = instead(result, stage, ranked, min(len(ranked), node.top_k), n_scored=n_scored)
+    short = [Degraded(stage, "error", "no connection", 0, len(ranked))]
+    if n_scored < len(ranked):
+        short.append(Degraded(name, "deadline", "its 9 ms were over", n_scored, len(ranked)))
+    return replace(result, trace=replace(result.trace, degraded=tuple(short)))
 
 
 def _incoming(result: Result, stage: str) -> RankedList:

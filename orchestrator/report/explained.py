@@ -65,6 +65,7 @@ def _stage_json(stage: FlowStage) -> dict[str, object]:
         "inputs": list(stage.inputs),
         "top_k": stage.top_k,
         "score_kind": stage.score_kind,
+        "scored_by": stage.scored_by,
         "n_ranked": stage.n_seen,
         "n_scored": stage.n_scored,
         "n_out": stage.n_out,
@@ -75,7 +76,15 @@ def _stage_json(stage: FlowStage) -> dict[str, object]:
 def _way_json(explained: Explained, way: Way) -> dict[str, object]:
     document = explained.documents.get(way.doc_id)
     steps = [
-        {"stage": step.stage, "rank": step.rank, "moved": step.moved, "score": step.score, "passed_on": step.passed}
+        {
+            "stage": step.stage,
+            "rank": step.rank,
+            "moved": step.moved,
+            "score": step.score,
+            "score_kind": step.score_kind,
+            "scored_by": step.scored_by,
+            "passed_on": step.passed,
+        }
         for step in way.steps.values()
     ]
     return {

@@ -28,7 +28,7 @@ def flow_table(explained: Explained, n_documents: int, label_chars: int = 70) ->
         label_chars: how much of a title is shown.
     """
     flow = explained.flow
-    names = [stage.name for stage in flow.stages]
+    names = [f"{stage.name}\n({stage.stand_in})" if stage.stand_in else stage.name for stage in flow.stages]
     table = plain_table("#", *(["✓"] if explained.is_judged else []), "document", *names, right=["#", *names])
     shown = flow.doc_ids[: max(n_documents, len(flow.answer))]
     for place, doc_id in enumerate(shown, start=1):
@@ -127,5 +127,7 @@ def _way_row(stage: FlowStage, step: Step | None) -> Sequence[str | Text]:
         return "–", str(stage.n_seen), "", "", "", Text(missing, "dim")
     score = Text("not scored", "yellow") if step.score is None else f"{step.score:.6g}"
     fate = Text("passed on", "green") if step.passed else Text(f"dropped: {cut_words(stage)}", "red")
-    kind = stage.score_kind if step.score is not None else None
-    return str(step.rank), str(stage.n_seen), moved_words(step.moved), score, kind or "", fate
+    kind: str = step.score_kind or ""
+    if step.scored_by not in (None, stage.name):
+        kind += f" by {step.scored_by}"
+    return str(step.rank), str(stage.n_seen), moved_words(step.moved), score, kind, fate

@@ -72,7 +72,8 @@ def trace_json(result: Result, detail: TraceDetail) -> str:
     """One line of trace.jsonl: `query`, `degraded` and `trace` as in the line of the result.
 
     With `full` also `candidates`: every document that any stage saw, `{"columns": [...], "rows": [[...], ...]}` with
-    its rank and score at each stage and the stage that dropped it; scores to six figures.
+    its rank and score at each stage and the stage that dropped it; scores to six figures. Where something stood in for
+    a stage, its scores stand in a column of their own, `<stage>~1.score`, and those of the stage are null.
     """
     line = json.dumps(told_json(result), ensure_ascii=False, separators=(",", ":"))
     return line if detail == "stages" else f'{line[:-1]},"candidates":{_candidates(flow_of(result))}}}'
@@ -80,7 +81,7 @@ def trace_json(result: Result, detail: TraceDetail) -> str:
 
 def _candidates(flow: Flow) -> str:
     """JSON of all documents. Put together by hand: thousands of numbers a query, in a third of json.dumps's time."""
-    columns = ["doc_id", "dropped_by", *(f"{stage.name}.{what}" for stage in flow.stages for what in ("rank", "score"))]
+    columns = ["doc_id", "dropped_by", *(column for stage in flow.stages for column in _columns(stage))]
     cells = [_cells(stage, flow) for stage in flow.stages]
     quoted = {fate: _encode(fate) for fate in {*flow.fates.values()}}
     ids = [f"{_encode(doc_id)},{quoted[fate]}" for doc_id, fate in flow.fates.items()]
@@ -88,14 +89,20 @@ def _candidates(flow: Flow) -> str:
     return f'{{"columns":{_encode(columns)},"rows":[{rows}]}}'
 
 
+def _columns(stage: FlowStage) -> list[str]:
+    stand_in = [f"{stage.stand_in}.score"] if stage.stand_in else []
+    return [f"{stage.name}.rank", f"{stage.name}.score", *stand_in]
+
+
 def _cells(stage: FlowStage, flow: Flow) -> list[str]:
-    """`rank,score` of each document of `flow` at one stage."""
+    """`rank,score` of each document of `flow` at one stage, `rank,null,score` where something stood in for it."""
+    between = ",null," if stage.stand_in else ","
     own = [
-        f"{rank},{score:.{_FIGURES}g}" if math.isfinite(score) else f"{rank},null"
+        f"{rank}{between}{score:.{_FIGURES}g}" if math.isfinite(score) else f"{rank}{between}null"
         for rank, score in enumerate(stage.scores.tolist(), start=1)
     ]
     rows = map(stage.rows.get, flow.fates)
-    return ["null,null" if row is None else own[row] for row in rows]
+    return [f"null{between}null" if row is None else own[row] for row in rows]
 
 
 def _query_json(query: Query) -> dict[str, str]:

@@ -14,7 +14,7 @@ from orchestrator.report.picture import picture
 from orchestrator.report.words import cut_words, moved_words, nowhere_words, shortfall_sentence, way_words
 
 if TYPE_CHECKING:
-    from orchestrator.flow import Step, Way
+    from orchestrator.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
 _TEMPLATE = "page.html"
@@ -40,7 +40,7 @@ def page(explained: Explained, followed: str | None = None) -> str:
         remarks="\n".join(_remarks(explained, followed)),
         picture=picture(explained, layout, followed),
         stages="\n".join(_stage_rows(explained)),
-        heads="".join(f'<th scope="col" class="n">{escape(stage.name)}</th>' for stage in flow.stages),
+        heads="".join(_column_head(stage) for stage in flow.stages),
         documents="\n".join(_document_row(explained, way, place) for place, way in enumerate(ways)),
         others=escape(_others(len(flow.fates) - len(ways))),
         data=_script_json({"docs": [_details(explained, way) for way in ways], "followed": chosen}),
@@ -93,6 +93,11 @@ def _stage_rows(explained: Explained) -> Iterator[str]:
         reads = ", ".join(stage.inputs)
         words = "".join(f"<td>{escape(word)}</td>" for word in (stage.kind, reads))
         yield f'<tr><th scope="row">{escape(stage.name)}</th>{words}{numbers}<td>{escape(why)}</td></tr>'
+
+
+def _column_head(stage: FlowStage) -> str:
+    stand_in = f"<br><small>scores of {escape(stage.stand_in)}</small>" if stage.stand_in else ""
+    return f'<th scope="col" class="n">{escape(stage.name)}{stand_in}</th>'
 
 
 def _document_row(explained: Explained, way: Way, place: int) -> str:

@@ -10,7 +10,7 @@ from orchestrator.report.layout import BLOCK, Block, Layout
 from orchestrator.report.words import way_words
 
 if TYPE_CHECKING:
-    from orchestrator.flow import Step, Way
+    from orchestrator.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
 _TICKS = (1, 5, 10, 15, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
@@ -88,18 +88,25 @@ def _head(block: Block) -> Iterator[str]:
     stage, trace = block.stage, block.stage.trace
     sizes = f"{stage.n_seen:,} → {stage.n_out:,}" + (f" · {trace.ms:.1f} ms" if trace else "")
     kind = stage.kind + (f" · {stage.score_kind}" if stage.score_kind else "")
-    trouble = ""
-    if stage.skipped is not None:
-        trouble = f"skipped: {stage.skipped}"
-    elif stage.degraded is not None:
-        trouble = stage.degraded.reason.replace("_", " ")
-        trouble += f": {stage.n_scored:,} of {stage.n_seen:,} scored" if stage.n_scored < stage.n_seen else ""
+    trouble = _trouble(stage)
     lines = (("name", stage.name), ("kind", kind), ("sizes", sizes), ("trouble", trouble))
     for place, (css, words) in enumerate(lines):
         if words:
             shown = escape(_clip(words, 27))
             tip = f"<title>{escape(words)}</title>" if len(words) > 27 else ""
             yield f'<text class="{css}" x="{block.x:.1f}" y="{block.top - 45 + 13 * place:.1f}">{shown}{tip}</text>'
+
+
+def _trouble(stage: FlowStage) -> str:
+    if stage.skipped is not None:
+        return f"skipped: {stage.skipped}"
+    if stage.degraded is None:
+        return ""
+    told = stage.degraded.reason.replace("_", " ")
+    if stage.stand_in:
+        told += f"; {stage.stand_in} in its place"
+        told += f", {stage.stand_in_degraded.reason.replace('_', ' ')}" if stage.stand_in_degraded else ""
+    return told + (f": {stage.n_scored:,} of {stage.n_seen:,} scored" if stage.n_scored < stage.n_seen else "")
 
 
 def _bar(x: float, top: float, bottom: float, css: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars: int) -> RenderableType:
-    """The answer to one query as a table: rank, score, document, and the score of every stage.
+    """The answer to one query as a table: rank, document, and the score of every stage, and of what stood in for one.
 
     Args:
         result: the answer.
@@ -28,7 +28,7 @@ def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars:
     """
     from rich.text import Text
 
-    stages = [stage.stage for stage in result.trace.stages]
+    stages = [name for stage in result.trace.stages for name in _scored_under(stage.stage, result)]
     table = plain_table("#", *(["✓"] if relevant else []), "document", *stages, right=stages)
     for candidate in result.ranked:
         document = result.documents.get(candidate.doc_id)
@@ -39,6 +39,11 @@ def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars:
         cell = Text.assemble((candidate.doc_id, "bold"), "  ", shown)
         table.add_row(str(candidate.rank), *tick, cell, *scores)
     return table
+
+
+def _scored_under(stage: str, result: Result) -> list[str]:
+    """The stage, and where something stood in for it the name of that too."""
+    return [stage, *(name for name in result.ranked.stage_scores if name.startswith(f"{stage}~"))]
 
 
 def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
@@ -139,5 +144,7 @@ def importances_table(importances: Mapping[str, float], rows: int = 15) -> Rende
 def _stage_times(stage: str, latency: Latency | None) -> list[str]:
     if latency is None:
         return []
-    times = latency.stages[stage]
+    times = latency.stages.get(stage)
+    if times is None:  # its gate refused every query that was timed
+        return ["–", "–"]
     return [f"{times['p50']:.1f}", f"{times['p95']:.1f}"]

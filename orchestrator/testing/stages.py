@@ -46,6 +46,10 @@ class StageContract:
 class PointwiseRerankContract(StageContract):
     """Scores of pairs: one each, in order, independent of everything else in the batch.
 
+    A stage that tells scores as they arrive, by `call.report`, tells the very scores that it returns: when the time
+    ends, what it told is its answer. Rows are places in the `pairs` of that call, so a stage that asks another one for
+    some of them gives it a `Call` of its own, and takes over what that one spent by `call.add`.
+
     Attributes:
         tolerance: how far two scores of the same pair may differ, in units of the score.
     """
@@ -87,6 +91,17 @@ class PointwiseRerankContract(StageContract):
         order = np.random.default_rng(7).permutation(len(pairs))
         shuffled = self._scores(stage, [pairs[place] for place in order])
         np.testing.assert_allclose(shuffled, self._scores(stage, pairs)[order], atol=self.tolerance, rtol=0)
+
+    def test_reported_is_what_is_returned(self) -> None:
+        """Every score told by `call.report` is the one that is returned for its row; a stage may tell none."""
+        stage, call = self.ready(), Call()
+        pairs = self.pairs(stage)
+        scores = np.asarray(stage.score(pairs, call))
+        told = call.reported
+        assert set(told) <= set(range(len(pairs))), f"rows are places in `pairs`; found {sorted(told)}"
+        rows = sorted(told)
+        reported = np.array([told[row] for row in rows], dtype=np.float64)
+        np.testing.assert_allclose(reported, scores[rows], atol=self.tolerance, rtol=0)
 
     def test_equal_documents_score_equal(self) -> None:
         """The first and the last text are the same: so are their scores."""

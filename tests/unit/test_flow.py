@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from answers import Finds, Prefers, Sums, ask, instead, skipped, stopped, two_recalls
+from answers import Finds, Prefers, Sums, ask, instead, skipped, stood_in, stopped, two_recalls
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.flow import flow_of
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.pipeline import Pipeline
+from orchestrator.ranking import unscored
 from orchestrator.report.words import nowhere_words, way_words
 from orchestrator.trace import Result
 
@@ -72,6 +73,38 @@ def test_what_a_stage_did_not_get_to_has_no_score_there() -> None:
     assert flow.way("d1").steps["precise"].score is None
     assert (flow["precise"].n_scored, flow["precise"].n_seen) == (1, 3)
     assert flow["precise"].degraded is not None
+
+
+@pytest.mark.parametrize("n_scored", [3, 1])
+def test_what_stood_in_for_a_stage_has_its_scores_under_its_own_name(n_scored: int) -> None:
+    flow = flow_of(stood_in(two_recalls(), "precise", n_scored))
+    stage = flow["precise"]
+    assert (stage.scored_by, stage.stand_in, stage.n_scored, stage.score_kind) == (
+        "precise~1",
+        "precise~1",
+        n_scored,
+        "cosine",
+    )
+    assert stage.degraded is not None
+    assert stage.degraded.reason == "error"
+    assert (stage.stand_in_degraded is not None) == (n_scored < 3)
+    first = flow.way("d3").steps["precise"]
+    assert (first.score, first.scored_by, first.score_kind) == (0.9, "precise~1", "cosine")
+    last = flow.way("d2").steps["precise"]
+    assert (last.score is None, last.scored_by is None) == (n_scored < 3,) * 2
+
+
+def test_scores_of_the_stage_before_are_not_those_of_one_that_failed() -> None:
+    result = two_recalls()
+    flow = flow_of(instead(result, "precise", unscored(result.outputs["precise"]), 2, n_scored=0))
+    assert (flow["precise"].scored_by, flow["precise"].score_kind, flow["precise"].n_scored) == (None, None, 0)
+    assert [flow.way(doc_id).steps["precise"].score for doc_id in ("d1", "d3")] == [None, None]
+
+
+def test_a_list_with_no_scores_of_the_stage_shows_none() -> None:
+    result = two_recalls()
+    flow = flow_of(instead(result, "precise", result.outputs["fused"].head(3), 2))
+    assert [flow.way(doc_id).steps["precise"].score for doc_id in ("d1", "d2", "d3")] == [None] * 3
 
 
 def test_what_a_fusion_that_did_not_run_left_out_was_left_out_by_it() -> None:

@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from answers import Finds, Prefers, Sums, ask, explained, skipped, stopped, two_recalls
+from answers import Finds, Prefers, Sums, ask, explained, skipped, stood_in, stopped, two_recalls
 from rich.console import Console
 
 from orchestrator import report
+from orchestrator.evaluate import Latency, Quality, Work
 from orchestrator.flow import flow_of
 from orchestrator.report.explained import Explained, explained_json
 from orchestrator.report.flow_table import dropped_table, flow_table, relevant_lines, way_table
@@ -95,6 +96,15 @@ def test_a_line_of_the_trace_has_the_way_of_every_candidate() -> None:
             assert row[f"{stage.name}.rank"] == (step.rank if step else None)
             score = step.score if step else None
             assert row[f"{stage.name}.score"] == (None if score is None else float(f"{score:.6g}"))
+
+
+def test_a_line_of_the_trace_keeps_the_scores_of_a_stand_in_apart() -> None:
+    line = json.loads(report.trace_json(stood_in(two_recalls(), "precise", 1), "full"))["candidates"]
+    rows = [dict(zip(line["columns"], row, strict=True)) for row in line["rows"]]
+    assert line["columns"][-3:] == ["precise.rank", "precise.score", "precise~1.score"]
+    assert [row["precise.score"] for row in rows] == [None] * 6
+    assert [row["precise~1.score"] for row in rows] == [0.9, *[None] * 5]
+    assert [row["precise.rank"] for row in rows] == [1, 2, 3, None, None, None]
 
 
 def test_a_line_of_the_trace_without_candidates_is_short_however_many_there_are() -> None:
@@ -270,6 +280,27 @@ def test_one_document_is_followed_through_every_stage() -> None:
     assert "dropped: top_k 3 precise – 3 never saw it" in text
 
 
+def test_what_stood_in_is_named_wherever_its_scores_are_shown() -> None:
+    told = explained(stood_in(two_recalls(), "precise", 1))
+    assert "0.9 cosine by precise~1" in words(way_table(told, "d3"), 200)
+    assert "(precise~1)" in words(flow_table(told, 6), 200)
+    assert "precise~1" in words(report.result_table(told.result, None, 20), 200)
+    assert "scores of precise~1" in page(told)
+    (trouble,) = classes(svg(page(told)), "trouble")
+    assert "".join(trouble.itertext()).startswith("error; precise~1 in its pl")
+    assert "error; precise~1 in its place, deadline: 1 of 3 scored" in page(told)
+    whole = explained_json(told)
+    assert [stage["scored_by"] for stage in whole["stages"]] == ["bm25", "dense", "fused", "precise~1"]
+
+
+def test_a_stage_that_was_never_timed_has_a_dash_for_its_times() -> None:
+    metrics = {"nDCG@10": 0.5}
+    quality = Quality(metrics, metrics, {"bm25": metrics, "precise": metrics}, {}, {})
+    times = {"p50": 1.0, "p95": 2.0, "p99": 3.0}
+    latency = Latency(times, {"bm25": times}, 1, Work.of([]), None)
+    assert "precise 0.5000 – –" in words(report.evaluation_table("precise", quality, latency))
+
+
 def test_the_whole_flow_as_json() -> None:
     told = explained_json(explained(two_recalls(), relevant=["d6"], missed=["d99"]))
     assert [(stage["stage"], stage["n_ranked"], stage["n_out"], stage["top_k"]) for stage in told["stages"]] == [
@@ -281,7 +312,15 @@ def test_the_whole_flow_as_json() -> None:
     rows = {row["doc_id"]: row for row in told["documents"]}
     assert rows["d6"]["grade"] == 1
     assert (rows["d6"]["dropped_by"], rows["d6"]["rank"], rows["d1"]["rank"]) == ("fused", None, 1)
-    assert rows["d1"]["steps"][-1] == {"stage": "precise", "rank": 1, "moved": 1, "score": 1.0, "passed_on": True}
+    assert rows["d1"]["steps"][-1] == {
+        "stage": "precise",
+        "rank": 1,
+        "moved": 1,
+        "score": 1.0,
+        "score_kind": "logit",
+        "scored_by": "precise",
+        "passed_on": True,
+    }
     assert told["not_found"] == ["d99"]
     only = explained_json(explained(two_recalls()), "d2")
     assert [row["doc_id"] for row in only["documents"]] == ["d2"]
