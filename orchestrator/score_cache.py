@@ -69,10 +69,6 @@ class ScoreCache:
         """Open the file now, so that the first look-up need not; not needed otherwise."""
         self._reading.find([])
 
-    def scores(self, identity: str, pairs: Sequence[tuple[Query, Document]]) -> Scores:
-        """float64 [n_pairs]: the score of each pair under `identity`, NaN where none is kept."""
-        return self.scored(identity, pairs)[0]
-
     def scored(self, identity: str, pairs: Sequence[tuple[Query, Document]]) -> tuple[Scores, list[Span | None]]:
         """The score of each pair under `identity`, and the span of its document's best window.
 

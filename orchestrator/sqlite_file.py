@@ -26,9 +26,10 @@ log = get_logger()
 DAMAGED = ".damaged"
 _APPLICATION = 0x52724F63
 """Marks a sqlite file as ours: RrOc."""
-_OPEN_S = 1.0
 _PAUSE_S = 60.0
 """How long a file is left alone that could not be opened, read or written for other reasons than damage."""
+_BUSY_PAUSE_S = 1.0
+"""The same, where somebody else held it for too long: not every question is to wait for that anew."""
 
 _CREATE = """
 BEGIN IMMEDIATE;
@@ -69,7 +70,7 @@ class SqliteFile:
     Args:
         path: of the file.
         layout: what it holds.
-        busy_s: how long to wait for another process that holds it.
+        busy_s: how long to wait for another process that holds it, or is about to open or replace it.
         told: kinds of trouble that were logged already; each is logged once.
     """
 
@@ -124,8 +125,8 @@ class SqliteFile:
                 return work(self._opened())
             except sqlite3.Error as error:
                 self._failed(error)
-            except TimeoutError:
-                pass  # somebody else is opening or replacing it
+            except TimeoutError:  # somebody else is opening or replacing it
+                self._pause(_BUSY_PAUSE_S)
             except (OSError, ConfigError, MemoryError) as error:
                 self._leave_alone(error)
             return otherwise
@@ -139,7 +140,7 @@ class SqliteFile:
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None or _inode(self.path) != self._inode:
             self._close()
-            with storage.locked(self._lock, _OPEN_S):
+            with storage.locked(self._lock, self._busy_s):
                 self._connection = self._open()
                 self._inode = _inode(self.path)
         return self._connection
@@ -164,17 +165,19 @@ class SqliteFile:
             self._close()
         elif _is_damage(error):
             self._replace(str(error))
-        elif code & 0xFF not in _BUSY:
+        elif code & 0xFF in _BUSY:
+            self._pause(_BUSY_PAUSE_S)
+        else:
             self._leave_alone(error)
 
     def _replace(self, found: str) -> None:
         """Set the file aside that this connection has open, unless somebody else did already."""
         try:
-            with storage.locked(self._lock, _OPEN_S):
+            with storage.locked(self._lock, self._busy_s):
                 if _inode(self.path) == self._inode:
                     self._set_aside(found)
-        except TimeoutError:
-            pass  # somebody else is at it
+        except TimeoutError:  # somebody else is at it
+            self._pause(_BUSY_PAUSE_S)
         except (OSError, ConfigError) as error:
             self._leave_alone(error)
         self._close()  # only now: closing the last connection to a file that still has its name writes into it
@@ -189,8 +192,11 @@ class SqliteFile:
 
     def _leave_alone(self, error: Exception) -> None:
         self._close()
-        self._left_alone_until = time.monotonic() + _PAUSE_S
+        self._pause(_PAUSE_S)
         self.tell("cache.off", reason=str(error), for_s=_PAUSE_S)
+
+    def _pause(self, for_s: float) -> None:
+        self._left_alone_until = time.monotonic() + for_s
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None

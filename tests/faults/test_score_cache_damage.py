@@ -35,7 +35,7 @@ def right(of: list[Pair]) -> np.ndarray:
 
 def check(cache: ScoreCache, of: list[Pair]) -> int:
     """How many of the pairs are kept; each of them with its right score."""
-    found = cache.scores("model", of)
+    found = cache.scored("model", of)[0]
     kept = ~np.isnan(found)
     np.testing.assert_array_equal(found[kept], right(of)[kept])
     return int(kept.sum())
@@ -268,7 +268,7 @@ turn = 0
 while True:
     start = turn * 100 % 600
     some = slice(start, start + 100)
-    found = cache.scores("model", pairs[some])
+    found = cache.scored("model", pairs[some])[0]
     kept = ~np.isnan(found)
     assert (found[kept] == right[some][kept]).all(), "a wrong score"
     cache.keep_scores("model", pairs[some], right[some], expires=False)

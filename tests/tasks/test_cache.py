@@ -175,7 +175,7 @@ def test_clear_removes_scores_and_vectors_and_nothing_else(full: Path, asked: Ca
     assert found["freed_bytes"] == sum(before[one["path"]]["bytes"] for one in found["removed"])
     left = asked("show")["kept"]
     assert kinds({"kept": left}, "kept") == ["models", "indexes", "corpora", "cost", "trained", "tuned"]
-    assert ScoreCache(full).scores("model", PAIRS[:1])[0] != 0.0
+    assert ScoreCache(full).scored("model", PAIRS[:1])[0][0] != 0.0
 
 
 def test_clear_all_leaves_what_was_learned(full: Path, asked: Callable) -> None:
@@ -247,7 +247,7 @@ def test_prune_by_size_takes_scores_last_and_only_so_many_as_must_go(storage_roo
     assert kinds({"kept": left}, "kept") == ["scores"]
     assert 0.3 * (1 << 20) < left[0]["bytes"] <= 0.7 * (1 << 20)
     assert left[0]["entries"] == 20_000 - found["removed"][1]["entries"]
-    kept = ScoreCache(storage_root).scores("model", many)
+    kept = ScoreCache(storage_root).scored("model", many)[0]
     assert (np.isnan(kept) | (kept == np.arange(20_000))).all()
     assert int((~np.isnan(kept)).sum()) == left[0]["entries"]
 

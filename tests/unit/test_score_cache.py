@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator import entries, score_cache
+from orchestrator import entries, score_cache, sqlite_file, storage
 from orchestrator.score_cache import ScoreCache, list_key, pair_keys
 from orchestrator.types import Document, Query
 
@@ -43,29 +43,29 @@ def test_scores_come_back_to_the_last_bit_and_by_text_not_by_id(cache: ScoreCach
     keep(cache, pairs(3000), wanted.tolist())
     backwards = [(Query("other", query.text), Document("x", doc.text)) for query, doc in pairs(3000)[::-1]]
     for reader in (cache, ScoreCache(tmp_path)):
-        np.testing.assert_array_equal(reader.scores("model", backwards), wanted[::-1])
+        np.testing.assert_array_equal(reader.scored("model", backwards)[0], wanted[::-1])
         reader.close()
 
 
 def test_what_is_not_kept_is_nan(cache: ScoreCache) -> None:
-    assert np.isnan(cache.scores("model", pairs(3))).all()
+    assert np.isnan(cache.scored("model", pairs(3))[0]).all()
     keep(cache, pairs(4), [1.0, math.nan, math.inf, -math.inf])
-    found = cache.scores("model", pairs(5))
+    found = cache.scored("model", pairs(5))[0]
     assert found[0] == 1.0
     assert np.isnan(found[1:]).all()
-    assert cache.scores("model", []).shape == (0,)
-    assert np.isnan(cache.scores("another model", pairs(1))).all()
+    assert cache.scored("model", [])[0].shape == (0,)
+    assert np.isnan(cache.scored("another model", pairs(1))[0]).all()
 
 
 def test_a_pair_that_stands_twice_has_its_score_twice(cache: ScoreCache) -> None:
     keep(cache, [*pairs(2), *pairs(2)], [0.25, 0.5, 0.25, 0.5])
-    assert cache.scores("model", [*pairs(2), *pairs(2)]).tolist() == [0.25, 0.5, 0.25, 0.5]
+    assert cache.scored("model", [*pairs(2), *pairs(2)])[0].tolist() == [0.25, 0.5, 0.25, 0.5]
 
 
 def test_the_newest_score_counts(cache: ScoreCache) -> None:
     keep(cache, pairs(1), [1.0])
     keep(cache, pairs(1), [2.0])
-    assert cache.scores("model", pairs(1)).tolist() == [2.0]
+    assert cache.scored("model", pairs(1))[0].tolist() == [2.0]
 
 
 def test_keys_tell_apart_what_concatenation_would_not() -> None:
@@ -92,7 +92,7 @@ def test_a_key_is_blake2b_of_the_parts_with_their_lengths() -> None:
 def test_text_that_is_no_utf8_is_kept_too(cache: ScoreCache) -> None:
     odd = [(Query("q", "\udcff"), Document("d", "\ud800"))]
     keep(cache, odd, [3.0])
-    assert cache.scores("model", odd).tolist() == [3.0]
+    assert cache.scored("model", odd)[0].tolist() == [3.0]
 
 
 def test_an_order_belongs_to_exactly_its_sequence(cache: ScoreCache) -> None:
@@ -119,13 +119,13 @@ def test_entries_of_remote_models_expire_and_others_do_not(tmp_path: Path, monke
     keep(cache, remote, [3.0, 4.0], expires=True)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 29.9 * DAY_S)
-    assert cache.scores("model", [*local, *remote]).tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert cache.scored("model", [*local, *remote])[0].tolist() == [1.0, 2.0, 3.0, 4.0]
     monkeypatch.setattr(time, "time", lambda: now + 30.1 * DAY_S)
-    found = cache.scores("model", [*local, *remote])
+    found = cache.scored("model", [*local, *remote])[0]
     assert found[:2].tolist() == [1.0, 2.0]
     assert np.isnan(found[2:]).all(), "having been read in between keeps nothing alive"
     keep(cache, remote, [5.0, 6.0], expires=True)
-    assert cache.scores("model", remote).tolist() == [5.0, 6.0]
+    assert cache.scored("model", remote)[0].tolist() == [5.0, 6.0]
     cache.close()
 
 
@@ -138,11 +138,11 @@ def test_the_file_stays_below_its_limit_and_keeps_what_was_used_last(
     keep(cache, favourite, list(range(50)))
     for day in range(12):
         monkeypatch.setattr(time, "time", lambda day=day: now + day * DAY_S)
-        assert cache.scores("model", favourite).tolist() == list(range(50)), "each use puts it back to the end"
+        assert cache.scored("model", favourite)[0].tolist() == list(range(50)), "each use puts it back to the end"
         keep(cache, pairs(3000, word=f"day {day}"), list(range(3000)))
         assert (tmp_path / "scores.sqlite").stat().st_size < 1.2 * (1 << 20)
-    assert not np.isnan(cache.scores("model", pairs(3000, word="day 11"))).any()
-    assert np.isnan(cache.scores("model", pairs(3000, word="day 0"))).all()
+    assert not np.isnan(cache.scored("model", pairs(3000, word="day 11"))[0]).any()
+    assert np.isnan(cache.scored("model", pairs(3000, word="day 0"))[0]).all()
     assert cache._writing.n_bytes() <= 1 << 20
     cache.close()
 
@@ -160,12 +160,12 @@ def test_a_use_is_written_at_most_once_a_day(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(cache._writing, "write", counting)
     tomorrow = time.time() + DAY_S
     for _ in range(3):
-        cache.scores("model", pairs(5))
+        cache.scored("model", pairs(5))[0]
         cache.flush()
     assert written == []
     monkeypatch.setattr(time, "time", lambda: tomorrow)
     for _ in range(3):
-        cache.scores("model", pairs(5))
+        cache.scored("model", pairs(5))[0]
         cache.flush()
     assert written == [5]
     cache.close()
@@ -174,7 +174,7 @@ def test_a_use_is_written_at_most_once_a_day(tmp_path: Path, monkeypatch: pytest
 def test_more_keys_than_sqlite_takes_variables(cache: ScoreCache, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = list(range(40_000))
     keep(cache, pairs(40_000), wanted)
-    assert cache.scores("model", pairs(40_000)).tolist() == wanted
+    assert cache.scored("model", pairs(40_000))[0].tolist() == wanted
 
 
 def test_a_writer_that_is_busy_for_long_does_not_hold_up_readers(cache: ScoreCache, tmp_path: Path) -> None:
@@ -182,10 +182,28 @@ def test_a_writer_that_is_busy_for_long_does_not_hold_up_readers(cache: ScoreCac
     with sqlite3.connect(tmp_path / "scores.sqlite") as busy:
         busy.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
-        assert cache.scores("model", pairs(3)).tolist() == [1.0, 2.0, 3.0]
+        assert cache.scored("model", pairs(3))[0].tolist() == [1.0, 2.0, 3.0]
         assert time.monotonic() - started < 1
         busy.execute("ROLLBACK")
     busy.close()
+
+
+def test_a_file_that_somebody_else_is_opening_for_long_holds_up_one_look_up_and_no_other(tmp_path: Path) -> None:
+    before = ScoreCache(tmp_path)
+    keep(before, pairs(3), [1.0, 2.0, 3.0])
+    before.close()
+    cache = ScoreCache(tmp_path)
+    with storage.locked(tmp_path / "scores.lock"):
+        started = time.monotonic()
+        assert np.isnan(cache.scored("model", pairs(3))[0]).all()
+        assert time.monotonic() - started < 0.5
+        started = time.monotonic()
+        for _ in range(20):
+            cache.scored("model", pairs(3))
+        assert time.monotonic() - started < 0.5
+    time.sleep(sqlite_file._BUSY_PAUSE_S)
+    assert cache.scored("model", pairs(3))[0].tolist() == [1.0, 2.0, 3.0]
+    cache.close()
 
 
 def test_many_threads_read_and_write_at_once(cache: ScoreCache) -> None:
@@ -195,7 +213,7 @@ def test_many_threads_read_and_write_at_once(cache: ScoreCache) -> None:
         for turn in range(20):
             mine = pairs(30, word=f"{(number + turn) % 4}")
             expected = np.arange(30) + 100.0 * ((number + turn) % 4)
-            found = cache.scores("model", mine)
+            found = cache.scored("model", mine)[0]
             wrong.extend(found[~np.isnan(found) & (found != expected)])
             cache.keep_scores("model", mine, expected, expires=False)
 
@@ -206,24 +224,24 @@ def test_many_threads_read_and_write_at_once(cache: ScoreCache) -> None:
         thread.join()
     cache.flush()
     assert wrong == []
-    assert cache.scores("model", pairs(30, word="3")).tolist() == (np.arange(30) + 300.0).tolist()
+    assert cache.scored("model", pairs(30, word="3"))[0].tolist() == (np.arange(30) + 300.0).tolist()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_reads_and_writes_on_its_own(cache: ScoreCache) -> None:
     keep(cache, pairs(10), list(range(10)))
-    assert not np.isnan(cache.scores("model", pairs(10))).any()
+    assert not np.isnan(cache.scored("model", pairs(10))[0]).any()
     cache.keep_scores("model", pairs(10, word="parents"), list(range(10)), expires=False)
     child = os.fork()
     if not child:
-        good = cache.scores("model", pairs(10)).tolist() == list(range(10))
+        good = cache.scored("model", pairs(10))[0].tolist() == list(range(10))
         keep(cache, pairs(10, word="child"), list(range(10)))
         os._exit(0 if good else 1)
     assert os.waitpid(child, 0)[1] == 0
     cache.flush()
     for word in ("text", "child", "parents"):
-        assert cache.scores("model", pairs(10, word=word)).tolist() == list(range(10))
+        assert cache.scored("model", pairs(10, word=word))[0].tolist() == list(range(10))
 
 
 def test_what_waits_is_written_when_the_program_ends(tmp_path: Path) -> None:
@@ -237,7 +255,7 @@ def test_what_waits_is_written_when_the_program_ends(tmp_path: Path) -> None:
         "cache.keep_scores('model', [(Query('q', 'a question'), Document('d', 'text 0'))], [7.0], expires=False)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
-    assert ScoreCache(tmp_path).scores("model", pairs(1)).tolist() == [7.0]
+    assert ScoreCache(tmp_path).scored("model", pairs(1))[0].tolist() == [7.0]
 
 
 def test_what_comes_faster_than_it_can_be_written_is_dropped(
@@ -246,7 +264,7 @@ def test_what_comes_faster_than_it_can_be_written_is_dropped(
     monkeypatch.setattr(score_cache, "_MOST_WAITING", 0)
     small = ScoreCache(cache.path.parent)
     keep(small, pairs(1), [1.0])
-    assert np.isnan(small.scores("model", pairs(1))).all()
+    assert np.isnan(small.scored("model", pairs(1))[0]).all()
     small.close()
 
 
