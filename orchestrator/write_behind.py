@@ -35,7 +35,7 @@ class WriteBehind(Generic[T]):
     """
 
     def __init__(self, work: Callable[[Sequence[T]], None], most: int) -> None:
-        self._work, self._most = work, most
+        self._work, self._most, self._told = work, most, False
         self.in_child()
         keep_through_forks(self)
         _to_finish.add(self)
@@ -52,15 +52,16 @@ class WriteBehind(Generic[T]):
         self._thread: threading.Thread | None = None
 
     def put(self, thing: T) -> bool:
-        """Do `thing` soon; False when too much waits already, and it is dropped."""
+        """Do `thing` soon; False when too much waits already, and it is dropped.
+
+        Where no thread can be started, it waits for the next `put` or `flush`, which try again.
+        """
         with self._changed:
             if len(self._waiting) >= self._most:
                 return False
             self._waiting.append(thing)
             self._n_open += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
-                self._thread.start()
+            self._start()
             self._changed.notify_all()
             return True
 
@@ -70,9 +71,26 @@ class WriteBehind(Generic[T]):
             self._hurry = True
             self._changed.notify_all()
             try:
+                if self._waiting and not self._start():
+                    return False
                 return self._changed.wait_for(lambda: not self._n_open, timeout_s)
             finally:
                 self._hurry = False
+
+    def _start(self) -> bool:
+        """Start the thread where there is none; False where the system has none left, told once."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        thread = threading.Thread(target=self._run, name="write-behind", daemon=True)
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:  # it runs out of threads, or the program is ending
+            if not self._told:
+                self._told = True
+                log.warning("cache.not_written", reason=str(error), waiting=len(self._waiting))
+            return False
+        self._thread = thread
+        return True
 
     def _run(self) -> None:
         while things := self._take():

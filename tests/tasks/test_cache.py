@@ -284,15 +284,15 @@ def test_prune_removes_expired_scores_and_a_damaged_file(
 def test_who_has_the_caches_open_goes_on(full: Path, asked: Callable) -> None:
     cache, store = ScoreCache(full), VectorStore(full, "new", 100)
     mapped = store._rows.file["vectors"]
-    assert not np.isnan(cache.scores("model", PAIRS)).any()
+    assert not np.isnan(cache.scored("model", PAIRS)[0]).any()
     asked("clear", "what=all")
-    assert np.isnan(cache.scores("model", PAIRS)).all()
+    assert np.isnan(cache.scored("model", PAIRS)[0]).all()
     assert (mapped == 1).all()
     assert store.find(text_keys(["new 0"])).tolist() == [-1]
     store.append(text_keys(["new 0"]), np.full((1, 100), 2, np.float32))
     cache.keep_scores("model", PAIRS, np.arange(500.0), expires=False)
     cache.close()
-    assert ScoreCache(full).scores("model", PAIRS).tolist() == list(range(500))
+    assert ScoreCache(full).scored("model", PAIRS)[0].tolist() == list(range(500))
     assert len(VectorStore(full, "new", 100)) == 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from orchestrator import entries, score_cache, sqlite_file, storage
 from orchestrator.score_cache import ScoreCache, list_key, pair_keys
@@ -266,6 +267,26 @@ def test_what_comes_faster_than_it_can_be_written_is_dropped(
     keep(small, pairs(1), [1.0])
     assert np.isnan(small.scored("model", pairs(1))[0]).all()
     small.close()
+
+
+def test_what_waits_for_a_thread_is_written_once_there_is_one(
+    cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with capture_logs() as events:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", none_left)
+            for number in range(3):
+                cache.keep_scores("model", pairs(1, word=str(number)), [float(number)], expires=False)
+            started = time.monotonic()
+            cache.flush()
+            assert time.monotonic() - started < 5, "nothing to wait for"
+        assert [event["event"] for event in events] == ["cache.not_written"], "once"
+    keep(cache, pairs(1), [9.0])
+    found = [cache.scored("model", pairs(1, word=word))[0][0] for word in ("0", "1", "2", "text")]
+    assert found == [0.0, 1.0, 2.0, 9.0]
 
 
 def test_the_best_window_of_a_document_is_kept_with_its_score(tmp_path: Path) -> None:
