@@ -195,10 +195,12 @@ class StageError(OrchestratorError):
 
 
 @contextlib.contextmanager
-def named(stage: str) -> Iterator[None]:
-    """A StageError of a plugin, which does not know what its stage is called, with the name in the pipeline."""
+def named(stage: str, query_id: str | None = None) -> Iterator[None]:
+    """What a plugin raises, which does not know what its stage is called, as an error with the name in the pipeline."""
     try:
         yield
+    except RemoteError as error:
+        raise StageError(stage, query_id, str(error)) from error
     except StageError as error:
         if error.stage == stage:
             raise
@@ -209,10 +211,8 @@ def named(stage: str) -> Iterator[None]:
 def naming(stage: str, query_id: str | None) -> Iterator[None]:
     """Whatever a running stage raises, as an error that names stage and query; one that names a place stays."""
     try:
-        with named(stage):
+        with named(stage, query_id):
             yield
-    except RemoteError as error:
-        raise StageError(stage, query_id, str(error)) from error
     except OrchestratorError:
         raise
     except Exception as error:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import LocalServer, Reply, Seen, embeddings, vector_of
 
-from orchestrator.errors import CallCancelledError, ConfigError, PermanentError, TransientError
+from orchestrator.errors import CallCancelledError, ConfigError, MalformedReplyError, TransientError
 from orchestrator.models import Model
 from orchestrator.plugins.embed.openai import OpenAIEmbed
 from orchestrator.plugins.estimate import estimated_tokens, fitting_characters
@@ -138,14 +138,14 @@ def test_a_reply_that_does_not_fit_its_request_is_refused(
         return reply
 
     server.answer = changed
-    with pytest.raises(PermanentError, match=message):
+    with pytest.raises(MalformedReplyError, match=message):
         embed(make(encoding_format="float"), TEXTS)
 
 
 @pytest.mark.parametrize("body", [{"object": "list"}, [], "<html>Log in</html>"])
 def test_a_reply_of_another_shape_is_refused(body: Any, make: Make, server: LocalServer) -> None:
     server.faults.append(Reply(200, body))
-    with pytest.raises(PermanentError, match=r"[Cc]heck (that )?`base_url`"):
+    with pytest.raises(MalformedReplyError, match=r"[Cc]heck (that )?`base_url`"):
         embed(make(), TEXTS)
 
 
@@ -172,7 +172,7 @@ def test_an_undeclared_length_is_found_out_by_one_request(make: Make, server: Lo
 
 
 def test_a_length_other_than_declared_is_refused(make: Make) -> None:
-    with pytest.raises(PermanentError, match="has 8 numbers; expected 1536"):
+    with pytest.raises(MalformedReplyError, match="has 8 numbers; expected 1536"):
         embed(make(dim=1536), TEXTS)
 
 
@@ -263,7 +263,7 @@ def test_a_fault_that_stays_ends_in_its_own_words(make: Make, server: LocalServe
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_permanent_fault_fails_at_once(status: int, make: Make, server: LocalServer) -> None:
     server.answer = lambda seen: Reply(status, {"error": {"message": "no"}}, {"Retry-After": "0"})
-    with pytest.raises(PermanentError, match=f"answered {status}: no"):
+    with pytest.raises(MalformedReplyError, match=f"answered {status}: no"):
         embed(make(), TEXTS)
     assert len(server.seen) == 1
 
@@ -301,7 +301,7 @@ def test_the_key_is_sent_and_never_told(make: Make, server: LocalServer, caplog:
     embed(embedder, TEXTS)
     assert server.seen[-1].headers["authorization"] == "Bearer sk-secret"
     server.faults.append(Reply(401, {"error": {"message": "Incorrect API key provided: sk-secret"}}))
-    with pytest.raises(PermanentError, match=r"Incorrect API key provided: \*\*\*") as found:
+    with pytest.raises(MalformedReplyError, match=r"Incorrect API key provided: \*\*\*") as found:
         embed(embedder, TEXTS)
     told = (
         "".join(traceback.format_exception(found.value))
