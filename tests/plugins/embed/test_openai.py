@@ -263,7 +263,7 @@ def test_a_fault_that_stays_ends_in_its_own_words(make: Make, server: LocalServe
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
 def test_a_permanent_fault_fails_at_once(status: int, make: Make, server: LocalServer) -> None:
     server.answer = lambda seen: Reply(status, {"error": {"message": "no"}}, {"Retry-After": "0"})
-    with pytest.raises(MalformedReplyError, match=f"answered {status}: no"):
+    with pytest.raises(PermanentError, match=f"answered {status}: no"):
         embed(make(), TEXTS)
     assert len(server.seen) == 1
 
@@ -301,7 +301,7 @@ def test_the_key_is_sent_and_never_told(make: Make, server: LocalServer, caplog:
     embed(embedder, TEXTS)
     assert server.seen[-1].headers["authorization"] == "Bearer sk-secret"
     server.faults.append(Reply(401, {"error": {"message": "Incorrect API key provided: sk-secret"}}))
-    with pytest.raises(MalformedReplyError, match=r"Incorrect API key provided: \*\*\*") as found:
+    with pytest.raises(PermanentError, match=r"Incorrect API key provided: \*\*\*") as found:
         embed(embedder, TEXTS)
     told = (
         "".join(traceback.format_exception(found.value))
