@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import LocalServer, Reply, Seen, embeddings, vector_of
 
-from orchestrator.errors import CallCancelledError, ConfigError, MalformedReplyError, TransientError
+from orchestrator.errors import CallCancelledError, ConfigError, MalformedReplyError, PermanentError, TransientError
 from orchestrator.models import Model
 from orchestrator.plugins.embed.openai import OpenAIEmbed
 from orchestrator.plugins.estimate import estimated_tokens, fitting_characters
