@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.corpus import DiskCorpus
 from orchestrator.stage import DocumentVectors, Embed, Progress, no_progress
-from orchestrator.types import Document, Vectors
+from orchestrator.types import Call, Document, Vectors
 
 
 class CorpusDocuments:
@@ -28,8 +28,13 @@ class CorpusDocuments:
         """Documents with text, in the order of `doc_ids`."""
         return self._corpus.get(doc_ids)
 
-    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
-        """float32 [n, dim], in the order of `doc_ids`."""
+    def vectors(
+        self,
+        embedder: Embed,
+        doc_ids: Sequence[str],
+        call: Call | None = None,  # noqa: ARG002 - as `Documents` has it
+    ) -> Vectors:
+        """float32 [n, dim], in the order of `doc_ids`; they are there once prepared, which costs no `call` anything."""
         self.prepare(embedder)
         return self._vectors[id(embedder)].rows(self._corpus.ordinals(doc_ids))
 
@@ -47,11 +52,21 @@ class GivenDocuments:
         """Documents in the order of `doc_ids`."""
         return [self._documents[doc_id] for doc_id in doc_ids]
 
-    def vectors(self, embedder: Embed, doc_ids: Sequence[str]) -> Vectors:
-        """float32 [n, dim], in the order of `doc_ids`."""
+    def vectors(self, embedder: Embed, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
+        """float32 [n, dim], in the order of `doc_ids`.
+
+        Args:
+            embedder: the loaded model.
+            doc_ids: of documents that were brought.
+            call: where tokens of new texts are counted, and which stops the embedding when it is cancelled.
+
+        Raises:
+            CallCancelledError: nobody waits any more; what was embedded until then is kept.
+        """
         from orchestrator.vectors import vectors_for_texts
 
-        return vectors_for_texts(self._root, embedder, [self._documents[doc_id].full_text for doc_id in doc_ids])
+        texts = [self._documents[doc_id].full_text for doc_id in doc_ids]
+        return vectors_for_texts(self._root, embedder, texts, call)
 
 
 def as_documents(given: Sequence[str | Document | Mapping[str, object]]) -> list[Document]:

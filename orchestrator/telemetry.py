@@ -177,11 +177,21 @@ def _of_stage(stage: StageTrace, node: Node) -> Mapping[str, AttributeValue]:
         "orchestrate.cost_usd": stage.cost_usd or None,
         "orchestrate.notes": list(stage.notes) or None,
         "gen_ai.usage.input_tokens": stage.tokens or None,
-        "gen_ai.request.model": getattr(node.stage, "model_id", None),
+        "gen_ai.request.model": _model_of(node.stage),
     }
     if stage.kind == "recall":
         optional |= {"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.top_k": node.top_k}
     return attributes | {name: value for name, value in optional.items() if value is not None}
+
+
+def _model_of(stage: object) -> str | None:
+    """What people call the model of a stage, or of its embedder: where there is a card, its label; `model_id` else."""
+    for held in (stage, getattr(stage, "embedder", None)):
+        label = getattr(getattr(held, "model", None), "label", None)
+        if isinstance(label, str):
+            return label
+    model_id = getattr(stage, "model_id", None)
+    return model_id if isinstance(model_id, str) else None
 
 
 def _of_shortfall(shortfall: Degraded) -> Mapping[str, AttributeValue]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator import storage
-from orchestrator.errors import StageError
+from orchestrator.errors import CallCancelledError, StageError
 from orchestrator.keys import Keys, text_keys
 from orchestrator.row_file import Column
 from orchestrator.stage import Embed, Json, Progress, no_progress
@@ -24,6 +24,9 @@ _WINDOW = 1024
 
 _BATCH = 256
 """Texts in one call of the embedder: how often progress moves."""
+
+_BLOCK = 128
+"""The same, where a question waits: what a cancelled one can lose."""
 
 
 class Placed(TextSource, Protocol):
@@ -109,12 +112,20 @@ class VectorStore:
         return self._rows.fill(source, _WINDOW, compute, progress, take)
 
     def vectors_for_texts(self, texts: Sequence[str], embedder: Embed, call: Call | None = None) -> Vectors:
-        """float32 [n_texts, dim] for texts that need not be in any corpus; missing ones are embedded and kept."""
-        keys = text_keys(texts)
+        """float32 [n_texts, dim] for texts that need not be in any corpus; missing ones are embedded and kept.
+
+        Raises:
+            CallCancelledError: nobody waits for `call` any more; what was embedded until then is kept.
+        """
+        keys, asked = text_keys(texts), call or Call()
 
         def add(missing: npt.NDArray[np.int64]) -> None:
-            wanted = [texts[place] for place in missing.tolist()]
-            self.append(keys[missing], embedder.embed(wanted, kind="document", call=call or Call()))
+            for start in range(0, len(missing), _BLOCK):
+                if asked.cancelled:
+                    raise CallCancelledError(f"the call was cancelled; {start} of {len(missing)} texts were embedded")
+                places = missing[start : start + _BLOCK]
+                wanted = [texts[place] for place in places.tolist()]
+                self.append(keys[places], embedder.embed(wanted, kind="document", call=asked))
 
         return self._rows.filled(keys, add, lambda rows: np.asarray(self._rows.file["vectors"][rows]))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from answers import Finds, Prefers, skipped, stopped, two_recalls
@@ -25,6 +26,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from orchestrator import telemetry
 from orchestrator.errors import ConfigError, PermanentError, StageError
 from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
 from orchestrator.telemetry import Spans
 from orchestrator.trace import Degraded, Result
@@ -150,6 +152,18 @@ def test_a_stage_elsewhere_is_a_client_span(exporter: InMemorySpanExporter) -> N
     assert spans["rerank precise"].kind is SpanKind.CLIENT
     assert (spans["rerank precise"].attributes or {})["gen_ai.request.model"] == "rerank-9"
     assert spans["recall bm25"].kind is SpanKind.INTERNAL
+
+
+CARD = Model(role="reranker", name="acme/rerank-9")
+
+
+@pytest.mark.parametrize("held", [{"model": CARD}, {"embedder": SimpleNamespace(model=CARD)}], ids=list)
+def test_a_model_is_called_as_its_card_calls_it(held: dict[str, object], exporter: InMemorySpanExporter) -> None:
+    stage = type("Judges", (Prefers,), {"model_id": "8c1f0a2b", **held})()
+    result = timed()
+    nodes = (*result.graph.nodes[:-1], replace(result.graph.result, stage=stage))
+    Spans().record(replace(result, graph=StageGraph(nodes)))
+    assert (by_name(exporter)["rerank precise"].attributes or {})["gen_ai.request.model"] == "acme/rerank-9"
 
 
 def test_answers_stand_below_what_the_application_was_doing(exporter: InMemorySpanExporter) -> None:

@@ -20,9 +20,10 @@ from structlog.testing import capture_logs
 
 from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import DataError, StageError
+from orchestrator.errors import CallCancelledError, DataError, StageError
 from orchestrator.keys import KeyTable, as_keys, first_of_each, text_keys
-from orchestrator.types import Call
+from orchestrator.sources import GivenDocuments
+from orchestrator.types import Call, Document
 from orchestrator.vectors import VectorStore, open_vectors, vectors_for_texts
 
 Embedder = Any  # TrigramEmbed of conftest.py, which importlib mode does not let a test import
@@ -154,6 +155,28 @@ def test_texts_in_no_corpus_are_looked_up_embedded_and_kept(
     vectors_for_texts(storage_root, embedder, asked, Call())
     assert len(embedder.seen) == 2
     assert vectors_for_texts(storage_root, embedder, []).shape == (0, 32)
+
+
+def test_embedding_what_a_caller_brings_ends_with_its_call_and_keeps_what_is_done(
+    embedder: Embedder, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    brought = GivenDocuments([Document(str(i), text) for i, text in enumerate(texts(1000))], storage_root)
+    ids, embed = [str(i) for i in range(1000)], embedder.embed
+
+    def counted(of: list[str], *, kind: str, call: Call) -> np.ndarray:
+        call.count(tokens=len(of))
+        if call.tokens > 300:
+            call.cancel()
+        return embed(of, kind=kind, call=call)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(embedder, "embed", counted)
+    call = Call()
+    with pytest.raises(CallCancelledError, match=r"of 1000 texts were embedded"):
+        brought.vectors(embedder, ids, call)
+    assert 300 < call.tokens < 1000
+    first, rest = [str(i) for i in range(call.tokens)], Call()
+    np.testing.assert_array_equal(brought.vectors(embedder, first, rest), expected(embedder, texts(1000))[: len(first)])
+    assert rest.tokens == 0, "kept"
 
 
 def folder_of(root: Path, embedder: Embedder) -> Path:
