@@ -117,7 +117,8 @@ def _reason(error: Exception, status: int | None) -> str:
     from httpx import TransportError
 
     if status in (401, 403):
-        return f"refused ({status}); expected api_key: ${{oc.env:QDRANT_API_KEY,null}} to hold a key of this server"
+        variable = "the environment variable that it names, QDRANT_API_KEY where you named no other"
+        return f"refused ({status}); expected api_key to hold a key of this server, from {variable}"
     if status is not None:
         return f"answered {status}: {_said(error)}"
     source = getattr(error, "source", error)
