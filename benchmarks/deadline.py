@@ -15,6 +15,13 @@ budget, alone and beside a second process that keeps every core busy. No score i
     nDCG@10       of the answers; `p` compares them with the fused list that came before (paired randomization)
 
 The last row of each table has no budget.
+
+Then a rerank service over HTTP with faults (tests/faulty.py), REMOTE_QUERIES queries of REMOTE_BUDGET_MS for each:
+
+    whole         share of the queries in which it scored all documents
+    asked         requests that reached it
+    wrong         scores in all answers that are not those of the document
+    used again    queries, 50 ms apart, after its fault was mended, until it scored again
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,14 +41,19 @@ import numpy as np
 
 from orchestrator import Pipeline
 from orchestrator.evaluate import Measures
+from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.models import Model
+from orchestrator.runner import Runner
 from orchestrator.significance import paired_randomization
 from orchestrator.trace import Result
-from orchestrator.types import Query
+from orchestrator.types import Call, Document, Query, ScoreKind, Vectors
 
 BUDGETS_MS = (25, 50, 100, 200, 500, 1000, 2000)
 MEASURE = "nDCG@10"
 DEPTH = "100"
 RERANK = "precise"
+WORDS = ("glaucoma", "damages", "the", "optic", "nerve", "of", "an", "eye")
+REMOTE_BUDGET_MS, REMOTE_QUERIES = 300.0, 40
 BUSY = """
 import numpy as np
 a = np.random.default_rng(0).random((1500, 1500), dtype=np.float32)
@@ -72,6 +84,7 @@ def main() -> None:
         depths = [f"pipeline.stages.{stage}.top_k={DEPTH}" for stage in ("bm25", "dense", "fused")]
         with Pipeline.compose([*stack, *depths, f"pipeline.stages.{RERANK}.top_k=10", *corpus]) as pipeline:
             measure(name, pipeline, arguments.queries)
+    measure_remotes()
 
 
 def header(corpus: str, n_queries: int) -> str:
@@ -144,6 +157,83 @@ def show(budget_ms: float | None, found: Sequence[Answer], pipeline: Pipeline) -
         f"{(scored > 0).mean():6.2f} {scored.sum() / of:7.3f} {after.mean():8.4f} {before.mean():7.4f} {p:6.2g}",
         flush=True,
     )
+
+
+def measure_remotes() -> None:
+    """Print one table: a rerank service behind each fault."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    from faulty import BROKEN, MALFORMED_RERANK, Faulty
+    from servers import LocalServer, jina
+
+    print(f"\na rerank service with faults, 20 documents, {REMOTE_QUERIES} queries of {REMOTE_BUDGET_MS:g} ms")
+    print(f"{'fault':16} {'p50':>7} {'p95':>7} {'p99':>7} {'whole':>6} {'asked':>6} {'wrong':>6} {'used again':>11}")
+    faults = {"none": None, "flapping": None, **BROKEN, **MALFORMED_RERANK}
+    for name, fault in faults.items():
+        with LocalServer(jina) as server, Faulty(server.url) as proxy:
+            runner, query = remote_pipeline(proxy.url)
+            runner.run([query], budget_ms=10_000.0)
+            proxy.fault = fault
+            before, ms, results = proxy.asked, [], []
+            for place in range(REMOTE_QUERIES):
+                if name == "flapping" and place % 4 < 2:  # two requests in four are hung up on
+                    proxy.flap(BROKEN["hangs_up"], 1)
+                started = time.perf_counter()
+                results += runner.run([query])
+                ms.append((time.perf_counter() - started) * 1000)
+            asked = proxy.asked - before
+            proxy.fault = None
+            again = next((n for n, result in enumerate(asked_again(runner, query), 1) if not result.degraded), None)
+        p50, p95, p99 = np.percentile(ms, [50, 95, 99])
+        whole = np.mean([not result.degraded for result in results])
+        print(
+            f"{name:16} {p50:7.1f} {p95:7.1f} {p99:7.1f} {whole:6.2f} {asked:6} {wrong_scores(results):6} {again:11}",
+            flush=True,
+        )
+
+
+def remote_pipeline(url: str) -> tuple[Runner, Query]:
+    """Twenty documents that a local stage finds, reranked at `url`."""
+    from orchestrator.plugins.rerank.api import ApiRerank
+
+    stage = ApiRerank(Model(role="reranker", name="m"), url, {"path": "/v1/rerank"}, retries=1)
+    stage.load()
+    specs = [StageSpec("bm25", Given(), 20), StageSpec(RERANK, stage, 5)]
+    return Runner(StageGraph.of(specs), Given(), REMOTE_BUDGET_MS), Query("q", "what damages the optic nerve?")
+
+
+class Given:
+    """Finds the same twenty documents for every question, and holds them."""
+
+    score_kind: ScoreKind = "bm25"
+    in_corpus = True
+
+    def retrieve(self, query: Query, top_k: int, call: Call) -> list[tuple[str, float]]:
+        return [(f"d{place}", 20.0 - place) for place in range(20)]
+
+    def read(self, doc_ids: Sequence[str]) -> list[Document]:
+        return [Document(doc_id, text_of(doc_id)) for doc_id in doc_ids]
+
+    def vectors(self, embedder: object, doc_ids: Sequence[str], call: Call | None = None) -> Vectors:
+        raise NotImplementedError
+
+
+def text_of(doc_id: str) -> str:
+    return " ".join([WORDS[int(doc_id[1:]) % len(WORDS)]] * 3)
+
+
+def wrong_scores(results: Sequence[Result]) -> int:
+    """Scores that the service would not give their document."""
+    from servers import relevance
+
+    rows = [(result.query.text, row) for result in results for row in result.ranked if row.score_kind == "probability"]
+    return sum(abs(row.score - relevance(text, text_of(row.doc_id))) > 1e-6 for text, row in rows)
+
+
+def asked_again(runner: Runner, query: Query) -> Iterator[Result]:
+    """Answers, until the service is tried again at the latest."""
+    for _ in range(1200):
+        yield runner.run([query])[0]
+        time.sleep(0.05)
 
 
 def quality(pipeline: Pipeline, found: Sequence[Answer], stage: str) -> np.ndarray:
