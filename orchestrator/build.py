@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast, get_args
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,7 @@ from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.cuts import Cut
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.graph import CacheUse, StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.passages import Passages
@@ -79,7 +79,11 @@ def build_graph(cfg: DictConfig) -> StageGraph:
         when, cut = _policy(Gate, f"{path}.when", stage.when), _policy(Cut, f"{path}.cut", stage.cut)
         on_error = _on_error(f"{path}.on_error", builder.value(f"{path}.on_error", stage, "on_error"))
         spec = StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages, when, cut)
-        specs.append(dataclasses.replace(spec, on_error=on_error, max_ms=stage.max_ms, cache=stage.cache.name))
+        specs.append(
+            dataclasses.replace(
+                spec, on_error=on_error, max_ms=stage.max_ms, cache=_cache(f"{path}.cache", stage.cache)
+            )
+        )
     return StageGraph.of(specs)
 
 
@@ -89,12 +93,26 @@ def _policy(policy: Callable[..., _P], path: str, node: DictConfig) -> _P:
         return policy(**{str(key): _value(node[key]) for key in node})
     except ConfigError as error:
         raise ConfigError(f"{path}.{error.path}", error.detail) from None
+    except TypeError:
+        known = [str(key) for key in inspect.signature(policy).parameters]
+        key = next(str(key) for key in node if str(key) not in known)
+        hint = did_you_mean(key, known)
+        raise ConfigError(f"{path}.{key}", f"no such key; keys: {', '.join(known)}.{hint}") from None
 
 
 def _value(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.name
     return tuple(value) if isinstance(value, ListConfig) else value
+
+
+def _cache(path: str, value: object) -> CacheUse:
+    """auto, on or off; YAML itself makes booleans of the last two."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value in get_args(CacheUse):
+        return cast(CacheUse, value)
+    raise ConfigError(path, f"found {value!r}; choices: auto, on, off.{did_you_mean(str(value), get_args(CacheUse))}")
 
 
 def _on_error(path: str, value: object) -> OnError:

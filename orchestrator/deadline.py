@@ -18,7 +18,7 @@ log = get_logger()
 
 _GRACE_S = 0.005
 """How long a stage that was told to stop is waited for, so that it lets go of the processor before others need it."""
-_KEPT_FOR_LATER = 0.5
+_KEPT_FOR_LATER = 0.25
 """Of what can be shared out, the most that is kept from a stage that cannot be cut for later ones that can use it."""
 
 
@@ -70,7 +70,8 @@ def allowance_s(left_s: float, own_s: float, fixed_s: float, flexible_s: float, 
 
     What later stages need that cannot be cut is put aside. The rest is shared: where all fit, the stage may take all
     that later ones do not need; where not, a stage that can be cut gets its share in proportion to what it would need,
-    and one that cannot be cut leaves later ones half at most.
+    and one that cannot be cut leaves later ones a quarter at most: what it would have
+    given is worth more to them than a few more documents.
 
     Args:
         left_s: seconds left of the budget.

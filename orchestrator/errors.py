@@ -219,6 +219,18 @@ def naming(stage: str, query_id: str | None) -> Iterator[None]:
         raise StageError(stage, query_id, f"{type(error).__name__}: {error}") from error
 
 
+def check_ms(path: str, value: object) -> None:
+    """Refuse a time that is none.
+
+    Raises:
+        ConfigError: it is no finite number of milliseconds above 0; None is no limit.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ConfigError(path, f"found {value!r}; expected a number of milliseconds above 0, or null for no limit")
+
+
 def did_you_mean(found: str, choices: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the closest of `choices`, or an empty string when none is close."""
     close = difflib.get_close_matches(found, list(choices), n=1, cutoff=0.6)

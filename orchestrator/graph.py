@@ -11,7 +11,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 from orchestrator.cuts import TOP_K, Cut
-from orchestrator.errors import ConfigError, PipelineError, did_you_mean
+from orchestrator.errors import ConfigError, PipelineError, check_ms, did_you_mean
 from orchestrator.gates import ALWAYS, Gate
 from orchestrator.passages import WHOLE, Passages
 from orchestrator.policy import BY_PLACE, OnError
@@ -126,6 +126,13 @@ class StageGraph:
     def all_nodes(self) -> tuple[Node, ...]:
         """The stages, each followed by those that stand in for it when it fails."""
         return tuple(one for node in self.nodes for one in (node, *node.fallbacks))
+
+    def failing_with_stages(self) -> StageGraph:
+        """The same graph in which a failure that may pass ends the question, where no `on_error` says otherwise."""
+        fail = OnError("fail")
+        return StageGraph(
+            tuple(replace(node, on_error=fail) if node.on_error == BY_PLACE else node for node in self.nodes)
+        )
 
     def __getitem__(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
@@ -253,8 +260,7 @@ def _fallbacks(spec: StageSpec, kind: Kind, above: Sequence[StageSpec]) -> tuple
 
 
 def _check_limits(node: Node) -> None:
-    if node.max_ms is not None and not node.max_ms > 0:
-        raise PipelineError(f"{node.path}.max_ms", f"found {node.max_ms:g}; expected more than 0 ms, or null")
+    check_ms(f"{node.path}.max_ms", node.max_ms)
     if node.max_ms is not None and node.kind == "fusion":
         raise PipelineError(
             f"{node.path}.max_ms", "a fusion is waited for: without it there is no answer; leave it out"

@@ -140,6 +140,8 @@ class LimitedSteps:
         step = {"pointwise": self._score, "window": self._order}.get(attempt.node.behaviour, self._whole)
         if self._limits.is_stuck(attempt.node):
             return attempt.nothing(), [stuck(attempt)]
+        if attempt.left_s is not None and attempt.left_s <= 0:
+            return attempt.nothing(), [no_time(attempt, 0.0)]
         try:
             (query,) = self._queries(attempt, vectors)
             return step(attempt, Asked(query, attempt.inputs))

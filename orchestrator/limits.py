@@ -77,22 +77,23 @@ class Limits:
 
         Nothing is kept for what does not fit anyway: it would be missing where it could be used.
         """
-        fixed, flexible = self.reading.stage_seconds(self._graph.result.top_k, careful=True), 0.0
+        careful = node.kind != "recall"  # whatever comes later needs what it finds: it is not left behind for a doubt
+        fixed, flexible = self.reading.stage_seconds(self._graph.result.top_k, careful=careful), 0.0
         for stand_in in self._stand_ins_after(node):
-            fixed += self._kept_s(stand_in, n_in, left)
+            fixed += self._kept_s(stand_in, n_in, left, careful=careful)
         reach = {node.stands_for or node.name: min(node.top_k, n_in)}
         for later in self._after(node):
             given = sum(reach.get(name, self._graph[name].top_k) for name in later.inputs)
             reach[later.name] = min(later.top_k, given)
             if later.can_be_cut:
                 flexible += self.pace(later).stage_seconds(given)
-            elif fixed + (needed := self._kept_s(later, given, left)) <= left:
+            elif fixed + (needed := self._kept_s(later, given, left, careful=careful)) <= left:
                 fixed += needed
         return fixed, flexible
 
-    def _kept_s(self, later: Node, n_in: int, left: float) -> float:
+    def _kept_s(self, later: Node, n_in: int, left: float, *, careful: bool) -> float:
         pace = self.pace(later)
-        expected = pace.stage_seconds(n_in, careful=True)
+        expected = pace.stage_seconds(n_in, careful=careful)
         return expected if pace.is_known else max(expected, left * _UNKNOWN)
 
     def _stand_ins_after(self, node: Node) -> Iterator[Node]:

@@ -84,6 +84,7 @@ class Pace:
         self._around: deque[float] = deque(_numbers(kept.get("around")), _REMEMBERED)
         self._sizes: deque[tuple[float, float]] = deque(_pairs(kept.get("sizes")), _REMEMBERED)
         self._line: Line | None = None
+        self._typical: tuple[float, float] | None = None
         self._at_least: tuple[float, float] | None = None
         self._change = 1.0
         self._doubt = 1.0
@@ -114,6 +115,7 @@ class Pace:
     def observe_stage(self, n: int, units: float, around_s: float) -> None:
         """Learn how large `n` documents were, and what the stage took beside its scoring: reading, ordering."""
         with self._lock:
+            self._typical = None
             self._around.append(max(0.0, around_s))
             if n:
                 self._sizes.append((float(n), units))
@@ -141,13 +143,25 @@ class Pace:
         line = self._fitted()
         return self.seconds(units, doubted=doubted) * (1.0 if line is None else line.spread)
 
+    def fixed_seconds(self) -> float:
+        """What of any work does not grow with its size, such as reading the question."""
+        line = self._fitted()
+        return 0.0 if line is None else line.fixed * self._change
+
     def stage_seconds(self, n: int, *, careful: bool = False) -> float:
         """What the whole stage usually takes for `n` documents of the usual size; `careful`: nine times in ten."""
         seconds = self.careful_seconds if careful else self.seconds
+        around, size = self._usual()
+        return around + (seconds(n * size, doubted=False) if n else 0.0)
+
+    def _usual(self) -> tuple[float, float]:
+        """What a stage takes beside its scoring, and the size of a document."""
         with self._lock:
-            around = float(np.median(self._around)) if self._around else 0.0
-            counted, sized = (sum(column) for column in zip(*self._sizes, strict=True)) if self._sizes else (1.0, 1.0)
-        return around + (seconds(n * sized / counted, doubted=False) if n else 0.0)
+            if self._typical is None:
+                around = float(np.median(self._around)) if self._around else 0.0
+                counted, sized = (sum(row) for row in zip(*self._sizes, strict=True)) if self._sizes else (1.0, 1.0)
+                self._typical = around, sized / counted
+            return self._typical
 
     def as_json(self) -> dict[str, Json]:
         """What is kept."""

@@ -73,6 +73,8 @@ class Pieces:
             return len(units)
         whole = sum(units)
         self.expected_s = self._pace.seconds(whole if self._node.is_remote else units[0])
+        spent_once = self._pace.fixed_seconds() if self.n_done else 0.0  # the question: read with the first piece
+        self.expected_s -= spent_once
         if left <= 0 or self.expected_s > left:
             if left > 0:
                 self._pace.was_left_out()
@@ -80,7 +82,7 @@ class Pieces:
         if self._node.is_remote or self._pace.careful_seconds(whole) <= left:
             return len(units) if self._node.is_remote or self._pace.is_known else 1
         n, total = 1, units[0]
-        while n < len(units) and self._pace.seconds(total + units[n]) <= left * _PIECE:
+        while n < len(units) and self._pace.seconds(total + units[n]) - spent_once <= left * _PIECE:
             total += units[n]
             n += 1
         return n
@@ -106,6 +108,6 @@ class Pieces:
         taken = time.perf_counter() - started
         self._begun = None
         self._scoring.take(rows, scores, spans, not_to_keep)
-        self._pace.observe(units, taken)
+        self._pace.observe(units, taken + (self._pace.fixed_seconds() if self.n_done else 0.0))
         self.n_done, self.units_done = self.n_done + len(rows), self.units_done + units
         return True

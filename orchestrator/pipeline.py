@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.errors import ConfigError, PipelineError
+from orchestrator.errors import PipelineError, check_ms
 from orchestrator.finetune.record import learned_hashes
 from orchestrator.graph import StageGraph
 from orchestrator.lint import Facts, Finding, lint
@@ -72,8 +72,7 @@ class Pipeline:
         self.graph = graph
         self.corpus_spec = corpus
         self.storage_root = storage_root
-        if budget_ms is not None and not budget_ms > 0:
-            raise ConfigError("budget_ms", f"found {budget_ms:g}; expected more than 0 ms, or null")
+        check_ms("budget_ms", budget_ms)
         self.budget_ms = budget_ms
         self.words = tuple(words)
         self.otel = otel
@@ -158,6 +157,14 @@ class Pipeline:
         if self._corpus is None:
             self._corpus = open_corpus(self.corpus_spec, self.storage_root, progress)
         return self._corpus
+
+    def fail_with_stages(self) -> Self:
+        """Let a question fail with a stage on somebody else's machine, where its `on_error` says nothing.
+
+        For figures of a stack: those of one that did without a stage are others. Called before anything is loaded.
+        """
+        self.graph = self.graph.failing_with_stages()
+        return self
 
     def load(
         self,
@@ -293,7 +300,7 @@ class Pipeline:
         self.load()
         assert self._runner is not None
         asked = [as_query(query, place) for place, query in enumerate(queries)]
-        if budget_ms is not None and enforce_budget:
+        if budget_ms is not None and enforce_budget and not self._runner.is_warm:
             self._runner.warm_up(self._warm_up_query(self.corpus))
         run = partial(
             self._runner.run,
@@ -305,7 +312,13 @@ class Pipeline:
         )
         return self._told(asked, run)
 
-    def rerank(self, query: str | Query, documents: Sequence[str | Document | Mapping[str, object]]) -> Result:
+    def rerank(
+        self,
+        query: str | Query,
+        documents: Sequence[str | Document | Mapping[str, object]],
+        *,
+        budget_ms: float | None = None,
+    ) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
 
         Args:
@@ -314,6 +327,7 @@ class Pipeline:
                 `doc_id` (or `_id`), `text`, perhaps `title`, and payload: under `metadata`, or what else they hold. A
                 stage that reads the corpus's statistics has them where an index of the corpus has been built already;
                 none is built here.
+            budget_ms: in place of the pipeline's own.
 
         Raises:
             PipelineError: the pipeline has no rerank stage.
@@ -335,10 +349,10 @@ class Pipeline:
         )
         runner = self._new_runner(graph, GivenDocuments(held, self.storage_root))
         asked, given = as_query(query, 0), {name: [incoming] for name in replaced}
-        if runner.has_limits and not self._is_warm and held:
+        if (runner.has_limits or budget_ms is not None) and not self._is_warm and held:
             runner.warm_up(asked, given)
             self._is_warm = True
-        return self._told([asked], lambda: runner.run([asked], given))[0]
+        return self._told([asked], lambda: runner.run([asked], given, budget_ms=budget_ms))[0]
 
     def _told(self, queries: Sequence[Query], answer: Callable[[], list[Result]]) -> list[Result]:
         """What `answer` returns, told as spans where that is wanted."""

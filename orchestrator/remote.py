@@ -134,7 +134,8 @@ class Remote:
             except TransientError as error:
                 wait_s = self.patience.wait_s(attempt, error.retry_after_s)
                 self._give_up(error, attempt, wait_s, ends_at)
-                log.info("remote.retry", service=self.service, attempt=attempt, wait_s=wait_s, reason=error.detail)
+                told = {"attempt": attempt, "wait_s": round(wait_s, 3), "reason": error.detail}
+                log.debug("remote.retry", service=self.service, **told)
             await asyncio.sleep(wait_s)
             attempt += 1
 

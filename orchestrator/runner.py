@@ -11,7 +11,7 @@ from typing import TypeAlias
 from orchestrator import ranking
 from orchestrator.cutting import Span
 from orchestrator.deadline import Clock
-from orchestrator.errors import ConfigError, TransientError, naming
+from orchestrator.errors import TransientError, check_ms, naming
 from orchestrator.graph import Node, StageGraph
 from orchestrator.limited import LimitedSteps, Outcome
 from orchestrator.limits import Limits
@@ -123,6 +123,11 @@ class Runner:
         self._limits = Limits(graph, by_name, self._paces.of("reading"))
 
     @property
+    def is_warm(self) -> bool:
+        """Whether `warm_up` was called."""
+        return self._is_warm
+
+    @property
     def has_limits(self) -> bool:
         """Whether time decides how much is done: there is a budget, or a stage has a limit of its own."""
         return self._budget_ms is not None or any(node.max_ms is not None for node in self._graph.nodes)
@@ -155,8 +160,7 @@ class Runner:
             StageError: a stage failed, or broke its contract.
         """
         steps = Steps(self._documents, self._kept if use_kept else None)
-        if budget_ms is not None and not budget_ms > 0:
-            raise ConfigError("budget_ms", f"found {budget_ms:g}; expected more than 0 ms, or null")
+        check_ms("budget_ms", budget_ms)
         budget = self._budget_ms if budget_ms is None else budget_ms
         limited = enforce_budget and (budget_ms is not None or self.has_limits)
         if len(queries) > 1 and not limited:

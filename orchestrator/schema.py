@@ -69,14 +69,6 @@ class PassagesSchema:
     choose: Choose = Choose.matching
 
 
-class Cache(Enum):
-    """Whether a stage's scores are kept on disk; auto keeps those that depend on nothing but the two texts."""
-
-    auto = "auto"
-    on = "on"
-    off = "off"
-
-
 class Margin(Enum):
     """How the margin between two scores is measured: as a share of the list's whole span, or as it is."""
 
@@ -132,7 +124,7 @@ class StageSchema:
     cut: CutSchema = field(default_factory=CutSchema)
     on_error: Any = None
     max_ms: float | None = None
-    cache: Cache = Cache.auto
+    cache: Any = "auto"
 
 
 @dataclass

@@ -161,9 +161,10 @@ class Steps:
         return Answer(ranking.fused(node.name, pairs, stage.score_kind, one.inputs))
 
     def _rescore(self, node: Node, one: Asked, call: Call) -> Answer:
-        stage = cast(ListRerank, node.stage)
-        scores = stage.rescore(one.query, one.incoming, call) if len(one.incoming) else np.empty(0)
-        return Answer(ranking.rescored(node.name, one.incoming, scores, stage.score_kind))
+        stage, incoming = cast(ListRerank, node.stage), one.incoming
+        seen = _without_part(incoming, node.inputs[0])
+        scores = stage.rescore(one.query, seen, call) if len(incoming) else np.empty(0)
+        return Answer(ranking.rescored(node.name, incoming, scores, stage.score_kind))
 
     def _windows_side_by_side(self, node: Node, asked: Sequence[Asked], call: Call) -> list[Answer]:
         """A window waits for the one before it, and mostly for somebody else's machine: queries need not wait too."""
@@ -325,6 +326,17 @@ def scored_answer(node: Node, incoming: RankedList, scoring: Scoring, start: int
     shown = zip(incoming.doc_ids, scoring.spans[start:end], strict=True)
     spans = {doc_id: span for doc_id, span in shown if span is not None}
     return Answer(ranked, spans, int(scoring.was_kept[start:end].sum()))
+
+
+def _without_part(incoming: RankedList, stage: str) -> RankedList:
+    """`incoming` without the scores of `stage` where it scored some documents only, for want of time.
+
+    A learned rerank would take those for better, or worse, than the rest just because they have a score.
+    """
+    if not 0 < incoming.n_scored < len(incoming):
+        return incoming
+    columns = {name: column for name, column in incoming.stage_scores.items() if name != stage}
+    return replace(incoming, stage_scores=columns)
 
 
 def embedder_of(node: Node) -> Embed:

@@ -158,6 +158,10 @@ class TokenStore:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def n_missing(self, corpus: Corpus) -> int:
+        """How many documents of `corpus` have none."""
+        return int((self._rows.find(corpus.text_keys) < 0).sum())
+
     def ensure(self, corpus: Corpus, encoder: EmbedTokens, progress: Progress = no_progress) -> TokenRows:
         """Those of all documents of `corpus`, in its order; missing ones are encoded first, each text once.
 

@@ -37,6 +37,9 @@ class Degraded:
     scored: int
     of: int
 
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.reason} ({self.detail}); {self.scored} of {self.of}"
+
 
 @dataclass(frozen=True, slots=True)
 class StageTrace:

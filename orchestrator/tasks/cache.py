@@ -13,6 +13,7 @@ from orchestrator.cleaning import Limits, Removal, chosen_kinds, clear, prune
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.holdings import LEARNED, holdings
 from orchestrator.score_cache import check_limits
+from orchestrator.tasks.flags import flag
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -85,8 +86,7 @@ def _check(cfg: DictConfig) -> None:
             raise ConfigError(f"task.{key}", f"found {value!r}; expected a number of 0 or more, or null")
         if value is not None and task.action != "prune":
             raise ConfigError(f"task.{key}", f"found {value!r} with {task.action}; it is an option of prune")
-    if not isinstance(task.dry_run, bool):
-        raise ConfigError("task.dry_run", f"found {task.dry_run!r}; expected true or false")
+    flag(cfg, "dry_run")
     if task.action == "show" and task.what is not None:
         raise ConfigError("task.what", "is an option of prune and clear; show lists all")
     check_limits(cfg.cache.max_mb, cfg.cache.remote_days, "cache.")

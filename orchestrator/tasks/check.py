@@ -14,6 +14,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.lint import Finding, lint
 from orchestrator.node_cost import NodeCosts, shipped_cards
 from orchestrator.pipeline import Pipeline
+from orchestrator.tasks.flags import flag
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,6 +30,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     """
     if cfg.format.name == "trec":
         raise ConfigError("format", "found trec; check ranks no documents. Choices: table, json")
+    strict = flag(cfg, "strict")
     pipeline = Pipeline.from_config(cfg)
     facts = pipeline.facts(_costs(cfg, pipeline))
     findings = lint(pipeline.graph, facts)
@@ -42,7 +44,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
         for finding in findings:
             console.print(f"{finding.severity}: {finding}", style=_STYLES[finding.severity], markup=False)
         console.print(check_report.summary(findings), markup=False)
-    if cfg.task.strict:
+    if strict:
         _refuse(findings)
 
 

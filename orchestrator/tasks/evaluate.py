@@ -14,6 +14,7 @@ from orchestrator.jobs import METRICS_FILE, current_job
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.storage import write_atomic
+from orchestrator.tasks.flags import flag
 from orchestrator.tasks.progress import ProgressBars, say_building
 
 if TYPE_CHECKING:
@@ -29,10 +30,12 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         The first of `task.measures`, for a sweeper to maximise.
     """
     measures = Measures(cfg.task.measures)
-    enforced = bool(cfg.task.enforce_budget)
+    enforced = flag(cfg, "enforce_budget")
     if enforced and cfg.budget_ms is None:
         raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
+        if not enforced:
+            pipeline.fail_with_stages()
         corpus = pipeline.open_corpus(progress)
         queries, qrels = corpus.queries(), corpus.qrels()
         pipeline.load(progress, say_building)

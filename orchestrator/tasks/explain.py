@@ -17,6 +17,7 @@ from orchestrator.report.flow_table import dropped_table, flow_table, relevant_l
 from orchestrator.report.page import page
 from orchestrator.report.words import nowhere_words, way_words
 from orchestrator.storage import write_atomic
+from orchestrator.tasks.flags import count
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.types import Query
 
@@ -33,6 +34,7 @@ log = get_logger()
 def run(cfg: DictConfig, output: Path | None) -> None:
     """Print the trace and the way of the documents; keep trace.jsonl and the picture, explain.html, in `output`."""
     _check(cfg)
+    n_documents = count(cfg, "docs")
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         corpus = pipeline.open_corpus(progress)
         query = _query(cfg, corpus)
@@ -47,7 +49,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     if cfg.format.name == "json":
         sys.stdout.write(json.dumps(explained_json(explained, followed), ensure_ascii=False) + "\n")
     else:
-        _show(explained, followed, int(cfg.task.docs))
+        _show(explained, followed, n_documents)
     if picture is not None:
         log.info("explain.picture", file=str(picture))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
+from orchestrator.tasks.flags import flag
 from orchestrator.tasks.progress import ProgressBars, say_building
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ log = get_logger()
 
 def run(cfg: DictConfig, output: Path | None) -> None:
     """Build, then say in one event what is there now."""
+    force, verify = flag(cfg, "force"), flag(cfg, "verify")
     started = time.perf_counter()
     built: list[str] = []
 
@@ -26,7 +28,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
         say_building(stage, reason)
 
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
-        pipeline.load(progress, on_build, force=cfg.task.force, verify=cfg.task.verify)
+        pipeline.load(progress, on_build, force=force, verify=verify)
         log.info(
             "index.ready",
             corpus=pipeline.corpus.name,

@@ -16,6 +16,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.queries import read_queries, read_stream
 from orchestrator.readers.lines import BadLines
 from orchestrator.report.lines import TraceDetail
+from orchestrator.tasks.flags import count
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.waiting import as_they_come
 from orchestrator.types import Query
@@ -33,6 +34,7 @@ _BATCH = 32
 def run(cfg: DictConfig, output: Path | None) -> None:
     """Print the answers to stdout as they come, and keep them in `output`: results.jsonl, run.trec, trace.jsonl."""
     _refuse_two_questions(cfg)
+    count(cfg, "text_chars")
     trace = _trace_detail(cfg.task.trace)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
         if cfg.task.queries is None:
@@ -98,7 +100,7 @@ class _Writer:
 
     def __init__(self, cfg: DictConfig, pipeline: Pipeline, output: Path | None, trace: TraceDetail | None) -> None:
         self._format = cfg.format.name
-        self._text_chars = int(cfg.task.text_chars)
+        self._text_chars = count(cfg, "text_chars")
         own = cfg.query is None and cfg.task.queries is None
         self._qrels: Mapping[str, Mapping[str, int]] = pipeline.corpus.qrels() if own else {}
         self._judged_ids = pipeline.corpus.judged_ids

@@ -10,7 +10,7 @@ from typing import Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError
+from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
 from orchestrator.storage import default_root
@@ -149,6 +149,8 @@ class LateInteractionRerank:
         self._weights.read(directory)
         store = self._open_store(corpus.key)
         _ = store.axes  # missing ones are told now, when the index can still be built again
+        if missing := store.n_missing(corpus):
+            raise IndexStateError(f"{store.directory}: the token vectors of {missing} documents are not kept any more")
         self._store = store
 
     def verify_index(self, corpus: Corpus, directory: Path) -> str | None:

@@ -367,3 +367,20 @@ def test_check_warns_where_a_filter_of_one_recall_is_none_of_the_result(orchestr
     done = orchestrate("check", "+scenario=hybrid", only)
     assert "pipeline.stages.bm25: brings documents that the filter of 'dense' leaves out" in " ".join(done.out.split())
     assert "no findings" in orchestrate("check", "+scenario=edge", only).out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["evaluate", "enforce_budget=no", "budget_ms=20"], "task.enforce_budget: found 'no'; expected true or false"),
+        (["evaluate", "enforce_budget=true"], "enforce_budget: true without a budget; set one, for example budget_ms="),
+        (["check", "strict=maybe"], "task.strict: found 'maybe'; expected true or false"),
+        (["index", "force=1"], "task.force: found 1; expected true or false"),
+        (["run", "x", "text_chars=0"], "task.text_chars: found 0; expected a whole number from 1"),
+        (["explain", "x", "docs=two"], "task.docs: found 'two'; expected a whole number from 1"),
+    ],
+)
+def test_an_option_that_is_no_truth_or_number_is_refused(words: list[str], message: str, orchestrate: Callable) -> None:
+    done = orchestrate(*words)
+    assert done.code == 2
+    assert message in done.err

@@ -24,8 +24,8 @@ def test_where_not_all_fits_what_can_be_cut_is_shared_in_proportion() -> None:
     assert allowance_s(1.1, 1.0, 0.1, 3.0, can_be_cut=True) == pytest.approx((1.1 - 0.1) * 1.0 / (1.0 + 3.0))
 
 
-def test_a_stage_that_cannot_be_cut_leaves_later_ones_half_at_most() -> None:
-    assert allowance_s(1.0, 0.9, 0.0, 5.0, can_be_cut=False) == pytest.approx(1.0 - 0.5)
+def test_a_stage_that_cannot_be_cut_leaves_later_ones_a_quarter_at_most() -> None:
+    assert allowance_s(1.0, 0.9, 0.0, 5.0, can_be_cut=False) == pytest.approx(1.0 - 0.25)
     assert allowance_s(1.0, 0.9, 0.0, 0.2, can_be_cut=False) == pytest.approx(1.0 - 0.2)
 
 

@@ -565,9 +565,11 @@ def test_a_stopped_window_rerank_says_once_how_far_it_came() -> None:
     assert result.trace.stages[-1].n_scored == result.degraded[0].scored == 4 + 2
 
 
-@pytest.mark.parametrize("budget_ms", [0.0, -5.0])
-def test_a_budget_of_nothing_is_refused(budget_ms: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^budget_ms: found {budget_ms:g}; expected more than 0 ms"):
+@pytest.mark.parametrize("budget_ms", [0.0, -5.0, float("inf"), float("nan"), True, "fast"])
+def test_a_budget_that_is_no_time_is_refused(budget_ms: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^budget_ms: found {budget_ms!r}; expected a number of milliseconds above 0"
+    ):
         runner(spec("bm25", Finds())).run([Q], budget_ms=budget_ms)
 
 
@@ -589,3 +591,53 @@ def test_a_cut_judges_no_scores_but_those_of_its_own_stage() -> None:
     policy = OnError("fallback", (Reads(),))
     stood_in = ask(spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy, cut=cut))
     assert len(stood_in.doc_ids) == 5
+
+
+def test_a_recall_is_not_left_behind_for_reranks_that_do_not_fit() -> None:
+    paces = Paces()
+    specs = (
+        *(spec("bm25", Finds()), spec("dense", Finds(5, wait_s=0.25, start=40))),
+        *(spec("fused", Merges(), 20, "bm25", "dense"), spec("precise", Reads(0.1), 20)),
+    )
+    ask(*specs, paces=paces, budget_ms=None)
+    result = ask(*specs, paces=paces, budget_ms=600.0)
+    assert "dense" not in [lack.stage for lack in result.degraded]
+
+
+def test_a_list_rerank_does_not_see_scores_that_only_some_documents_have() -> None:
+    class Sees(Whole):
+        def rescore(self, query: Query, candidates: Any, call: Call) -> np.ndarray:
+            self.seen = set(candidates.stage_scores)
+            return np.arange(len(candidates), dtype=float)
+
+    last = Sees()
+    shortlist = spec("shortlist", Reads(0.02), 60, max_ms=200.0)
+    result = ask(spec("bm25", Finds(60), 60), shortlist, spec("precise", last, 60), budget_ms=None)
+    assert [lack.stage for lack in result.degraded] == ["shortlist"]
+    assert last.seen == {"bm25"}
+    assert "shortlist" in result.ranked.stage_scores  # which the answer still tells
+
+
+def test_a_second_piece_does_not_pay_for_the_question_again() -> None:
+    class Encodes(Reads):
+        """Takes its time for the question, once, and a little for each document."""
+
+        def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> np.ndarray:
+            if not self.calls:
+                time.sleep(0.1)
+            return super().score(pairs, call)
+
+    paces, graph_of = Paces(), lambda n: (spec("bm25", Finds(n), n), spec("precise", Encodes(0.004), n))
+    for n in (1, 8, 20):
+        ask(*graph_of(n), paces=paces, budget_ms=None)
+    result = ask(*graph_of(90), paces=paces, budget_ms=350.0)
+    ((_, _, scored, _),) = reasons(result)
+    assert scored > 10  # not one piece of a few, and then an end for fear of the tenth of a second
+
+
+def test_evaluation_fails_with_a_stage_that_is_not_there() -> None:
+    graph = StageGraph.of([spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5)]).failing_with_stages()
+    with pytest.raises(StageError, match="stage 'precise', query 'q1': reranker at http://somewhere"):
+        Runner(graph, Docs()).run([Q])
+    chosen = StageGraph.of([spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=OnError("skip"))])
+    assert Runner(chosen.failing_with_stages(), Docs()).run([Q])[0].degraded
