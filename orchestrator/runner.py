@@ -304,5 +304,5 @@ def _passed_on(node: Node, inputs: Mapping[str, RankedList]) -> Outcome:
 
 
 def _unknown(graph: StageGraph) -> Limits:
-    """Limits that know nothing, and whose stages' paces nobody keeps."""
-    return Limits(graph, {node.name: Pace() for node in graph.all_nodes}, Pace())
+    """No limits, and paces that nobody keeps."""
+    return Limits(graph, {node.name: Pace() for node in graph.all_nodes}, Pace(), are_kept=False)
