@@ -4,8 +4,9 @@
 
 MODEL_DIR is a cross-encoder that beats the fused list on that set, for example one from `orchestrate train
 cross_encoder tuning.max_length_tokens=128`. Two stacks: BM25 100 + dense 100 -> RRF 100 -> cross-encoder over all 100,
-and the offline stack, where late interaction over 100 takes the cross-encoder's place. Each answers the same test queries one at a time with each
-budget, alone and beside a second process that keeps every core busy. No score is kept between questions.
+and the offline stack, where late interaction over 100 takes the cross-encoder's place. Each answers the same test
+queries one at a time with each budget, alone and beside a second process that keeps every core busy. No score is kept
+between questions.
 
     p50 p95 p99   wall time of a query, milliseconds, seen from outside
     used          median share of the budget that was used
