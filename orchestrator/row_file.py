@@ -133,7 +133,7 @@ class RowFile:
     def ends_badly(self) -> bool:
         """Whether a record that does not hold follows: others may have mapped its rows before it was damaged."""
         path = self.directory / "blocks.bin"
-        return path.is_file() and path.stat().st_size >= (len(self._blocks) + 1) * RECORD_BYTES
+        return _size(path) >= (len(self._blocks) + 1) * RECORD_BYTES
 
     def _map_all(self) -> None:
         n_rows = self._blocks[-1].rows.stop if self._blocks else 0
@@ -199,21 +199,25 @@ class RowFile:
     def _read_blocks(self, file_id: int) -> bool:
         """Add the records that are new to `_blocks`; True when there were any, or the folder is another one."""
         path = self.directory / "blocks.bin"
-        size = path.stat().st_size if path.is_file() else 0
+        size = _size(path)
         replaced = bool(self._blocks) and (file_id != self._mapped_id or size < len(self._blocks) * RECORD_BYTES)
         if replaced:
             self._blocks.clear()
         n_known = len(self._blocks)
         if size // RECORD_BYTES > n_known:
-            with open(path, "rb") as file:
-                file.seek(n_known * RECORD_BYTES)
-                self._parse(file.read())
+            try:
+                with open(path, "rb") as file:
+                    file.seek(n_known * RECORD_BYTES)
+                    self._parse(file.read())
+            except FileNotFoundError:  # removed since its size was asked: nothing is there any more
+                self._blocks.clear()
+                return True
         return replaced or len(self._blocks) > n_known
 
     def _file_id(self) -> int:
         """Tells this folder from one that took its place: no other file has the number of one that is mapped."""
-        path = self.directory / KEYS.file
-        return path.stat().st_ino if path.is_file() else 0
+        found = _stat(self.directory / KEYS.file)
+        return 0 if found is None else found.st_ino
 
     def _parse(self, data: bytes) -> None:
         records = list(parse_records(data))
@@ -230,10 +234,13 @@ class RowFile:
             return _nothing(column)
         path = self.directory / column.file
         expected = n_rows * column.row_bytes
-        found = path.stat().st_size if path.is_file() else 0
+        found = _size(path)
         if found < expected:
             raise self._damaged(f"{column.file} has {found} bytes; expected at least {expected}")
-        return np.asarray(np.memmap(path, column.dtype, "r", shape=(n_rows, *column.shape)))
+        try:
+            return np.asarray(np.memmap(path, column.dtype, "r", shape=(n_rows, *column.shape)))
+        except (FileNotFoundError, ValueError) as error:  # removed, or cut, since its size was asked
+            raise self._damaged(f"{column.file} cannot be mapped ({error})") from error
 
     def _write(self, column: Column, first: int, values: Array) -> None:
         _write_tail(self.directory / column.file, first * column.row_bytes, values.tobytes())
@@ -283,6 +290,20 @@ def checksum_of(parts: Sequence[Array]) -> int:
     for part in parts:
         checksum = zlib.crc32(np.ascontiguousarray(part).data, checksum)
     return checksum
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    found = _stat(path)
+    return 0 if found is None else found.st_size
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None where there is no file: asked once, since another process may remove it at any moment."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _write_tail(path: Path, start: int, data: bytes) -> None:
