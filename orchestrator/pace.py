@@ -108,9 +108,11 @@ class Pace:
 
         Until it is seen to end, it is expected to take twice as long.
         """
-        if units > 0 and seconds > self.seconds(units, doubted=False):
-            with self._lock:
-                self._at_least, self._doubt = (units, 2 * seconds), 1.0
+        longer = units > 0 and seconds > self.seconds(units, doubted=False)
+        with self._lock:
+            self._doubt = 1.0  # it was tried, and did not prove to be faster
+            if longer:
+                self._at_least = units, 2 * seconds
 
     def observe_stage(self, n: int, units: float, around_s: float) -> None:
         """Learn how large `n` documents were, and what the stage took beside its scoring: reading, ordering."""

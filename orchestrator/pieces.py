@@ -79,10 +79,10 @@ class Pieces:
             if left > 0:
                 self._pace.was_left_out()
             return 0
-        if self._node.is_remote or self._pace.careful_seconds(whole) <= left:
+        if self._node.is_remote or self._pace.careful_seconds(whole, doubted=False) <= left:
             return len(units) if self._node.is_remote or self._pace.is_known else 1
         n, total = 1, units[0]
-        while n < len(units) and self._pace.seconds(total + units[n]) - spent_once <= left * _PIECE:
+        while n < len(units) and self._pace.seconds(total + units[n], doubted=False) - spent_once <= left * _PIECE:
             total += units[n]
             n += 1
         return n

@@ -641,3 +641,13 @@ def test_evaluation_fails_with_a_stage_that_is_not_there() -> None:
         Runner(graph, Docs()).run([Q])
     chosen = StageGraph.of([spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=OnError("skip"))])
     assert Runner(chosen.failing_with_stages(), Docs()).run([Q])[0].degraded
+
+
+def test_many_budgets_that_were_too_small_do_not_spoil_a_large_one() -> None:
+    paces = Paces()
+    specs = (spec("bm25", Finds(60), 60), spec("precise", Reads(0.02), 60))
+    ask(*specs, paces=paces, budget_ms=None)
+    for _ in range(40):
+        ask(*specs, paces=paces, budget_ms=12.0)
+    result = ask(*specs, paces=paces, budget_ms=500.0)
+    assert result.degraded[0].scored >= 5

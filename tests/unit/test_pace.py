@@ -175,3 +175,18 @@ def test_windows_are_read_up_to_their_number() -> None:
 def test_a_stage_that_reads_no_text_counts_documents() -> None:
     vectors = node(needs=frozenset({"vectors"}))
     assert sizes(vectors, [(Query("q", "x" * 40), Document("a", "y" * 80))]) == [1.0]
+
+
+def test_a_doubt_ends_when_the_stage_was_tried_and_was_no_faster() -> None:
+    pace = taught((1, 2.0))
+    for _ in range(20):
+        pace.was_left_out()
+    pace.observe_at_least(1, 0.5)  # stopped after a quarter of what it takes
+    assert pace.seconds(1) == pytest.approx(2.0)
+
+
+def test_a_doubt_is_about_whether_to_begin_and_not_about_how_much() -> None:
+    pace = taught((1, 2.0))
+    pace.was_left_out()
+    assert pace.seconds(1) == pytest.approx(2.0 * 0.9)
+    assert pace.seconds(1, doubted=False) == pace.stage_seconds(1) == pytest.approx(2.0)
