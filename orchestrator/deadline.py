@@ -95,18 +95,26 @@ class Waited(Generic[T]):
         call: of the work; cancelled when it is left behind.
         work: what runs.
         ended: set when it has ended, for whoever waits for the first of several.
+        in_turn: run it at once in this thread: nobody means to leave it behind.
 
     Attributes:
         seconds: how long it took; 0 while it runs.
         error: what it raised.
     """
 
-    def __init__(self, call: Call, work: Callable[[], T], ended: threading.Event | None = None) -> None:
+    def __init__(
+        self, call: Call, work: Callable[[], T], ended: threading.Event | None = None, *, in_turn: bool = False
+    ) -> None:
         self.seconds = 0.0
         self._call, self._work, self._ended = call, work, ended
         self._done = threading.Event()
         self._result: T
         self.error: BaseException | None = None
+        if in_turn:
+            self._run()
+            if isinstance(self.error, KeyboardInterrupt | SystemExit):
+                raise self.error
+            return
         context = contextvars.copy_context()
         # A daemon: a stage that hears nothing must not keep the process alive that no longer waits for it.
         threading.Thread(target=context.run, args=(self._run,), name="orchestrator-stage", daemon=True).start()

@@ -159,11 +159,11 @@ class LimitedSteps:
     def _whole(self, attempt: _Try, asked: Asked) -> tuple[Answer, list[Degraded]]:
         """A fusion, or a rerank that sees the whole list: all of it, or nothing."""
         node, n, pace = attempt.node, attempt.n_in, self._limits.pace(attempt.node)
-        left, expected = attempt.left_s, pace.seconds(n)
-        if left is not None and node.kind != "fusion" and (left <= 0 or expected > left):
+        left = attempt.left_s
+        if left is not None and node.kind != "fusion" and (left <= 0 or (expected := pace.seconds(n)) > left):
             if left > 0:
                 pace.was_left_out()
-            return attempt.nothing(), [no_time(attempt, expected)]
+            return attempt.nothing(), [no_time(attempt, expected if left > 0 else 0.0)]
         try:
             (answer,) = attempt.within(lambda: self._steps.ask(node, [asked], attempt.call))
         except TimeIsUpError:

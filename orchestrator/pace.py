@@ -32,6 +32,8 @@ _FORMAT = 1
 _REMEMBERED = 64
 """Observations that count: enough to see through noise, few enough to follow a machine that has become busier."""
 _RECENT = 8
+_FEW = 16
+"""So many observations are looked at one by one; of more, the line is drawn anew for every eighth."""
 _CHANGE = (0.5, 4.0)
 """How far the last few observations may move a prediction away from what the others say."""
 _MOST_SPREAD = 3.0
@@ -85,6 +87,7 @@ class Pace:
         self._sizes: deque[tuple[float, float]] = deque(_pairs(kept.get("sizes")), _REMEMBERED)
         self._line: Line | None = None
         self._typical: tuple[float, float] | None = None
+        self._new = 0
         self._at_least: tuple[float, float] | None = None
         self._change = 1.0
         self._doubt = 1.0
@@ -101,7 +104,8 @@ class Pace:
             return
         with self._lock:
             self._work.append((units, seconds))
-            self._line, self._doubt, self._at_least = None, 1.0, None
+            self._new += 1
+            self._doubt, self._at_least = 1.0, None
 
     def observe_at_least(self, units: float, seconds: float) -> None:
         """Learn that work of this size would have taken longer than `seconds`, after which it was stopped.
@@ -176,7 +180,8 @@ class Pace:
 
     def _fitted(self) -> Line | None:
         with self._lock:
-            if self._line is None and self._work:
+            if self._work and (self._line is None or self._new >= (1 if len(self._work) <= _FEW else _FEW // 2)):
+                self._new = 0
                 units, seconds = zip(*self._work, strict=True)
                 self._line = Line.through(units, seconds)
                 recent = list(self._work)[-_RECENT:]

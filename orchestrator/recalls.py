@@ -64,9 +64,7 @@ class Recalls:
         try:
             for recall in recalls:
                 if not self._limits.is_stuck(recall.node):
-                    recall.start(self._steps, vectors, clock, ended)
-                if in_turn:
-                    _wait_for([recall], ended)
+                    recall.start(self._steps, vectors, clock, ended, in_turn=in_turn)
             _wait_for(recalls, ended)
             for recall in recalls:
                 with naming(recall.node.name, query_id):
@@ -101,15 +99,17 @@ class _Recall:
         self._waited: Waited[Answer] | None = None
         self._clock, self._started_s = Clock(), 0.0
 
-    def start(self, steps: Steps, vectors: QueryVectors, clock: Clock, ended: threading.Event) -> None:
-        """Begin, in a thread of its own; `ended` is set when it has ended."""
+    def start(
+        self, steps: Steps, vectors: QueryVectors, clock: Clock, ended: threading.Event, *, in_turn: bool
+    ) -> None:
+        """Begin, in a thread of its own unless they run in turn; `ended` is set when it has ended."""
         self._clock, self._started_s = clock, clock.elapsed_s
 
         def work() -> Answer:
             (as_needed,) = vectors.of(self.node, self.call)
             return steps.ask(self.node, [Asked(as_needed, {})], self.call)[0]
 
-        self._waited = Waited(self.call, work, ended)
+        self._waited = Waited(self.call, work, ended, in_turn=in_turn)
 
     @property
     def is_done(self) -> bool:
