@@ -77,34 +77,67 @@ class Line:
         return self.fixed + self.per_unit * units
 
 
+class _Series:
+    """Observations of one kind of work, and the line through them."""
+
+    def __init__(self, kept: object = None) -> None:
+        self.work: deque[tuple[float, float]] = deque(_pairs(kept), _REMEMBERED)
+        self._line: Line | None = None
+        self._change = 1.0
+        self._new = 0
+
+    def add(self, units: float, seconds: float) -> None:
+        """One more observation."""
+        self.work.append((units, seconds))
+        self._new += 1
+
+    def fitted(self) -> tuple[Line, float] | None:
+        """The line, and how far the last few observations lie from it; None where nothing was observed."""
+        if not self.work:
+            return None
+        if self._line is None or self._new >= (1 if len(self.work) <= _FEW else _FEW // 2):
+            self._new = 0
+            units, seconds = zip(*self.work, strict=True)
+            self._line = Line.through(units, seconds)
+            recent = list(self.work)[-_RECENT:]
+            ratios = [taken / max(self._line.at(size), 1e-9) for size, taken in recent]
+            self._change = float(np.clip(np.median(ratios), *_CHANGE)) if len(recent) == _RECENT else 1.0
+        return self._line, self._change
+
+
 class Pace:
-    """What one stage takes: seconds by the size of what it reads. Safe to use from several threads."""
+    """What one stage takes: seconds by the size of what it reads. Safe to use from several threads.
+
+    What a stage does for a question in several pieces is learned apart: only the first piece reads the question.
+    """
 
     def __init__(self, kept: Mapping[str, Any] | None = None) -> None:
         kept = kept or {}
-        self._work: deque[tuple[float, float]] = deque(_pairs(kept.get("work")), _REMEMBERED)
+        self._first, self._later = _Series(kept.get("work")), _Series(kept.get("later"))
         self._around: deque[float] = deque(_numbers(kept.get("around")), _REMEMBERED)
         self._sizes: deque[tuple[float, float]] = deque(_pairs(kept.get("sizes")), _REMEMBERED)
-        self._line: Line | None = None
         self._typical: tuple[float, float] | None = None
-        self._new = 0
         self._at_least: tuple[float, float] | None = None
-        self._change = 1.0
         self._doubt = 1.0
         self._lock = threading.Lock()
 
     @property
     def is_known(self) -> bool:
         """Whether anything has been observed."""
-        return bool(self._work)
+        return bool(self._first.work)
 
-    def observe(self, units: float, seconds: float) -> None:
-        """Learn that work of this size took so long; of no work at all nothing is learned."""
+    def observe(self, units: float, seconds: float, *, later: bool = False) -> None:
+        """Learn that work of this size took so long; of no work at all nothing is learned.
+
+        Args:
+            units: its size.
+            seconds: what it took.
+            later: whether it was a piece after the first of the same question.
+        """
         if units <= 0:
             return
         with self._lock:
-            self._work.append((units, seconds))
-            self._new += 1
+            (self._later if later else self._first).add(units, seconds)
             self._doubt, self._at_least = 1.0, None
 
     def observe_at_least(self, units: float, seconds: float) -> None:
@@ -131,28 +164,34 @@ class Pace:
         with self._lock:
             self._doubt = max(_MOST_DOUBT, self._doubt * _DOUBT)
 
-    def seconds(self, units: float, *, doubted: bool = True) -> float:
+    def seconds(self, units: float, *, doubted: bool = True, later: bool = False) -> float:
         """What work of this size usually takes; 0 where nothing is known.
 
         Args:
             units: its size.
             doubted: less what it is doubted by for not having been tried; what is kept for it is not.
+            later: as a piece after the first of the same question.
         """
-        line = self._fitted()
-        usual = 0.0 if line is None else line.at(units) * self._change
         with self._lock:
             floor = 0.0 if self._at_least is None else self._at_least[1] * units / self._at_least[0]
-            return max(usual, floor) * (self._doubt if doubted else 1.0)
+            return max(self._expected(units, later), floor) * (self._doubt if doubted else 1.0)
 
-    def careful_seconds(self, units: float, *, doubted: bool = True) -> float:
+    def careful_seconds(self, units: float, *, doubted: bool = True, later: bool = False) -> float:
         """What work of this size takes at most, nine times in ten; 0 where nothing is known."""
-        line = self._fitted()
-        return self.seconds(units, doubted=doubted) * (1.0 if line is None else line.spread)
+        with self._lock:
+            fitted = self._first.fitted()
+        return self.seconds(units, doubted=doubted, later=later) * (1.0 if fitted is None else fitted[0].spread)
 
-    def fixed_seconds(self) -> float:
-        """What of any work does not grow with its size, such as reading the question."""
-        line = self._fitted()
-        return 0.0 if line is None else line.fixed * self._change
+    def _expected(self, units: float, later: bool) -> float:
+        """By what was observed. `_lock` is held."""
+        fitted = self._first.fitted()
+        if fitted is None:
+            return 0.0
+        line, change = fitted
+        if not later:
+            return line.at(units) * change
+        again = self._later.fitted()
+        return line.per_unit * units * change if again is None else again[0].at(units) * again[1]
 
     def stage_seconds(self, n: int, *, careful: bool = False) -> float:
         """What the whole stage usually takes for `n` documents of the usual size; `careful`: nine times in ten."""
@@ -173,21 +212,11 @@ class Pace:
         """What is kept."""
         with self._lock:
             return {
-                "work": [list(pair) for pair in self._work],
+                "work": [list(pair) for pair in self._first.work],
+                "later": [list(pair) for pair in self._later.work],
                 "around": list(self._around),
                 "sizes": [list(pair) for pair in self._sizes],
             }
-
-    def _fitted(self) -> Line | None:
-        with self._lock:
-            if self._work and (self._line is None or self._new >= (1 if len(self._work) <= _FEW else _FEW // 2)):
-                self._new = 0
-                units, seconds = zip(*self._work, strict=True)
-                self._line = Line.through(units, seconds)
-                recent = list(self._work)[-_RECENT:]
-                ratios = [taken / max(self._line.at(size), 1e-9) for size, taken in recent]
-                self._change = float(np.clip(np.median(ratios), *_CHANGE)) if len(recent) == _RECENT else 1.0
-            return self._line
 
 
 class Paces:

@@ -72,17 +72,16 @@ class Pieces:
         if left is None:
             return len(units)
         whole = sum(units)
-        self.expected_s = self._pace.seconds(whole if self._node.is_remote else units[0])
-        spent_once = self._pace.fixed_seconds() if self.n_done else 0.0  # the question: read with the first piece
-        self.expected_s -= spent_once
+        pace, later = self._pace, self.n_done > 0
+        self.expected_s = pace.seconds(whole if self._node.is_remote else units[0], later=later)
         if left <= 0 or self.expected_s > left:
             if left > 0:
-                self._pace.was_left_out()
+                pace.was_left_out()
             return 0
-        if self._node.is_remote or self._pace.careful_seconds(whole, doubted=False) <= left:
-            return len(units) if self._node.is_remote or self._pace.is_known else 1
+        if self._node.is_remote or pace.careful_seconds(whole, doubted=False, later=later) <= left:
+            return len(units) if self._node.is_remote or pace.is_known else 1
         n, total = 1, units[0]
-        while n < len(units) and self._pace.seconds(total + units[n], doubted=False) - spent_once <= left * _PIECE:
+        while n < len(units) and pace.seconds(total + units[n], doubted=False, later=later) <= left * _PIECE:
             total += units[n]
             n += 1
         return n
@@ -108,6 +107,6 @@ class Pieces:
         taken = time.perf_counter() - started
         self._begun = None
         self._scoring.take(rows, scores, spans, not_to_keep)
-        self._pace.observe(units, taken + (self._pace.fixed_seconds() if self.n_done else 0.0))
+        self._pace.observe(units, taken, later=self.n_done > 0)
         self.n_done, self.units_done = self.n_done + len(rows), self.units_done + units
         return True

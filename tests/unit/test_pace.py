@@ -143,7 +143,7 @@ def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path: Path, content: str) 
 
 def test_wrong_numbers_in_the_file_are_left_out() -> None:
     pace = Pace({"work": [[1, 2], [1], "x", [1, -5], [float("nan"), 1]], "around": [0.5, "y"], "sizes": None})
-    assert pace.as_json() == {"work": [[1, 2]], "around": [0.5], "sizes": []}
+    assert pace.as_json() == {"work": [[1, 2]], "later": [], "around": [0.5], "sizes": []}
 
 
 def test_a_folder_that_cannot_be_written_is_only_a_warning(tmp_path: Path) -> None:
@@ -190,3 +190,19 @@ def test_a_doubt_is_about_whether_to_begin_and_not_about_how_much() -> None:
     pace.was_left_out()
     assert pace.seconds(1) == pytest.approx(2.0 * 0.9)
     assert pace.seconds(1, doubted=False) == pace.stage_seconds(1) == pytest.approx(2.0)
+
+
+def test_pieces_after_the_first_are_learned_apart_and_do_not_drift() -> None:
+    pace = Pace()
+    for _ in range(40):  # a question of 0.1 s, then two pieces that do not read it again
+        pace.observe(10, 0.1 + 10 * 0.01)
+        pace.observe(30, 0.1 + 30 * 0.01)
+        for size in (20, 40):
+            pace.observe(size, 0.02 + size * 0.01, later=True)
+    assert pace.seconds(20) == pytest.approx(0.1 + 20 * 0.01)
+    assert pace.seconds(20, later=True) == pytest.approx(0.02 + 20 * 0.01)
+
+
+def test_a_later_piece_is_expected_to_take_what_grows_where_none_was_seen() -> None:
+    pace = taught((10, 0.1 + 10 * 0.01), (30, 0.1 + 30 * 0.01))
+    assert pace.seconds(20, later=True) == pytest.approx(20 * 0.01)
