@@ -69,7 +69,7 @@ class Comparison:
         lines.append("─" * cell_len(lines[0]))
         for outcome, (values, cells) in zip(self.outcomes, rows, strict=True):
             line = _line(str(outcome.job.num), values, cells, widths, figures)
-            lines.append(f"{line}  failed: {outcome.failure.reason}" if outcome.failure else line)
+            lines.append(f"{line}  {note}" if (note := _note(outcome)) else line)
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def _row(self, outcome: Outcome, shown: Sequence[str], best: Mapping[str, float]) -> tuple[list[str], list[str]]:
@@ -82,13 +82,14 @@ class Comparison:
         columns = self._columns()
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["job", *self.swept.values(), "status", *columns, "n_queries", "seconds", "folder", "reason"])
+        told = ["n_queries", "whole answers", "seconds", "folder", "reason"]
+        writer.writerow(["job", *self.swept.values(), "status", *columns, *told])
         for outcome in self.outcomes:
             values, figures = _values(outcome.job), self._figures(outcome)
             status = "failed" if outcome.failure else "done"
             row = [outcome.job.num, *(values.get(key, "") for key in self.swept), status]
             row += [figures.get(name, "") for name in columns]
-            row += [outcome.figures.get("n_queries", ""), outcome.seconds, outcome.folder]
+            row += [outcome.figures.get("n_queries", ""), _whole(outcome), outcome.seconds, outcome.folder]
             writer.writerow([*row, outcome.failure.reason if outcome.failure else ""])
         return text.getvalue()
 
@@ -144,6 +145,20 @@ def _values(job: Job) -> dict[str, str]:
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         found[key] = value[1:-1] if quoted else value
     return found
+
+
+def _note(outcome: Outcome) -> str:
+    """What a row says beside its figures: why the job failed, or how many answers lack something."""
+    if outcome.failure:
+        return f"failed: {outcome.failure.reason}"
+    whole = _whole(outcome)
+    return f"{1 - whole:.0%} of the answers fell short" if isinstance(whole, float) and whole < 1 else ""
+
+
+def _whole(outcome: Outcome) -> float | str:
+    """Share of the answers in which nothing was left out; empty where a job has no such figure."""
+    whole = outcome.figures.get("work", {}).get("whole")
+    return "" if whole is None else float(whole)
 
 
 def _cell(column: str, value: float | None, best: float | None) -> str:

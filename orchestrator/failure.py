@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
@@ -49,6 +50,8 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(f"{type(error).__name__}: {error}\nThis looks like a bug; {_HOW}", RUN_ERROR, trace)
 
 
+_NO_MAP = re.compile(r"\w+ is not a subclass of (?P<name>\w+)Schema\. value: (?P<value>.*)")
+"""What OmegaConf says of a bare value where the schema has a map with keys of its own."""
 _HOW = "HYDRA_FULL_ERROR=1 shows where it happened."
 
 
@@ -65,9 +68,24 @@ def _hydra_message(error: Exception) -> str:
     detail = str(cause).splitlines()[0]
     lines = [message] if detail in message else [message, detail]
     keys = _keys_beside(cause)
+    lines += _map_expected(detail)
     if keys and cause.key is not None and str(cause.key) not in keys:
         lines.append(f"choices at that place: {', '.join(keys)}.{did_you_mean(str(cause.key), keys)}")
     return "\n".join(lines)
+
+
+def _map_expected(detail: str) -> list[str]:
+    """What a bare value is told that stands where a map belongs: `cut: gap` for `cut: {how: gap}`."""
+    from orchestrator import schema
+
+    found = _NO_MAP.search(detail)
+    shape = getattr(schema, f"{found['name']}Schema", None) if found else None
+    if found is None or shape is None:
+        return []
+    keys = [field.name for field in fields(shape)]
+    key, value = found["name"].lower(), found["value"]
+    example = f"; for example {key}: {{how: {value}}}" if "how" in keys else ""
+    return [f"{key}: found {value}; expected a map with keys of {', '.join(keys)}{example}"]
 
 
 def _keys_beside(error: OmegaConfBaseException) -> list[str]:

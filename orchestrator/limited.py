@@ -265,7 +265,7 @@ def _did_nothing(outcome: Outcome) -> bool:
 def stopped(attempt: _Try, n: int) -> Degraded:
     """A stage whose time was over after `n` documents."""
     allowed = f"{(attempt.allowed_s or 0) * 1000:.0f} ms"
-    return Degraded(attempt.node.name, "deadline", f"stopped when its {allowed} were over", n, attempt.n_in)
+    return Degraded(attempt.node.name, "deadline", f"its {allowed} allowed no more", n, attempt.n_in)
 
 
 def stuck(attempt: _Try) -> Degraded:

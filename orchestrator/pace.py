@@ -44,6 +44,8 @@ _BYTES_PER_TOKEN = 4
 """Of English 4 to 5, of Chinese about 3; what is learned is time by this size, so that a steady error does no harm."""
 _MOST_DOUBT = 0.1
 _SAVE_EVERY = 32
+_MOST_STAGES = 500
+"""Kept on disk, those asked last: stages and settings come and go, and the file is read by every process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +259,9 @@ class Paces:
             mine = {key: pace.as_json() for key, pace in self._paces.items() if pace.is_known}
         try:
             if mine:
-                write_atomic(self._path, json.dumps({"format": _FORMAT, "stages": {**self._read(), **mine}}) + "\n")
+                others = {key: value for key, value in self._read().items() if key not in mine}
+                latest = dict([*others.items(), *mine.items()][-_MOST_STAGES:])  # those asked last stand last
+                write_atomic(self._path, json.dumps({"format": _FORMAT, "stages": latest}) + "\n")
         except OSError as error:
             log.warning("pace.not_kept", path=str(self._path), reason=str(error))
 

@@ -9,6 +9,7 @@ OpenInference's (https://arize-ai.github.io/openinference/spec), which has one; 
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -217,10 +218,27 @@ def _provider_of_environment() -> TracerProvider:
     if str(resource.attributes.get("service.name", "unknown_service")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "orchestrate"}))
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    _hear_the_exporters()
     for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
         if name.strip() not in ("", "none"):
             provider.add_span_processor(BatchSpanProcessor(_exporter(name.strip())))
     return provider
+
+
+class _Heard(logging.Handler):
+    """What exporters log: retries for whoever looks for a fault, failures for everybody."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called by the standard library's logging."""
+        tell = log.warning if record.levelno >= logging.ERROR else log.debug
+        tell("otel.exporter", said=record.getMessage())
+
+
+def _hear_the_exporters() -> None:
+    """Exporters that are ours tell their troubles where we tell ours: a retry's is no bare line among the results."""
+    logger = logging.getLogger("opentelemetry.exporter")
+    logger.propagate = False
+    logger.handlers = [_Heard()]
 
 
 def _exporter(name: str) -> SpanExporter:

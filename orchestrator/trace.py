@@ -12,7 +12,7 @@ from orchestrator.types import Document, Query, RankedList
 Shortfall = Literal["deadline", "no_time", "late", "error", "circuit_open"]
 """Why a stage gave less than it was asked for:
 
-- `deadline`: it was stopped when its time was over, and what it had done by then counts;
+- `deadline`: its time allowed no more: it was stopped, or a further part would not have been done in time;
 - `no_time`: it was not begun, since not even a part of it would have been done in time;
 - `late`: a recall that was left behind, since another one had answered;
 - `error`: a failure that may pass, all retries made; `circuit_open`: one that was known before, so that none was made.

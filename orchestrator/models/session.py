@@ -103,7 +103,7 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-_Key: TypeAlias = tuple[Path, int, Open]
+_Key: TypeAlias = tuple[Path, int, str | None, Open]
 _sessions: weakref.WeakValueDictionary[_Key, Session] = weakref.WeakValueDictionary()
 _warm: OrderedDict[_Key, Session] = OrderedDict()
 _warm_limit = 0
@@ -113,7 +113,7 @@ _lock = threading.Lock()
 def shared_session(path: Path, threads: int, output: str | None = None, runtime: Open = OnnxSession) -> Session:
     """The session of `path`; it goes when its last holder lets go, or later after `keep_loaded`."""
     with _lock:
-        key = (path, threads, runtime)
+        key = (path, threads, output, runtime)
         session = _sessions.get(key)
         if session is None:
             _shrink(_warm_limit - 1)  # before the new one comes: two large models need not be in memory for it

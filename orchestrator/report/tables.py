@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.report.terminal import plain_table
+from orchestrator.report.words import SHORTFALLS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -68,20 +69,25 @@ def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> R
 
 
 def work_lines(quality: Quality, latency: Latency | None, budget_ms: float | None) -> Iterator[str]:
-    """What gates and the budget left out, a line each; none where all was done."""
-    for stage, share in quality.work.ran.items():
+    """What gates, cuts and the budget left out, a line each; none where all was done."""
+    work = quality.work
+    for stage, share in work.ran.items():
         yield f"{stage}: its gate let it run for {share:.0%} of the queries."
-    if quality.work.degraded:
-        yield f"{1 - quality.work.whole:.0%} of the answers fell short, and say so: " + ", ".join(
-            f"{stage} in {share:.0%}" + _scored(stage, quality) for stage, share in quality.work.degraded.items()
-        )
+    for stage, (fewest, mean, most) in work.passed.items():
+        yield f"{stage}: its cut passed on {mean:.1f} documents on average, {fewest} to {most}."
+    if work.degraded:
+        short = ", ".join(_shortfall_words(stage, quality) for stage in work.degraded)
+        yield f"{1 - work.whole:.0%} of the answers fell short, and say so: {short}"
     if latency is not None and latency.within_budget is not None and budget_ms is not None:
         yield f"{latency.within_budget:.0%} of the timed answers came within the budget of {budget_ms:g} ms."
 
 
-def _scored(stage: str, quality: Quality) -> str:
+def _shortfall_words(stage: str, quality: Quality) -> str:
+    """`precise ran out of time in 40% (it scored 71% of all its documents)`."""
+    reasons = quality.work.degraded[stage].items()
+    words = f"{stage} " + " and ".join(f"{SHORTFALLS[reason]} in {share:.0%}" for reason, share in reasons)
     share = quality.work.scored.get(stage)
-    return "" if share is None else f" (it scored {share:.0%} of all its documents)"
+    return words if share is None else f"{words} (it scored {share:.0%} of all its documents)"
 
 
 def need_line(need: Need) -> str:

@@ -9,13 +9,14 @@ if TYPE_CHECKING:
     from orchestrator.flow import Flow, FlowStage, Way
     from orchestrator.trace import Degraded, Shortfall, StageTrace
 
-_SHORTFALLS: Mapping[Shortfall, str] = {
-    "deadline": "was stopped when its time was over",
+SHORTFALLS: Mapping[Shortfall, str] = {
+    "deadline": "ran out of time",
     "no_time": "was not begun, for lack of time",
     "late": "was left behind, since another recall had answered",
     "error": "failed",
     "circuit_open": "was not asked, since it had failed before",
 }
+"""Why a stage gave less than it was asked for, after its name."""
 
 
 def shortfall_sentence(shortfall: Degraded, kind: str) -> str:
@@ -25,7 +26,7 @@ def shortfall_sentence(shortfall: Degraded, kind: str) -> str:
         shortfall: what was left out.
         kind: of its stage.
     """
-    words = f"{shortfall.stage} {_SHORTFALLS[shortfall.reason]}"
+    words = f"{shortfall.stage} {SHORTFALLS[shortfall.reason]}"
     if shortfall.of and (shortfall.scored or shortfall.reason == "deadline"):
         done = "found" if kind == "recall" else "scored"
         words += f", {shortfall.scored} of {shortfall.of} documents {done}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,14 @@ def test_the_best_is_the_highest_measure_and_the_lowest_latency() -> None:
     assert Comparison.of(rows).best() == {"nDCG@10": 0.75, "served nDCG@10": 0.75, "p50 ms": 2.0}, (
         "p95 is the same in all"
     )
+
+
+def test_a_job_whose_answers_lack_something_says_so_beside_its_figures() -> None:
+    short = outcome(1, "k=2", ndcg=0.75)
+    short = replace(short, figures={**short.figures, "work": {"whole": 0.6}})  # type: ignore[dict-item]
+    comparison = Comparison.of([outcome(0, "k=1", ndcg=0.5), short])
+    assert comparison.table().splitlines()[3].endswith("  40% of the answers fell short")
+    assert [row["whole answers"] for row in csv.DictReader(io.StringIO(comparison.csv()))] == ["", "0.6"]
 
 
 def test_a_failed_job_is_a_row_with_the_first_line_of_its_reason() -> None:

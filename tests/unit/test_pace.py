@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from orchestrator import pace as pace_module
 from orchestrator.graph import Node, StageGraph, StageSpec
 from orchestrator.pace import Line, Pace, Paces, machine, pace_key, sizes
 from orchestrator.passages import Passages
@@ -153,6 +154,16 @@ def test_a_folder_that_cannot_be_written_is_only_a_warning(tmp_path: Path) -> No
         paces.of("a").observe(1, 1.0)
         paces.save()
     assert [line["event"] for line in logs][-1] == "pace.not_kept"
+
+
+def test_stages_that_nobody_asks_any_more_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace_module, "_MOST_STAGES", 2)
+    for key in ("a", "b", "a", "c"):
+        paces = Paces(tmp_path)
+        paces.of(key).observe(1, 1.0)
+        paces.save()
+    kept = Paces(tmp_path)
+    assert {key: kept.of(key).is_known for key in "abc"} == {"a": True, "b": False, "c": True}
 
 
 def test_another_model_has_another_pace() -> None:

@@ -191,8 +191,8 @@ def test_the_total_stands_beside_the_budget(total_ms: float, budget_ms: float, e
 @pytest.mark.parametrize(
     ("stage", "reason", "scored", "sentence"),
     [
-        ("precise", "deadline", 2, "precise was stopped when its time was over, 2 of 9 documents scored: why"),
-        ("precise", "deadline", 0, "precise was stopped when its time was over, 0 of 9 documents scored: why"),
+        ("precise", "deadline", 2, "precise ran out of time, 2 of 9 documents scored: why"),
+        ("precise", "deadline", 0, "precise ran out of time, 0 of 9 documents scored: why"),
         ("precise", "no_time", 0, "precise was not begun, for lack of time: why"),
         ("dense", "late", 0, "dense was left behind, since another recall had answered: why"),
         ("dense", "error", 3, "dense failed, 3 of 9 documents found: why"),
@@ -397,7 +397,7 @@ def test_the_tail_that_was_not_scored_is_hatched_and_its_nodes_are_hollow() -> N
     assert float(hatched.get("y", "")) == pytest.approx(block.edge(1), abs=0.1)
     assert float(hatched.get("height", "")) == pytest.approx(block.edge(3) - block.edge(1), abs=0.1)
     assert len(classes(drawn, "hollow")) == 2
-    assert "was stopped when its time was over" in page(explained(stopped(two_recalls(), "precise", 1)))
+    assert "ran out of time" in page(explained(stopped(two_recalls(), "precise", 1)))
     assert svg(page(explained(two_recalls()))) is not None
     assert classes(svg(page(explained(two_recalls()))), "unscored") == []
 

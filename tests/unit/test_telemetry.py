@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from answers import Finds, Prefers, skipped, stopped, two_recalls
 
 pytest.importorskip("opentelemetry.sdk")
@@ -23,7 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from orchestrator import telemetry
+from orchestrator import log, telemetry
 from orchestrator.errors import ConfigError, PermanentError, StageError
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.models import Model
@@ -316,6 +318,25 @@ def test_a_collector_that_never_answers_is_not_waited_for(
     silent.gone.set()
     silent.http.shutdown()
     silent.http.server_close()
+
+
+@pytest.mark.usefixtures("no_provider")
+def test_what_an_exporter_retries_is_no_bare_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = timed()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # held, not listening: every connection is refused
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        monkeypatch.setattr(telemetry, "_FLUSH_S", 0.5)
+        log.configure("debug")
+        spans = Spans()
+        spans.record(answer)
+        spans.close()
+    structlog.reset_defaults()  # else later tests log to this test's stderr
+    told = capsys.readouterr().err.splitlines()
+    assert [line for line in told if "otel.exporter" in line and "retrying" in line]
+    assert all("otel." in line for line in told), told
 
 
 @pytest.mark.usefixtures("no_provider")
