@@ -39,11 +39,13 @@ class BadLines:
 
     Args:
         on_bad_line: `fail` or `skip`.
+        can_skip: whether the user has the choice, so that the error names it: of the files of a corpus.
     """
 
-    def __init__(self, on_bad_line: OnBadLine = "fail") -> None:
+    def __init__(self, on_bad_line: OnBadLine = "fail", *, can_skip: bool = True) -> None:
         self.count = 0
         self._fail = on_bad_line == "fail"
+        self._can_skip = can_skip
 
     def __call__(self, source: Path | str, line: int, error: BadLineError) -> None:
         """Leave out `line` of `source`; 0 means all of it.
@@ -53,7 +55,7 @@ class BadLines:
         """
         if self._fail:
             what = "lines" if line else "files"
-            message = f"{error}; to leave such {what} out: corpus.on_bad_line=skip"
+            message = f"{error}; to leave such {what} out: corpus.on_bad_line=skip" if self._can_skip else str(error)
             raise DataError(str(source), line or None, message) from error
         self.count += 1
         if self.count <= _LOGGED:

@@ -13,7 +13,6 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.terminal import console, plain_table
 from orchestrator.report.trace_tree import TraceTree, trace_tree
-from orchestrator.report.trec import trec_lines
 
 __all__ = [
     "TraceTree",
@@ -32,6 +31,5 @@ __all__ = [
     "told_json",
     "trace_json",
     "trace_tree",
-    "trec_lines",
     "work_lines",
 ]

@@ -16,6 +16,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.storage import write_atomic
 from orchestrator.tasks.flags import flag
 from orchestrator.tasks.progress import ProgressBars, say_building
+from orchestrator.trec import run_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -72,11 +73,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
 def _keep(output: Path, quality: Quality, latency: Latency | None) -> None:
     write_atomic(output / METRICS_FILE, json.dumps(report.evaluation_json(quality, latency), indent=2) + "\n")
     write_atomic(output / "per_query.json", json.dumps(quality.per_query, indent=2) + "\n")
-    write_atomic(output / "run.trec", _trec(quality))
-
-
-def _trec(quality: Quality) -> str:
-    return "".join(report.trec_lines(query_id, doc_ids) for query_id, doc_ids in quality.rankings.items())
+    write_atomic(output / "run.trec", run_text(quality.rankings))
 
 
 def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None) -> None:
@@ -85,7 +82,7 @@ def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None
         which = {"job": job.num, "overrides": job.overrides} if job else {}
         sys.stdout.write(json.dumps({**which, **report.evaluation_json(quality, latency)}, ensure_ascii=False) + "\n")
     elif cfg.format.name == "trec":
-        sys.stdout.write(_trec(quality))
+        sys.stdout.write(run_text(quality.rankings))
     elif job is None:  # in a sweep, one table compares all jobs at the end
         console = report.console()
         console.print(report.evaluation_table(final, quality, latency))

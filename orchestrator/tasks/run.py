@@ -19,6 +19,7 @@ from orchestrator.report.lines import TraceDetail
 from orchestrator.tasks.flags import count
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.waiting import as_they_come
+from orchestrator.trec import trec_lines
 from orchestrator.types import Query
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class _Writer:
         self._total_ms.append(result.trace.total_ms)
         self._n_degraded += bool(result.degraded)
         line = report.result_json(result) + "\n"
-        trec = report.trec_lines(result.query.query_id, result.doc_ids)
+        trec = trec_lines(result.query.query_id, result.doc_ids)
         if self._output is not None:
             _append(self._output / "results.jsonl", line)
             _append(self._output / "run.trec", trec)

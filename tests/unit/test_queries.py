@@ -13,8 +13,8 @@ from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.queries import read_queries, read_stream
 from orchestrator.readers.lines import BadLines
-from orchestrator.report import trec_lines
 from orchestrator.tasks.waiting import as_they_come
+from orchestrator.trec import trec_lines
 from orchestrator.types import Query
 
 Open = Callable[..., DiskCorpus]
