@@ -28,6 +28,7 @@ OPEN_TO_PLUGINS = {
     "remote",
     "replies",
     "spending",
+    "trec",
 }
 HEAVY = {
     "torch",

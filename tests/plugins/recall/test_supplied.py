@@ -36,6 +36,17 @@ def test_order_is_the_files_by_score_and_scores_are_one_over_rank(run_file: Path
     assert stage.retrieve(Query("unknown", "x"), 2, Call()) == []
 
 
+def test_scores_are_kept_where_the_user_says_what_they_are(run_file: Path) -> None:
+    stage = SuppliedRecall(str(run_file), score_kind="bm25")
+    assert stage.score_kind == "bm25"
+    assert stage.retrieve(Query("q1", "x"), 2, Call()) == [("d2", 9.5), ("d1", 7.0)]
+
+
+def test_an_unknown_kind_of_score_is_refused(run_file: Path) -> None:
+    with pytest.raises(ConfigError, match="found 'bm52'; choices: .*bm25"):
+        SuppliedRecall(str(run_file), score_kind="bm52")  # type: ignore[arg-type]
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"no file 'nowhere\.trec'; expected a TREC run file"):
         SuppliedRecall("nowhere.trec")
@@ -44,9 +55,9 @@ def test_a_missing_file_is_named() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("q1 d1 1 2.0\n", r"run\.trec:6: 4 columns; expected 6"),
-        ("q1 Q0 d8 1 high tag\n", r"run\.trec:6: score 'high' is no number"),
-        ("q1 Q0 d2 1 3.0 tag\n", r"run\.trec:6: document 'd2' twice for query 'q1'"),
+        ("q1 d1 1 2.0\n", r"run\.trec:6: found 4 columns; expected 6"),
+        ("q1 Q0 d8 1 high tag\n", r"run\.trec:6: found rank '1' and score 'high'"),
+        ("q1 Q0 d2 1 3.0 tag\n", r"run\.trec:6: query 'q1' and document 'd2' stand twice"),
     ],
 )
 def test_a_bad_line_is_named(run_file: Path, line: str, message: str) -> None:
