@@ -42,7 +42,7 @@ _DOUBT = 0.9
 """A stage that was not tried, since it would have taken too long, is expected to take so much of it the next time."""
 _BYTES_PER_TOKEN = 4
 """Of English 4 to 5, of Chinese about 3; what is learned is time by this size, so that a steady error does no harm."""
-_MOST_DOUBT = 0.1
+_MOST_DOUBT = 0.01
 _SAVE_EVERY = 32
 _MOST_STAGES = 500
 """Kept on disk, those asked last: stages and settings come and go, and the file is read by every process."""
@@ -60,16 +60,18 @@ class Line:
     def through(cls, units: Sequence[float], seconds: Sequence[float]) -> Line:
         """The line of Theil and Sen: the median of the slopes of all pairs, deaf to a quarter of wild observations.
 
-        A negative slope or intercept, which no stage has, is 0.
+        Of pairs in which one is twice the other: between sizes that are nearly equal a slope is noise, and the cost of
+        one document, far outside of them, could come out as that of all. A negative slope or intercept, which no stage
+        has, is 0.
         """
         x, y = np.asarray(units, np.float64), np.asarray(seconds, np.float64)
         first, second = np.triu_indices(len(x), 1)
         run = x[second] - x[first]
-        apart = np.abs(run) > 0.05 * max(float(x.max()), 1e-12)
+        apart = np.abs(run) >= 0.5 * np.maximum(np.maximum(x[first], x[second]), 1e-12)
         per_unit = float(np.median((y[second] - y[first])[apart] / run[apart])) if apart.any() else 0.0
         per_unit = min(max(per_unit, 0.0), float(np.median(y / np.maximum(x, 1e-12))))
         fixed = max(0.0, float(np.median(y - per_unit * x)))
-        if not apart.any():  # one size only: what grows with it cannot be told from what does not; the careful side
+        if not apart.any():  # about one size only: what grows with it cannot be told from what does not
             per_unit, fixed = float(np.median(y / np.maximum(x, 1e-12))), 0.0
         expected = np.maximum(fixed + per_unit * x, 1e-9)
         return cls(fixed, per_unit, float(np.clip(np.quantile(y / expected, 0.9), 1.0, _MOST_SPREAD)))

@@ -9,22 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
-from orchestrator.cuts import Cut
 from orchestrator.errors import (
     CallCancelledError,
-    CircuitOpenError,
-    ConfigError,
     OutOfTimeError,
-    PermanentError,
-    StageError,
     TransientError,
 )
-from orchestrator.gates import Gate
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.pace import Paces
-from orchestrator.policy import OnError
 from orchestrator.runner import Runner
 from orchestrator.trace import Result
 from orchestrator.types import Call, Document, Query, Vectors
@@ -169,4 +161,6 @@ def ask(*specs: StageSpec, budget_ms: float | None = 300.0, paces: Paces | None 
 
 def reasons(result: Result) -> list[tuple[str, str, int, int]]:
     return [(lack.stage, lack.reason, lack.scored, lack.of) for lack in result.degraded]
+
+
 DOWN = TransientError("reranker at http://somewhere", "no connection")

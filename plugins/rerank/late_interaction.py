@@ -10,7 +10,7 @@ from typing import Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.errors import CallCancelledError, ConfigError, IndexStateError
 from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
 from orchestrator.storage import default_root
@@ -24,6 +24,9 @@ from .token_weights import TokenWeights, Weights, check_dim
 _FORMAT = 1
 _QUESTIONS_HELD = 16
 """Questions whose token vectors stay in memory: as many as may be asked at once."""
+
+_BLOCK = 16
+"""Documents compared together: between two blocks a call may end, and what stands of it counts."""
 
 
 class LateInteractionRerank:
@@ -176,9 +179,14 @@ class LateInteractionRerank:
             places.setdefault(query.text, []).append(place)
         encoded = self._encoded(list(places), call)
         for query_tokens, mine in zip(encoded, places.values(), strict=True):
-            kept = held.take(np.array([row_of[texts[place]] for place in mine], dtype=np.int64))
-            weights = self._weights.of(query_tokens, call)
-            scores[mine] = maxsim(held.project(query_tokens.vectors), weights, kept)
+            weights, projected = self._weights.of(query_tokens, call), held.project(query_tokens.vectors)
+            for start in range(0, len(mine), _BLOCK):
+                if call.cancelled:
+                    raise CallCancelledError("the call was cancelled; its results are dropped")
+                rows = mine[start : start + _BLOCK]
+                kept = held.take(np.array([row_of[texts[place]] for place in rows], dtype=np.int64))
+                scores[rows] = maxsim(projected, weights, kept)
+                call.report(rows, scores[rows].tolist())
         return scores
 
     def _encoded(self, queries: Sequence[str], call: Call) -> list[TokenVectors]:

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from slow_stages import DOWN, Deaf, Docs, FarAway, Finds, LONG_S, Merges, Q, Reads, Reverses, Whole, ask, reasons, runner, spec
+from slow_stages import (
+    DOWN,
+    LONG_S,
+    Deaf,
+    Docs,
+    FarAway,
+    Finds,
+    Merges,
+    Q,
+    Reads,
+    ask,
+    reasons,
+    runner,
+    spec,
+)
 
-from orchestrator.cuts import Cut
 from orchestrator.errors import (
     CallCancelledError,
     CircuitOpenError,
-    ConfigError,
-    OutOfTimeError,
     PermanentError,
     StageError,
-    TransientError,
 )
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.graph import StageGraph
 from orchestrator.pace import Paces
 from orchestrator.policy import OnError
 from orchestrator.runner import Runner
-from orchestrator.trace import Result
-from orchestrator.types import Call, Document, Query, Vectors
-
+from orchestrator.types import Call, Document, Query
 
 
 def test_a_remote_stage_that_fails_is_left_out_and_said_to_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -217,3 +218,19 @@ def test_pieces_after_the_first_are_learned_apart_and_do_not_drift() -> None:
 def test_a_later_piece_is_expected_to_take_what_grows_where_none_was_seen() -> None:
     pace = taught((10, 0.1 + 10 * 0.01), (30, 0.1 + 30 * 0.01))
     assert pace.seconds(20, later=True) == pytest.approx(20 * 0.01)
+
+
+def test_sizes_that_are_nearly_equal_do_not_tell_what_one_document_costs() -> None:
+    noise = np.random.default_rng(0)
+    sizes_ = noise.uniform(0.9, 1.1, 64) * 10_000
+    line = Line.through(list(sizes_), list(noise.uniform(3.0, 6.0, 64)))
+    assert line.fixed == 0.0
+    assert line.at(100) == pytest.approx(4.5 * 100 / 10_000, rel=0.2)
+
+
+def test_a_stage_that_was_thought_fifty_times_too_slow_is_tried_again() -> None:
+    pace, left_out = taught((1, 50.0)), 0
+    while pace.seconds(1) > 1.0:
+        pace.was_left_out()
+        left_out += 1
+    assert left_out == math.ceil(math.log(1 / 50) / math.log(0.9))
