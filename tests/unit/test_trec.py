@@ -36,7 +36,7 @@ def test_a_run_is_ordered_by_score_and_equal_scores_by_rank(tmp_path: Path) -> N
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "run.trec"
     path.write_text(f"q Q0 a 1 9 t\n{line}\n")
-    with pytest.raises(DataError, match="run.trec") as raised:
+    with pytest.raises(DataError, match=r"run\.trec") as raised:
         read_run(path)
     assert message in str(raised.value)
     assert ":2" in str(raised.value)
