@@ -63,7 +63,8 @@ def chosen_kinds(what: object) -> tuple[str, ...]:
         raise ConfigError("task.what", f"found {what!r}; expected one or more of: {', '.join(choices)}")
     for name in names:
         if name in LEARNED:
-            found = f"models that were {name} are never removed by this command"
+            found = f"models that were {name}" if name != "runs" else "runs kept by save_as"
+            found += " are never removed by this command"
             raise ConfigError("task.what", f"{found}; 'orchestrate cache show' says where they lie")
         if name not in choices:
             hint = did_you_mean(str(name), choices)

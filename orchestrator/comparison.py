@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.cells import cell_len
 
@@ -78,14 +79,18 @@ class Comparison:
         return [values.get(key, "") for key in self.swept], cells
 
     def csv(self) -> str:
-        """Every figure of every job in full precision, with the job's folder; measures `served X` are at its top_k."""
-        columns = self._columns()
+        """Every figure of every job in full precision, with its folder; measures `served X` are at its top_k.
+
+        `oracle X` is the best that its recalls allow, `null X` what it gives without any rerank.
+        """
+        beside = [_beside(outcome) for outcome in self.outcomes]
+        columns = [*self._columns(), *dict.fromkeys(name for row in beside for name in row)]
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         told = ["n_queries", "whole answers", "seconds", "folder", "reason"]
         writer.writerow(["job", *self.swept.values(), "status", *columns, *told])
-        for outcome in self.outcomes:
-            values, figures = _values(outcome.job), self._figures(outcome)
+        for outcome, more in zip(self.outcomes, beside, strict=True):
+            values, figures = _values(outcome.job), self._figures(outcome) | more
             status = "failed" if outcome.failure else "done"
             row = [outcome.job.num, *(values.get(key, "") for key in self.swept), status]
             row += [figures.get(name, "") for name in columns]
@@ -145,6 +150,18 @@ def _values(job: Job) -> dict[str, str]:
         quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
         found[key] = value[1:-1] if quoted else value
     return found
+
+
+def _beside(outcome: Outcome) -> dict[str, float]:
+    """Figures of a job for which the table has no room; empty for those that its metrics.json lacks."""
+    figures: Mapping[str, Any] = outcome.figures
+    row = {f"oracle {name}": value for name, value in figures.get("oracle", {}).items()}
+    null = figures.get("null") or {}
+    row |= {f"null {name}": value for name, value in null.get("metrics", {}).items()}
+    latency = figures.get("latency_ms") or {}
+    row |= {"p99 ms": latency["p99"]} if "p99" in latency else {}
+    names = {"tokens a query": "tokens_per_query", "usd a query": "cost_usd_per_query", "usd": "cost_usd"}
+    return row | {column: figures[key] for column, key in names.items() if key in figures}
 
 
 def _note(outcome: Outcome) -> str:

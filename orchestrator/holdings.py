@@ -1,7 +1,7 @@
 """What lies under the storage root: how much of it, whose, when it was last used; and its removal.
 
-Models that a stage learned and models that were tuned are listed and never removed; folders of the user's (`path:`) lie
-elsewhere and are not even looked at.
+Models that a stage learned, models that were tuned and runs kept by name are listed and never removed; folders of the
+user's (`path:`) lie elsewhere and are not even looked at.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from orchestrator.row_repair import PARTIAL, SET_ASIDE, leftovers, remove
 from orchestrator.score_cache import FILE
 
 VECTORS = ("vectors", "token_vectors", "sparse_vectors")
-LEARNED = ("trained", "tuned")
+LEARNED = ("trained", "tuned", "runs")
 KINDS = ("scores", *VECTORS, "models", "indexes", "corpora", "cost", *LEARNED)
 """In the order in which they are shown."""
 
@@ -63,11 +63,11 @@ def remove_holding(holding: Holding) -> int:
     """Remove it; who has it open keeps it or begins anew, who needs it next makes it again. Returns the bytes freed.
 
     Raises:
-        ValueError: it is a model that was trained or tuned.
+        ValueError: it is a model that was trained or tuned, or a run.
         ConfigError: its folder cannot be written.
     """
     if holding.kind in LEARNED:
-        raise ValueError(f"{holding.path}: a model that was {holding.kind} is not removed here")
+        raise ValueError(f"{holding.path}: is kept until somebody removes it by hand ({holding.kind})")
     if holding.kind == "scores":
         open_entries(holding.path).file.remove()
     elif holding.kind in VECTORS:
@@ -179,9 +179,14 @@ def _tuned(root: Path) -> Iterator[Holding]:
             yield Holding("tuned", folder, _under(folder), None, storage.size_of(folder), _used(folder))
 
 
+def _runs(root: Path) -> Iterator[Holding]:
+    for folder in _generations(root / "runs", depth=2):
+        yield Holding("runs", folder, _under(folder), None, storage.size_of(folder), _used(folder))
+
+
 _LOOK: tuple[Callable[[Path], Iterable[Holding]], ...] = (
     *(_scores, _vectors, _models, _indexes),
-    *(_corpora, _cost, _trained, _tuned),
+    *(_corpora, _cost, _trained, _tuned, _runs),
 )
 
 

@@ -37,6 +37,7 @@ class Loading:
 
     Attributes:
         learned_from: stage whose model is open -> hashes of the queries that it learned from.
+        opens_models: whether the models that stages learned are opened; false for trainings that make their own.
     """
 
     def __init__(self, graph: StageGraph, corpus: CorpusSpec, storage_root: Path, words: Sequence[str]) -> None:
@@ -44,6 +45,7 @@ class Loading:
         self._loaded: set[str] = set()
         self._opened: set[str] = set()
         self.learned_from: dict[str, frozenset[str]] = {}
+        self.opens_models = True
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -76,7 +78,8 @@ class Loading:
 
     def open_model(self, node: Node, content_hash: str | None) -> None:
         """Open what a stage has learned; `content_hash` is that of the corpus, None for documents of a caller."""
-        place = self.place_of_model(node.name) if node.name not in self.learned_from else None
+        wanted = self.opens_models and node.name not in self.learned_from
+        place = self.place_of_model(node.name) if wanted else None
         if place is not None:
             place.open(self.loaded, content_hash)
             self.learned_from[node.name] = place.learned_from

@@ -79,6 +79,7 @@ class Pipeline:
         self._spans: Spans | None = None
         self._corpus: DiskCorpus | None = None
         self._runner: Runner | None = None
+        self._documents: Documents | None = None
         self._loading = Loading(graph, corpus, storage_root, self.words)
         self._kept = kept
         self._is_warm = False
@@ -166,6 +167,17 @@ class Pipeline:
         self.graph = self.graph.failing_with_stages()
         return self
 
+    def untrained(self) -> Self:
+        """Open no model that a stage has learned: trainings make their own. Called before anything is loaded."""
+        self._loading.opens_models = False
+        return self
+
+    def running(self, graph: StageGraph) -> Runner:
+        """A runner without a budget of another graph of this pipeline's stages, or of stand-ins for some of them."""
+        self.load()
+        assert self._documents is not None
+        return Runner(graph, self._documents, kept=self._kept)
+
     def load(
         self,
         progress: Progress = no_progress,
@@ -199,10 +211,10 @@ class Pipeline:
         if verify:  # first, so that what is damaged is computed again for the indexes
             loading.verify_vectors(corpus)
         documents = loading.open_indexes(self.graph, corpus, progress, on_build, force=force, verify=verify)
-        self._runner = self._new_runner(self.graph, documents)
+        self._documents, self._runner = documents, self._new_runner(self.graph, documents)
         if self._kept is not None:
             self._kept.load()
-        if self._runner.has_limits:
+        if self._runner.has_limits and self._loading.opens_models:
             self._runner.warm_up(self._warm_up_query(corpus))
         return self
 
@@ -371,7 +383,7 @@ class Pipeline:
         self._loading.close()
         if self._corpus is not None:
             self._corpus.close()
-        self._corpus = self._runner = None
+        self._corpus = self._runner = self._documents = None
         self._is_warm = False
         shared_paces(self.storage_root).save()
         if self._kept is not None:

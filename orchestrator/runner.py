@@ -51,8 +51,10 @@ class _Run:
         incoming = self.passed[node.inputs[0]] if node.kind == "rerank" else None
         return node.when.refusal(self.query, incoming, left_ms)
 
-    def take(self, node: Node, outcome: Outcome, n_queries: int = 1, skipped: str | None = None) -> None:
-        """Keep what came of a stage."""
+    def take(
+        self, node: Node, outcome: Outcome, n_queries: int = 1, skipped: str | None = None, place: int = 0
+    ) -> None:
+        """Keep what came of a stage, which was asked this query as the one at `place` of `n_queries`."""
         ranked = outcome.answer.ranked
         self.full[node.name] = ranked
         # Scores of another stage, before it or in its place, are not what the cut judges.
@@ -61,13 +63,13 @@ class _Run:
         self.passed[node.name] = ranked.head(kept)
         self.passages.update(outcome.answer.spans)
         self.degraded += outcome.degraded
-        told = self._told(node, outcome, n_queries, skipped)
+        told = self._told(node, outcome, n_queries, skipped, place)
         self.stages.append(told)
         log.debug(
             "stage.done", query_id=self.query.query_id, stage=told.stage, n_in=told.n_in, n_out=told.n_out, ms=told.ms
         )
 
-    def _told(self, node: Node, outcome: Outcome, n_queries: int, skipped: str | None) -> StageTrace:
+    def _told(self, node: Node, outcome: Outcome, n_queries: int, skipped: str | None, place: int) -> StageTrace:
         call, answer = outcome.call, outcome.answer
         return StageTrace(
             node.name,
@@ -76,10 +78,10 @@ class _Run:
             sum(len(self.passed[name]) for name in node.inputs),
             len(self.passed[node.name]),
             cache_hits=answer.hits,
-            tokens=round(call.tokens / n_queries),
+            tokens=_share(call.tokens, n_queries, place),
             cost_usd=call.cost_usd / n_queries,
             repairs=dict(call.repairs),
-            passages=round(call.passages / n_queries),
+            passages=_share(call.passages, n_queries, place),
             notes=tuple(call.notes),
             n_scored=0
             if skipped is not None
@@ -267,9 +269,9 @@ class Runner:
         queries = vectors.of(node, call) if asked else []
         answers = steps.ask(node, [Asked(queries[place], runs[place].inputs(node)) for place in asked], call)
         seconds = time.perf_counter() - begun
-        for place, answer in zip(asked, answers, strict=True):
+        for nth, (place, answer) in enumerate(zip(asked, answers, strict=True)):
             outcome = Outcome(answer, call, started_s=(begun - started) / len(runs), seconds=seconds)
-            runs[place].take(node, outcome, len(runs))
+            runs[place].take(node, outcome, len(asked), place=nth)
         for run, why in zip(runs, refused, strict=True):
             if why is not None:
                 run.take(node, _passed_on(node, run.inputs(node)), skipped=why)
@@ -283,6 +285,11 @@ class Runner:
         held = {doc_id: documents[doc_id] for doc_id in ranked.doc_ids if doc_id in documents}
         spans = {doc_id: run.passages[doc_id] for doc_id in ranked.doc_ids if doc_id in run.passages}
         return Result(run.query, ranked, trace, run.full, self._graph, held, spans)
+
+
+def _share(total: int, n_queries: int, place: int) -> int:
+    """What the query at `place` has of `total`: as even as whole numbers are, and `total` together."""
+    return total * (place + 1) // n_queries - total * place // n_queries
 
 
 def _trace(run: _Run, total_ms: float, budget_ms: float | None, enforced: bool) -> Trace:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import MISSING
 
@@ -273,7 +273,19 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    ConfigStore.instance().store(name="schema", node=RootSchema)
+    store = ConfigStore.instance()
+    store.store(name="schema", node=RootSchema)
+    store.store(group="task/learner", name="train", node=_learner_options())
     if not OmegaConf.has_resolver("run_id"):
         # Two runs within a second, or within a sweep on several machines, never share a folder.
         OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(3), use_cache=True)
+
+
+def _learner_options() -> dict[str, Any]:
+    """`learner` of conf/task/train.yaml, which `evaluate folds=N` trains with too: written once."""
+    from importlib.resources import files
+
+    from omegaconf import OmegaConf
+
+    text = files("orchestrator.conf").joinpath("task", "train.yaml").read_text(encoding="utf-8")
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(text).learner))

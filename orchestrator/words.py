@@ -25,6 +25,8 @@ SECRETS = frozenset({"api_key"})
 """Keys whose value never stands in a configuration, only the name of the variable that holds it."""
 
 _IDS = frozenset({"task.doc", "task.query_id"})
+_LISTS = frozenset({"task.measures"})
+"""Keys whose value is a list of words that may have parentheses."""
 _PLAIN_ID = re.compile(r"[\w.+-]+")
 """An id that Hydra would perhaps take for a number: 007, 1e3."""
 
@@ -191,7 +193,23 @@ def _override(word: str, verb: str, verbs: Verbs) -> str:
         return f"{prefix}{key}={quote(value)}"
     if key.startswith("rerank@"):
         value = _BARE_NULL.sub("'null'", value)  # to Hydra a bare null is no choice at all, here it names a file
-    return f"{prefix}{key}={value if _parses(f'{key}={value}') else quote(value)}"
+    if _parses(f"{key}={value}"):
+        return f"{prefix}{key}={value}"
+    is_list = key in _LISTS and value.startswith("[") and value.endswith("]")
+    return f"{prefix}{key}={_quoted_list(value) if is_list else quote(value)}"
+
+
+def _quoted_list(value: str) -> str:
+    """`[nDCG@10,RBP(p=0.9)]` with every element quoted: Hydra takes parentheses for one of its functions."""
+    elements, depth = [""], 0
+    for letter in value.strip()[1:-1]:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and not depth:
+            elements.append("")
+        else:
+            elements[-1] += letter
+    words = [element.strip().strip("'\"") for element in elements]
+    return f"[{','.join(quote(word) for word in words if word)}]"
 
 
 def _full_key(key: str, verb: str, verbs: Verbs) -> str:

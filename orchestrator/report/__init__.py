@@ -1,28 +1,37 @@
 """Results as people and programs read them: JSON and TREC lines, tables, the tree of a trace, the way of documents."""
 
-from orchestrator.report.lines import decision_json, evaluation_json, result_json, told_json, trace_json
+from orchestrator.report.evaluation import (
+    changes_table,
+    comparisons_table,
+    evaluation_table,
+    legend_lines,
+    work_lines,
+)
+from orchestrator.report.figures import evaluation_json
+from orchestrator.report.lines import decision_json, result_json, told_json, trace_json
 from orchestrator.report.tables import (
     choice_table,
     comparison_table,
-    evaluation_table,
     importances_table,
     need_line,
     rejected_table,
     result_table,
-    work_lines,
 )
 from orchestrator.report.terminal import console, plain_table
 from orchestrator.report.trace_tree import TraceTree, trace_tree
 
 __all__ = [
     "TraceTree",
+    "changes_table",
     "choice_table",
     "comparison_table",
+    "comparisons_table",
     "console",
     "decision_json",
     "evaluation_json",
     "evaluation_table",
     "importances_table",
+    "legend_lines",
     "need_line",
     "plain_table",
     "rejected_table",

@@ -1,8 +1,7 @@
-"""Results, traces and figures as JSON."""
+"""Results and traces as JSON."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +10,6 @@ from orchestrator.flow import Flow, FlowStage, flow_of
 
 if TYPE_CHECKING:
     from orchestrator.decide import Decision
-    from orchestrator.evaluate import Latency, Quality
     from orchestrator.trace import Result, StageTrace
     from orchestrator.types import Query
 
@@ -130,21 +128,6 @@ def _stage_json(stage: StageTrace, result: Result) -> dict[str, object]:
         "repairs_by_kind": dict(stage.repairs),
         "passages": stage.passages,
         "notes": list(stage.notes),
-    }
-
-
-def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, object]:
-    """The content of metrics.json and of `format=json`."""
-    return {
-        "metrics": dict(quality.metrics),
-        "served": dict(quality.served),
-        "baselines": {name: dict(values) for name, values in quality.baselines.items()},
-        "n_queries": quality.n_queries,
-        "work": dataclasses.asdict(quality.work),
-        "latency_ms": dict(latency.total) if latency else None,
-        "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
-        "n_latency_queries": latency.n_queries if latency else 0,
-        "within_budget": latency.within_budget if latency else None,
     }
 
 

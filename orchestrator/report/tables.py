@@ -1,18 +1,16 @@
-"""Results, graphs, figures and decisions as tables for the terminal."""
+"""Results, graphs and decisions as tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.report.terminal import plain_table
-from orchestrator.report.words import SHORTFALLS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from orchestrator.decide import Choice, Decision
-    from orchestrator.evaluate import Latency, Quality
     from orchestrator.need import Need
     from orchestrator.trace import Result
     from orchestrator.types import Document
@@ -52,42 +50,6 @@ def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
     if document is None:
         return ""
     return f"{document.title} … {document.text[span[0] :]}" if span and span[0] else document.full_text
-
-
-def evaluation_table(final: str, quality: Quality, latency: Latency | None) -> RenderableType:
-    """One row a stage, as if the pipeline ended there, with its own time; the last row is the whole pipeline."""
-    names = list(quality.metrics)
-    table = plain_table(
-        "ending at", *names, *(["p50 ms", "p95 ms"] if latency else []), right=[*names, "p50 ms", "p95 ms"]
-    )
-    for stage, values in {**quality.baselines, final: quality.metrics}.items():
-        table.add_row(stage, *(f"{values[name]:.4f}" for name in names), *_stage_times(stage, latency))
-    table.add_section()
-    total = [f"{latency.total['p50']:.1f}", f"{latency.total['p95']:.1f}"] if latency else []
-    table.add_row("whole, as served", *(f"{quality.served[name]:.4f}" for name in names), *total)
-    return table
-
-
-def work_lines(quality: Quality, latency: Latency | None, budget_ms: float | None) -> Iterator[str]:
-    """What gates, cuts and the budget left out, a line each; none where all was done."""
-    work = quality.work
-    for stage, share in work.ran.items():
-        yield f"{stage}: its gate let it run for {share:.0%} of the queries."
-    for stage, (fewest, mean, most) in work.passed.items():
-        yield f"{stage}: its cut passed on {mean:.1f} documents on average, {fewest} to {most}."
-    if work.degraded:
-        short = ", ".join(_shortfall_words(stage, quality) for stage in work.degraded)
-        yield f"{1 - work.whole:.0%} of the answers fell short, and say so: {short}"
-    if latency is not None and latency.within_budget is not None and budget_ms is not None:
-        yield f"{latency.within_budget:.0%} of the timed answers came within the budget of {budget_ms:g} ms."
-
-
-def _shortfall_words(stage: str, quality: Quality) -> str:
-    """`precise ran out of time in 40% (it scored 71% of all its documents)`."""
-    reasons = quality.work.degraded[stage].items()
-    words = f"{stage} " + " and ".join(f"{SHORTFALLS[reason]} in {share:.0%}" for reason, share in reasons)
-    share = quality.work.scored.get(stage)
-    return words if share is None else f"{words} (it scored {share:.0%} of all its documents)"
 
 
 def need_line(need: Need) -> str:
@@ -145,12 +107,3 @@ def importances_table(importances: Mapping[str, float], rows: int = 15) -> Rende
     for name, share in list(importances.items())[:rows]:
         table.add_row(name, f"{share:.3f}")
     return table
-
-
-def _stage_times(stage: str, latency: Latency | None) -> list[str]:
-    if latency is None:
-        return []
-    times = latency.stages.get(stage)
-    if times is None:  # its gate refused every query that was timed
-        return ["–", "–"]
-    return [f"{times['p50']:.1f}", f"{times['p95']:.1f}"]

@@ -1,93 +1,170 @@
-"""`orchestrate evaluate`: quality and latency on the corpus's judged queries."""
+"""`orchestrate evaluate`: quality and latency on the corpus's judged queries, and which stages earn their place."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
+from orchestrator.build import plain
+from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
-from orchestrator.jobs import METRICS_FILE, current_job
-from orchestrator.log import get_logger
+from orchestrator.evaluation.baselines import (
+    Baseline,
+    KeptRuns,
+    check_name,
+    judge_baseline,
+    parents_or_selves,
+    read_baselines,
+)
+from orchestrator.evaluation.findings import Findings, find
+from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
+from orchestrator.evaluation.folds import learners
+from orchestrator.evaluation.sentences import sentences
+from orchestrator.jobs import current_job
 from orchestrator.pipeline import Pipeline
-from orchestrator.storage import write_atomic
-from orchestrator.tasks.flags import flag
+from orchestrator.tasks.answering import Answers, Folds
+from orchestrator.tasks.flags import count, flag
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.trec import run_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-log = get_logger()
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """Options of the verb: what is wrong with one is told before anything is loaded."""
+
+    measures: Measures
+    enforced: bool
+    folds: Folds | None
+    n_changes: int
+    save_as: str | None
+    baselines: Sequence[str]
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> _Options:
+        enforced, folds = flag(cfg, "enforce_budget"), _folds(cfg)
+        if enforced and cfg.budget_ms is None:
+            raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
+        if enforced and folds is not None:
+            raise ConfigError("task.folds", f"found {folds.n} beside enforce_budget=true; choose one of the two")
+        measures, save_as = Measures(plain(cfg.task.measures)), check_name(cfg.task.save_as)
+        return cls(measures, enforced, folds, count(cfg, "changes", least=0), save_as, _baselines(cfg))
+
+
+def _folds(cfg: DictConfig) -> Folds | None:
+    if cfg.task.folds is None:
+        return None
+    n, validation = count(cfg, "folds", least=2), cfg.task.validation
+    if isinstance(validation, bool) or not isinstance(validation, int | float) or not 0 < validation < 1:
+        raise ConfigError("task.validation", f"found {validation!r}; expected a share above 0 and below 1")
+    return Folds(n, validation, plain(cfg.task.learner), cfg.task.seed, cfg.task.batch_queries)
+
+
+def _baselines(cfg: DictConfig) -> list[str]:
+    found = plain(cfg.task.baseline)
+    named = [] if found is None else found if isinstance(found, list) else [found]
+    if not all(isinstance(name, str | int | float) for name in named):
+        raise ConfigError("task.baseline", f"found {found!r}; expected a name or a path, or a list of those")
+    return [str(name) for name in named]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """The two passes, and what follows from them."""
+
+    final: str
+    quality: Quality
+    latency: Latency | None
+    findings: Findings
+    figures: dict[str, object]
 
 
 def run(cfg: DictConfig, output: Path | None) -> float:
-    """Print the figures; keep metrics.json, per_query.json and the uncut run.trec in `output`.
+    """Print the figures and what they say; keep them, and the run files of every stage, in `output`.
 
     Returns:
         The first of `task.measures`, for a sweeper to maximise.
     """
-    measures = Measures(cfg.task.measures)
-    enforced = flag(cfg, "enforce_budget")
-    if enforced and cfg.budget_ms is None:
-        raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
+    options = _Options.of(cfg)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
-        if not enforced:
+        if not options.enforced:
             pipeline.fail_with_stages()
+        if options.folds is not None:
+            learners(pipeline.untrained().graph)
         corpus = pipeline.open_corpus(progress)
-        queries, qrels = corpus.queries(), corpus.qrels()
-        pipeline.load(progress, say_building)
-        for stage, n in pipeline.learned_from(queries).items():
-            if n:
-                log.warning("evaluate.learned_from", stage=stage, queries=n, of=len(queries), figures="flatter it")
-        quality = measure_quality(
-            lambda batch: pipeline.search_many(
-                batch, read_documents=False, enforce_budget=enforced, use_kept=not enforced
-            ),
-            queries,
-            qrels,
-            measures,
-            depth=cfg.task.depth,
-            batch_queries=cfg.task.batch_queries,
-            progress=progress,
-            judged_ids=corpus.judged_ids if corpus.topics.by_parent else None,
-        )
-        latency = None
-        if cfg.task.latency_queries > 0:
-            latency = measure_latency(
-                lambda batch: pipeline.search_many(batch, enforce_budget=enforced, use_kept=False),
-                queries,
-                cfg.task.latency_queries,
-                progress=progress,
-            )
-        final = pipeline.graph.result.name
-    if output is not None:
-        _keep(output, quality, latency)
-    _show(cfg, final, quality, latency)
-    return quality.metrics[measures.names[0]]
+        kept = KeptRuns(pipeline.storage_root, corpus.key)
+        baselines = read_baselines(options.baselines, kept, corpus.content_hash)
+        measured = _measure(cfg, options, pipeline, corpus, baselines, progress)
+        if output is not None:
+            write_folder(output, measured.quality, measured.figures)
+        if options.save_as is not None:
+            kept.keep(options.save_as, kept_files(measured.quality, measured.figures))
+    _show(cfg, measured)
+    return measured.quality.metrics[options.measures.names[0]]
 
 
-def _keep(output: Path, quality: Quality, latency: Latency | None) -> None:
-    write_atomic(output / METRICS_FILE, json.dumps(report.evaluation_json(quality, latency), indent=2) + "\n")
-    write_atomic(output / "per_query.json", json.dumps(quality.per_query, indent=2) + "\n")
-    write_atomic(output / "run.trec", run_text(quality.rankings))
+def _measure(
+    cfg: DictConfig,
+    options: _Options,
+    pipeline: Pipeline,
+    corpus: DiskCorpus,
+    baselines: Sequence[Baseline],
+    progress: ProgressBars,
+) -> _Measured:
+    corpus.queries()  # a wrong file of judgements is told before models are loaded
+    pipeline.load(progress, say_building)
+    answers = Answers(pipeline, corpus, options.enforced, options.folds, progress)
+    by_parent, depth = corpus.topics.by_parent, cfg.task.depth
+    quality = measure_quality(
+        answers.together,
+        answers.queries,
+        corpus.qrels(),
+        options.measures,
+        depth=depth,
+        batch_queries=cfg.task.batch_queries,
+        progress=progress,
+        judged_ids=corpus.judged_ids if by_parent else None,
+    )
+    latency = None
+    if cfg.task.latency_queries > 0:
+        latency = measure_latency(answers.timed, corpus.queries(), cfg.task.latency_queries, progress=progress)
+    as_judged = parents_or_selves(corpus) if by_parent else None
+    judged = [judge_baseline(one, quality, options.measures, depth, as_judged) for one in baselines]
+    findings = find(quality, options.measures.names[0], judged, options.n_changes, cfg.task.seed)
+    figures = report.evaluation_json(quality, latency, findings, corpus_json(corpus), cfg.task.folds)
+    return _Measured(pipeline.graph.result.name, quality, latency, findings, figures)
 
 
-def _show(cfg: DictConfig, final: str, quality: Quality, latency: Latency | None) -> None:
+def _show(cfg: DictConfig, measured: _Measured) -> None:
     job = current_job.get()
     if cfg.format.name == "json":
         which = {"job": job.num, "overrides": job.overrides} if job else {}
-        sys.stdout.write(json.dumps({**which, **report.evaluation_json(quality, latency)}, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps({**which, **measured.figures}, ensure_ascii=False) + "\n")
     elif cfg.format.name == "trec":
-        sys.stdout.write(run_text(quality.rankings))
+        sys.stdout.write(run_text(measured.quality.rankings))
     elif job is None:  # in a sweep, one table compares all jobs at the end
-        console = report.console()
-        console.print(report.evaluation_table(final, quality, latency))
-        timed = f" Latency: {latency.n_queries} of them one at a time, warm; a stage's own." if latency else ""
-        uncut = f"stages uncut (a recall ends at its top_k), to depth {cfg.task.depth}"
-        console.print(f"{quality.n_queries} judged queries; {uncut}.{timed}", markup=False)
-        for line in report.work_lines(quality, latency, cfg.budget_ms):
-            console.print(line, markup=False)
+        _print(cfg, measured)
+
+
+def _print(cfg: DictConfig, measured: _Measured) -> None:
+    quality, latency, findings = measured.quality, measured.latency, measured.findings
+    console = report.console()
+    console.print(report.evaluation_table(measured.final, quality, latency, findings))
+    for line in report.legend_lines(quality, latency, cfg.task.depth, cfg.task.folds):
+        console.print(line, markup=False)
+    for line in report.work_lines(quality, latency, cfg.budget_ms):
+        console.print(line, markup=False)
+    if findings.compared:
+        console.print(report.comparisons_table(findings))
+    for line in sentences(quality, findings, latency):
+        console.print(f"- {line}", markup=False)
+    if (changes := report.changes_table(findings)) is not None:
+        console.print(changes)

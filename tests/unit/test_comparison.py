@@ -100,3 +100,16 @@ def test_outcomes_come_back_as_they_were_kept(tmp_path: Path) -> None:
     done, failed = read_outcomes(tmp_path)
     assert done == Outcome(jobs[0], "0", 1.0, None, {"metrics": {"AP": 0.5}})
     assert failed == Outcome(jobs[1], "deep/er", 2.5, Failure("no", 2, "trace"))
+
+
+def test_csv_has_bounds_and_costs_of_the_jobs_that_know_them() -> None:
+    known = {"oracle": {"nDCG@10": 0.9}, "null": {"stage": "bm25", "metrics": {"nDCG@10": 0.4}}, "cost_usd": 0.5}
+    known |= {"tokens_per_query": 12.5, "cost_usd_per_query": 0.01, "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0}}
+    new = outcome(0, "k=1", ndcg=0.5)
+    new = replace(new, figures={**new.figures, **known})  # type: ignore[dict-item]
+    first, second, third = csv.DictReader(
+        io.StringIO(Comparison.of([new, outcome(1, "k=2", ndcg=0.4), outcome(2, "k=3")]).csv())
+    )
+    columns = ("oracle nDCG@10", "null nDCG@10", "tokens a query", "usd a query", "usd", "p99 ms")
+    assert [first[name] for name in columns] == ["0.9", "0.4", "12.5", "0.01", "0.5", "3.0"]
+    assert {second[name] for name in columns} == {third[name] for name in columns} == {""}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator.significance import compare, holm, paired_randomization, paired_t
+from orchestrator import significance
+from orchestrator.significance import Pair, bootstrap, compare, compare_pairs, holm, paired_randomization, paired_t
 
 RNG = np.random.default_rng(3)
 
@@ -63,3 +64,41 @@ def test_a_comparison_counts_wins_ties_losses_and_corrects_for_the_others() -> N
 def test_systems_over_other_queries_are_refused() -> None:
     with pytest.raises(ValueError, match="expected the same"):
         compare({"q1": 1.0}, {"other": {"q2": 1.0}})
+
+
+def test_the_interval_is_scipys_percentile_bootstrap() -> None:
+    values = RNG.normal(0.5, 0.2, (60, 2))
+    ours = bootstrap(values, seed=1)
+    for column in range(2):
+        theirs = stats.bootstrap((values[:, column],), np.mean, n_resamples=9_999, method="percentile", rng=2)
+        assert ours[column] == pytest.approx(theirs.confidence_interval, abs=0.004)
+    assert np.array_equal(ours, bootstrap(values, seed=1))
+    assert not np.array_equal(ours, bootstrap(values, seed=2))
+
+
+def test_the_interval_does_not_depend_on_how_many_samples_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = RNG.normal(0.5, 0.2, (50, 1))
+    at_once = bootstrap(values, resamples=500, seed=1)
+    monkeypatch.setattr(significance, "_DRAWN_AT_ONCE", 50 * 7)
+    np.testing.assert_allclose(at_once, bootstrap(values, resamples=500, seed=1), rtol=1e-12)
+
+
+def test_values_that_are_all_equal_have_an_interval_of_no_width() -> None:
+    assert bootstrap(np.full((7, 1), 0.25)).tolist() == [[0.25, 0.25]]
+    assert bootstrap(np.array([[0.1, 0.9]])).tolist() == [[0.1, 0.1], [0.9, 0.9]]
+
+
+def test_a_comparison_has_the_interval_of_its_difference() -> None:
+    ours = {f"q{n}": 0.5 + 0.01 * n for n in range(30)}
+    (found,) = compare(ours, {"other": dict.fromkeys(ours, 0.5)})
+    low, high = found.interval
+    assert 0 < low < found.difference < high
+
+
+def test_pairs_of_different_systems_are_corrected_together() -> None:
+    better, same = np.full(12, 0.6), np.full(12, 0.5)
+    first, second = compare_pairs([Pair("a", better, same - np.arange(12) / 100), Pair("b", same, same)])
+    assert (first.other, second.other) == ("a", "b")
+    assert first.p_holm == pytest.approx(2 * first.p_randomization)
+    assert second.p_holm == 1.0
+    assert compare_pairs([]) == []

@@ -219,3 +219,18 @@ def test_a_key_itself_is_refused_before_anything_keeps_it() -> None:
     assert "sk-secret" not in str(caught.value)
     assert rewrite([f"{key}=null"], VERBS) == [f"{key}=null"]
     assert as_hydra_reads(rewrite([f"{key}='${{oc.env:HOME}}'"], VERBS)[0])
+
+
+@pytest.mark.parametrize(
+    ("word", "measures"),
+    [
+        ("measures=[nDCG@10,RBP(p=0.9,rel=1)]", ["nDCG@10", "RBP(p=0.9,rel=1)"]),
+        ("task.measures=[ AP(rel=2) , 'P@5' ]", ["AP(rel=2)", "P@5"]),
+        ("measures=[nDCG(gains={0:0,1:2})@10]", ["nDCG(gains={0:0,1:2})@10"]),
+        ("measures=[nDCG@10,AP]", ["nDCG@10", "AP"]),
+        ("measures=INSQ(max_rel=3)", "INSQ(max_rel=3)"),
+    ],
+)
+def test_measures_may_have_parentheses(word: str, measures: object) -> None:
+    verbs = Verbs({"evaluate": ["verb", "measures"]}, VERBS.root_keys)
+    assert as_hydra_reads(rewrite(["evaluate", word], verbs)[-1]) == measures

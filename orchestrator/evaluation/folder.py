@@ -1,0 +1,63 @@
+"""What an evaluation leaves in its folder: figures, and run files that ir-measures, ranx and trec_eval read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from orchestrator import storage
+from orchestrator.corpus import DiskCorpus
+from orchestrator.evaluation.baselines import RUN_FILE
+from orchestrator.evaluation.quality import Quality
+from orchestrator.jobs import METRICS_FILE
+from orchestrator.judgements import topic_files
+from orchestrator.trec import qrels_text, run_text
+
+_SERVED = "served"
+
+
+def write_folder(folder: Path, quality: Quality, figures: Mapping[str, object]) -> None:
+    """Write all files of an evaluation into `folder`, each whole or not at all.
+
+    Args:
+        folder: of the run.
+        quality: rankings and judgements.
+        figures: the content of metrics.json.
+    """
+    for name, text in (*kept_files(quality, figures).items(), *_others(quality)):
+        storage.write_atomic(folder / name, text)
+
+
+def kept_files(quality: Quality, figures: Mapping[str, object]) -> dict[str, str]:
+    """Name -> text of the files that a later evaluation compares with."""
+    return {METRICS_FILE: json.dumps(figures, indent=2) + "\n", RUN_FILE: run_text(quality.rankings)}
+
+
+def _others(quality: Quality) -> Iterator[tuple[str, str]]:
+    yield "per_query.json", json.dumps(quality.per_query, indent=2) + "\n"
+    yield f"runs/{_SERVED}.trec", run_text(quality.handed_out.rankings, _SERVED)
+    for stage, system in quality.systems.items():
+        yield f"runs/{_file_name(stage)}.trec", run_text(system.rankings, _file_name(stage))
+    yield "qrels.trec", qrels_text(quality.qrels)
+    lines = ({"query_id": query.query_id, "text": query.text} for query in quality.queries)
+    yield "queries.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _file_name(stage: str) -> str:
+    """A stage's name as part of a file's; `served` is what is handed out, and never a stage."""
+    name = storage.slug(stage)
+    return f"{name}-stage" if name == _SERVED else name
+
+
+def corpus_json(corpus: DiskCorpus) -> dict[str, str]:
+    """Which documents and judgements figures are of: `name`, `content_hash`, `split`."""
+    return {"name": corpus.name, "content_hash": corpus.content_hash, "split": _split(corpus)}
+
+
+def _split(corpus: DiskCorpus) -> str:
+    """The name of the judgements that were read, also where `corpus.split` is auto."""
+    if corpus.spec.split != "auto":
+        return corpus.spec.split
+    qrels = topic_files(corpus.spec, corpus.source).qrels
+    return "" if qrels is None else qrels.name.removesuffix(".gz").rpartition(".")[0] or qrels.name
