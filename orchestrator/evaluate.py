@@ -16,6 +16,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.gates import ALWAYS
 from orchestrator.graph import Node
 from orchestrator.ranking import surrogate_scores
+from orchestrator.reused import Reused
 from orchestrator.stage import Progress, no_progress
 from orchestrator.trace import Result, Shortfall, StageTrace, Trace
 from orchestrator.types import Query
@@ -99,6 +100,7 @@ class Quality:
         rankings: query id -> ids of the uncut ranking.
         n_queries: how many queries were judged.
         work: what the stages did and left out.
+        reused: how much of it was kept from earlier jobs.
     """
 
     metrics: Mapping[str, float]
@@ -108,6 +110,7 @@ class Quality:
     rankings: Mapping[str, tuple[str, ...]] = field(repr=False)
     n_queries: int = 0
     work: Work = field(default_factory=lambda: Work.of([]))
+    reused: Reused = field(default_factory=Reused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +229,7 @@ def measure_quality(
         uncut[final],
         len(judged),
         Work.of_traces(traces, nodes),
+        Reused.of(traces),
     )
 
 

@@ -37,6 +37,7 @@ class Loading:
 
     Attributes:
         learned_from: stage whose model is open -> hashes of the queries that it learned from.
+        generations: stage whose index is open -> name of its generation.
     """
 
     def __init__(self, graph: StageGraph, corpus: CorpusSpec, storage_root: Path, words: Sequence[str]) -> None:
@@ -44,6 +45,7 @@ class Loading:
         self._loaded: set[str] = set()
         self._opened: set[str] = set()
         self.learned_from: dict[str, frozenset[str]] = {}
+        self.generations: dict[str, str] = {}
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -98,7 +100,7 @@ class Loading:
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
             if isinstance(node.stage, Indexed):
                 with named(node.name):
-                    open_index(
+                    opened = open_index(
                         node.stage,
                         corpus,
                         self._root,
@@ -109,6 +111,7 @@ class Loading:
                         force=force,
                         verify=verify,
                     )
+                self.generations[node.name] = opened.directory.name
         return documents
 
     def open_statistics(self, node: Node, corpus: Callable[[], DiskCorpus]) -> None:
@@ -138,6 +141,7 @@ class Loading:
         self._loaded.clear()
         self._opened.clear()
         self.learned_from.clear()
+        self.generations.clear()
 
     def _is_built(self, stage: Indexed) -> bool:
         try:

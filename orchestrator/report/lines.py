@@ -141,6 +141,7 @@ def evaluation_json(quality: Quality, latency: Latency | None) -> dict[str, obje
         "baselines": {name: dict(values) for name, values in quality.baselines.items()},
         "n_queries": quality.n_queries,
         "work": dataclasses.asdict(quality.work),
+        "reused": dataclasses.asdict(quality.reused),
         "latency_ms": dict(latency.total) if latency else None,
         "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
         "n_latency_queries": latency.n_queries if latency else 0,

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
+from orchestrator.build import plain, sweeper_direction
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
-from orchestrator.jobs import METRICS_FILE, current_job
+from orchestrator.jobs import METRICS_FILE, Value, current_job
 from orchestrator.log import get_logger
+from orchestrator.objectives import Objectives
 from orchestrator.pipeline import Pipeline
 from orchestrator.storage import write_atomic
 from orchestrator.tasks.flags import flag
@@ -24,13 +26,15 @@ if TYPE_CHECKING:
 log = get_logger()
 
 
-def run(cfg: DictConfig, output: Path | None) -> float:
+def run(cfg: DictConfig, output: Path | None) -> Value:
     """Print the figures; keep metrics.json, per_query.json and the uncut run.trec in `output`.
 
     Returns:
-        The first of `task.measures`, for a sweeper to maximise.
+        What `task.objectives` names, for a sweeper: by default the first of `task.measures`, to maximise.
     """
     measures = Measures(cfg.task.measures)
+    objectives = Objectives.of(plain(cfg.task.objectives), measures.names, cfg.task.latency_queries)
+    objectives.check_directions(sweeper_direction())
     enforced = flag(cfg, "enforce_budget")
     if enforced and cfg.budget_ms is None:
         raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
@@ -45,7 +49,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
                 log.warning("evaluate.learned_from", stage=stage, queries=n, of=len(queries), figures="flatter it")
         quality = measure_quality(
             lambda batch: pipeline.search_many(
-                batch, read_documents=False, enforce_budget=enforced, use_kept=not enforced
+                batch, read_documents=False, enforce_budget=enforced, use_kept=not enforced, reuse=not enforced
             ),
             queries,
             qrels,
@@ -67,7 +71,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
     if output is not None:
         _keep(output, quality, latency)
     _show(cfg, final, quality, latency)
-    return quality.metrics[measures.names[0]]
+    return objectives.values(quality, latency)
 
 
 def _keep(output: Path, quality: Quality, latency: Latency | None) -> None:

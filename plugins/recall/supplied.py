@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orchestrator.errors import ConfigError, DataError
+from orchestrator.storage import file_digest
 from orchestrator.types import Call, Query, Scored, ScoreKind
 
 
@@ -29,11 +30,17 @@ class SuppliedRecall:
         if not self._path.is_file():
             raise ConfigError("path", f"no file '{path}'; expected a TREC run file")
         self._runs: dict[str, dict[str, float]] | None = None
+        self._digest: str | None = None
+
+    @property
+    def depends_on(self) -> str | None:
+        """Digest of the file. Known after `load()`."""
+        return self._digest
 
     def load(self) -> None:
         """Read the file, once."""
         if self._runs is None:
-            self._runs = self._read()
+            self._runs, self._digest = self._read(), file_digest(self._path)
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
         """The first `top_k` of the file's ranking for this query id; empty, and declared, when the file lacks it."""
