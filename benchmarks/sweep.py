@@ -1,6 +1,6 @@
 """What a sweep of 64 configurations costs when its jobs share results of stages, against the same 64 apart.
 
-    python benchmarks/sweep.py [DATA_DIR [QUERIES]]
+    python benchmarks/sweep.py [DATA_DIR | sample [QUERIES]]
 
 2 recalls x 2 fusions x 4 depths of the shortlist x 4 final depths, over BM25, a second recall, late interaction and a
 bi-encoder. DATA_DIR is a collection in BEIR layout, by default the sample; QUERIES is how many questions are asked.
@@ -95,7 +95,7 @@ def prepare(corpus: Sequence[str]) -> None:
 
 
 def main() -> None:
-    corpus = [f"corpus.path={sys.argv[1]}"] if len(sys.argv) > 1 else []
+    corpus = [f"corpus.path={sys.argv[1]}"] if len(sys.argv) > 1 and sys.argv[1] != "sample" else []
     if len(sys.argv) > 2:
         corpus.append(f"corpus.max_queries={sys.argv[2]}")
     load = os.getloadavg()[0]

@@ -66,14 +66,17 @@ class SweepProgress:
 
     @property
     def left_s(self) -> float | None:
-        """About how long the rest takes; None where that is not known. Jobs that run side by side are reckoned with."""
+        """About how long the rest takes; None where that is not known.
+
+        Jobs that run side by side are reckoned with, and the time between jobs.
+        """
         ran = sorted((outcome for outcome in self.outcomes if outcome.seconds), key=lambda outcome: outcome.ended)
         if self.planned is None or not ran:
             return None
         begun = min(outcome.ended - outcome.seconds for outcome in ran)
         at_once = sum(outcome.seconds for outcome in ran) / max(ran[-1].ended - begun, 1e-3)
         usual = statistics.median(outcome.seconds for outcome in ran[-_RECENT:])
-        return usual * max(self.planned - len(self.outcomes), 0) / max(at_once, 1.0)
+        return usual * max(self.planned - len(self.outcomes), 0) / at_once
 
     @property
     def line(self) -> str:

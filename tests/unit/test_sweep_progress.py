@@ -58,3 +58,9 @@ def test_figures_of_before_have_no_reuse() -> None:
 )
 def test_times_are_told_as_people_say_them(seconds: float, words: str) -> None:
     assert about(seconds) == words
+
+
+def test_the_time_between_jobs_counts() -> None:
+    done = [outcome(num, 2, 1000 + 5 * num) for num in range(5)]
+    elapsed_s = 2 + 4 * 5
+    assert SweepProgress.of(done, [job(num) for num in range(10)]).left_s == pytest.approx(elapsed_s / 5 * 5)
