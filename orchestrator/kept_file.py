@@ -40,14 +40,15 @@ class KeptFile:
         path: of the file; made at first use.
         max_mb: the entries used least recently go when the file grows beyond it; None for no limit.
         remote_days: how long an entry that expires is used.
+        read_busy_s: how long a look-up waits for somebody who is opening or replacing the file.
     """
 
-    def __init__(self, path: Path, max_mb: float | None, remote_days: float) -> None:
+    def __init__(self, path: Path, max_mb: float | None, remote_days: float, read_busy_s: float = _READ_BUSY_S) -> None:
         self.path = path
         self._most_bytes = math.inf if max_mb is None else max_mb * _MB
         self._remote_s = remote_days * _DAY_S
         told: set[str] = set()
-        self._reading = Entries(self.path, _READ_BUSY_S, told)
+        self._reading = Entries(self.path, read_busy_s, told)
         self._writing = Entries(self.path, _WRITE_BUSY_S, told)
         self._behind: WriteBehind[Change] = WriteBehind(self._write, _MOST_WAITING)
 

@@ -15,6 +15,8 @@ from orchestrator.stage_key import result_key
 from orchestrator.steps import Asked
 
 FILE = "stages/results.sqlite"
+_READ_BUSY_S = 5.0
+"""No time is measured where results are used: waiting for them is cheaper than making them again."""
 
 
 class StageResults(KeptFile):
@@ -27,7 +29,7 @@ class StageResults(KeptFile):
     """
 
     def __init__(self, root: Path, max_mb: float | None = 1024, remote_days: float = 30.0) -> None:
-        super().__init__(root / FILE, max_mb, remote_days)
+        super().__init__(root / FILE, max_mb, remote_days, _READ_BUSY_S)
 
     def find(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Key -> what is kept under it."""

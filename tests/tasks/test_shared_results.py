@@ -205,6 +205,7 @@ def test_what_is_kept_is_shown_and_cleared(sweep: Callable, orchestrate: Callabl
     assert work(again, "reused") == work(found, "reused")
 
 
+@pytest.mark.slow
 def test_models_that_are_real_give_the_same_figures_to_the_last_digit(orchestrate: Callable, shared_root: Path) -> None:
     """Learned scores over late interaction, with gates: parts of batches are kept, the rest is made beside them."""
     gate, depth = "pipeline.stages.shortlist.when.max_margin=0.1,0.5", "pipeline.stages.fused.top_k=20,40"
