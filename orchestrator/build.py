@@ -19,7 +19,7 @@ from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.cuts import Cut
 from orchestrator.errors import ConfigError, PipelineError, did_you_mean
 from orchestrator.gates import Gate
-from orchestrator.graph import CacheUse, StageGraph, StageSpec
+from orchestrator.graph import CacheUse, Settings, StageGraph, StageSpec
 from orchestrator.log import get_logger
 from orchestrator.models import Model
 from orchestrator.passages import Passages
@@ -27,6 +27,7 @@ from orchestrator.policy import BY_PLACE, OnError
 from orchestrator.readers.columns import Columns
 from orchestrator.readers.table import TableOptions
 from orchestrator.score_cache import ScoreCache, check_limits
+from orchestrator.stage_results import StageResults, check_stage_limits
 from orchestrator.storage import default_root
 from orchestrator.words import SECRETS
 
@@ -60,6 +61,17 @@ def build_score_cache(cfg: DictConfig) -> ScoreCache | None:
     return ScoreCache(storage_root(cfg), cfg.cache.max_mb, cfg.cache.remote_days) if cfg.cache.scores else None
 
 
+def build_stage_results(cfg: DictConfig) -> StageResults | None:
+    """Where results of stages are kept between jobs, as `cfg.cache` says; None where they are not.
+
+    Raises:
+        ConfigError: a value under `cache` is wrong.
+    """
+    check_stage_limits(cfg.cache.stages_max_mb, "cache.")
+    limits = cfg.cache.stages_max_mb, cfg.cache.remote_days
+    return StageResults(storage_root(cfg), *limits) if cfg.cache.stages else None
+
+
 def build_graph(cfg: DictConfig) -> StageGraph:
     """The stage graph of `cfg.pipeline`, every stage constructed, nothing loaded.
 
@@ -81,10 +93,28 @@ def build_graph(cfg: DictConfig) -> StageGraph:
         spec = StageSpec(str(name), built, int(stage.top_k), tuple(stage.inputs), passages, when, cut)
         specs.append(
             dataclasses.replace(
-                spec, on_error=on_error, max_ms=stage.max_ms, cache=_cache(f"{path}.cache", stage.cache)
+                spec,
+                on_error=on_error,
+                max_ms=stage.max_ms,
+                cache=_cache(f"{path}.cache", stage.cache),
+                settings=_settings(stage.use),
             )
         )
     return StageGraph.of(specs)
+
+
+def _settings(use: object) -> Settings | None:
+    """All that stands under `use`, its references resolved, without secrets."""
+    if not isinstance(use, DictConfig):
+        return None
+    found = OmegaConf.to_container(use, resolve=True, enum_to_str=True)
+    return cast(Settings, _without_secrets(found))
+
+
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _without_secrets(child) for key, child in value.items() if key not in SECRETS}
+    return [_without_secrets(child) for child in value] if isinstance(value, list) else value
 
 
 def _policy(policy: Callable[..., _P], path: str, node: DictConfig) -> _P:
@@ -294,6 +324,17 @@ def task_overrides() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return [str(word) for word in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
+def sweeper_direction() -> Any:
+    """Where the sweeper of this job looks for better figures, as it was given; None where it says nothing of it."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    sweeper = HydraConfig.get().sweeper
+    return plain(sweeper.direction) if "direction" in sweeper else None
 
 
 def model_cards() -> dict[str, dict[str, Any]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.entries import Entries, open_entries, today
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.holdings import KINDS, LEARNED, VECTORS, Holding, holdings, remove_holding, score_bytes
+from orchestrator.holdings import ENTRIES, KINDS, LEARNED, VECTORS, Holding, entries_bytes, holdings, remove_holding
 
 _MB = 1 << 20
 _DAY_S = 86_400
@@ -41,13 +41,13 @@ class Limits:
     Attributes:
         max_mb: of all that is looked at together; None is no limit.
         older_than_days: what was last used before goes; None is nothing for its age.
-        max_scores_mb: of the scores, whatever else there is.
-        remote_days: scores of remote models that are older go.
+        max_entries_mb: kind whose entries go one by one (scores, stages) -> of those, whatever else there is.
+        remote_days: scores and results of remote models that are older go.
     """
 
     max_mb: float | None = None
     older_than_days: float | None = None
-    max_scores_mb: float | None = None
+    max_entries_mb: Mapping[str, float | None] = field(default_factory=dict)
     remote_days: float = 30.0
 
 
@@ -86,7 +86,8 @@ def clear(root: Path, kinds: Iterable[str], dry_run: bool = False) -> list[Remov
 def prune(root: Path, kinds: Iterable[str], limits: Limits, dry_run: bool = False) -> list[Removal]:
     """Remove of `kinds` what is beyond `limits`, the least recently used first; returns what went.
 
-    Whole folders go, not single texts or documents of one; of the scores single entries go, after all else.
+    Whole folders go, not single texts or documents of one; of scores and results of stages single entries go, after all
+    else, the results first.
     What is left over from damage and from processes that were killed goes always.
 
     Args:
@@ -96,7 +97,7 @@ def prune(root: Path, kinds: Iterable[str], limits: Limits, dry_run: bool = Fals
         dry_run: remove nothing, only say what would go.
     """
     looked_at = [held for held in holdings(root) if held.kind in set(kinds)]
-    folders = sorted((held for held in looked_at if held.kind != "scores"), key=lambda held: held.last_used)
+    folders = sorted((held for held in looked_at if held.kind not in ENTRIES), key=lambda held: held.last_used)
     left = sum(held.n_bytes for held in looked_at)
     gone = []
     for held in folders:
@@ -104,9 +105,11 @@ def prune(root: Path, kinds: Iterable[str], limits: Limits, dry_run: bool = Fals
         if reason is not None:
             gone.append(_removed(held, reason, dry_run))
             left -= held.n_bytes
-    for scores in (held for held in looked_at if held.kind == "scores"):
-        room = None if limits.max_mb is None else limits.max_mb * _MB - (left - scores.n_bytes)
-        gone += _prune_scores(scores, limits, room, dry_run)
+    for held in reversed([held for held in looked_at if held.kind in ENTRIES]):  # results are made of scores again
+        room = None if limits.max_mb is None else limits.max_mb * _MB - (left - held.n_bytes)
+        removals = _prune_entries(held, limits, room, dry_run)
+        left -= sum(removal.n_bytes for removal in removals)
+        gone += removals
     return gone
 
 
@@ -125,9 +128,10 @@ def _removed(held: Holding, reason: str, dry_run: bool) -> Removal:
     return Removal(held, reason, held.entries, held.n_bytes if dry_run else remove_holding(held))
 
 
-def _prune_scores(held: Holding, limits: Limits, room: float | None, dry_run: bool) -> list[Removal]:
+def _prune_entries(held: Holding, limits: Limits, room: float | None, dry_run: bool) -> list[Removal]:
     """At most one removal, of entries: too old, expired, or used least recently where the file is too large."""
-    bounds = [bound for bound in (room, limits.max_scores_mb and limits.max_scores_mb * _MB) if bound is not None]
+    own = limits.max_entries_mb.get(held.kind)
+    bounds = [bound for bound in (room, own and own * _MB) if bound is not None]
     most = max(min(bounds), 0.0) if bounds else None
     entries = open_entries(held.path)
     try:
@@ -138,7 +142,7 @@ def _prune_scores(held: Holding, limits: Limits, room: float | None, dry_run: bo
     finally:
         entries.close()
     share = n_dropped / max(held.entries or 0, 1)
-    freed = round(held.n_bytes * share) if dry_run else held.n_bytes - score_bytes(held.path)
+    freed = round(held.n_bytes * share) if dry_run else held.n_bytes - entries_bytes(held.path)
     is_worth_a_line = n_dropped or freed > _MB
     return [Removal(held, "old, expired or beyond the limit", n_dropped, max(freed, 0))] if is_worth_a_line else []
 

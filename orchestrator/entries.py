@@ -148,13 +148,15 @@ class Entries:
         self.file.close()
 
     def _drop(self, where: str, values: tuple[int, ...], down_to: float) -> int:
-        chosen = f"SELECT place FROM entries {where} ORDER BY place LIMIT {_SLICE}"
+        chosen = f"SELECT place FROM entries {where} ORDER BY place LIMIT ?"
 
         def drop(connection: sqlite3.Connection) -> int:
-            if _live_bytes(connection) <= down_to:
+            live = _live_bytes(connection)
+            if live <= down_to:
                 return 0
+            n = _SLICE if down_to < 0 else _rows_in(connection, live - down_to, live)
             with transaction(connection):
-                return connection.execute(f"DELETE FROM entries WHERE place IN ({chosen})", values).rowcount
+                return connection.execute(f"DELETE FROM entries WHERE place IN ({chosen})", (*values, n)).rowcount
 
         dropped = 0
         while (n_rows := self.file.do(drop, 0)) > 0:
@@ -172,6 +174,12 @@ def _live_bytes(connection: sqlite3.Connection) -> int:
         connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * size)
+
+
+def _rows_in(connection: sqlite3.Connection, n_bytes: float, live: int) -> int:
+    """About how many rows take `n_bytes` of the `live` ones: 1 at least, a slice at most."""
+    n_rows = int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
+    return max(1, min(_SLICE, round(n_rows * n_bytes / live)))
 
 
 def _sealed(entry: Entry) -> bytes:

@@ -6,7 +6,7 @@ Pure: needs no model, no index, no corpus on disk.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
@@ -15,11 +15,12 @@ from orchestrator.errors import ConfigError, PipelineError, check_ms, did_you_me
 from orchestrator.gates import ALWAYS, Gate
 from orchestrator.passages import WHOLE, Passages
 from orchestrator.policy import BY_PLACE, OnError
-from orchestrator.stage import KnowsTokens, Stage, Trainable
+from orchestrator.stage import Json, KnowsTokens, Stage, Trainable
 from orchestrator.types import Need, ScoreKind
 
 Kind = Literal["recall", "fusion", "rerank"]
 CacheUse = Literal["auto", "on", "off"]
+Settings = Mapping[str, Json]
 Behaviour = Literal["recall", "fusion", "pointwise", "list", "window"]
 
 _BEHAVIOURS: Mapping[str, tuple[Behaviour, Kind]] = {
@@ -50,6 +51,8 @@ class StageSpec:
         on_error: what its failure does.
         max_ms: how long it may take for one query, whatever is left of the budget; None sets no limit of its own.
         cache: whether its scores are kept on disk.
+        settings: all that stands under `use`, resolved, as plain values without secrets; None for an object that was
+            built in Python, of whose arguments nothing is known.
     """
 
     name: str
@@ -62,6 +65,7 @@ class StageSpec:
     on_error: OnError = BY_PLACE
     max_ms: float | None = None
     cache: CacheUse = "auto"
+    settings: Settings | None = field(default=None, compare=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -77,6 +81,7 @@ class Node:
         fallbacks: reranks that stand in for it when it fails, in order. What they score stands under names of their
             own, `<stage>~1` and so on: their scores are not the stage's.
         stands_for: of a fallback, the stage that it stands in for.
+        settings: as in StageSpec.
     """
 
     name: str
@@ -92,6 +97,7 @@ class Node:
     on_error: OnError = BY_PLACE
     max_ms: float | None = None
     cache: CacheUse = "auto"
+    settings: Settings | None = field(default=None, compare=False, repr=False)
     fallbacks: tuple[Node, ...] = ()
     stands_for: str | None = None
 
@@ -220,9 +226,9 @@ def _node(spec: StageSpec, above: Sequence[StageSpec]) -> Node:
     if kind == "rerank" and not inputs and above:
         inputs = (above[-1].name,)
     needs: frozenset[Need] = frozenset(getattr(spec.stage, "needs", _DEFAULT_NEEDS.get(behaviour, ())))
-    graph_keys = (spec.passages, spec.when, spec.cut, spec.on_error, spec.max_ms, spec.cache)
+    graph_keys = (spec.passages, spec.when, spec.cut, spec.on_error, spec.max_ms, spec.cache, spec.settings)
     stand_ins = _fallbacks(spec, kind, above)
-    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys, stand_ins)
+    node = Node(spec.name, spec.stage, spec.top_k, inputs, kind, behaviour, needs, *graph_keys, fallbacks=stand_ins)
     _check_passages(node)
     _check_limits(node)
     _check("when", node, lambda: node.when.refuse_for(kind))

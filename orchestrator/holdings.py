@@ -20,11 +20,14 @@ from orchestrator.keys import KEY_BYTES
 from orchestrator.models.kept import remove_kept
 from orchestrator.row_file import KEYS, lock_of
 from orchestrator.row_repair import PARTIAL, SET_ASIDE, leftovers, remove
-from orchestrator.score_cache import FILE
+from orchestrator.score_cache import FILE as SCORES_FILE
+from orchestrator.stage_results import FILE as STAGES_FILE
 
 VECTORS = ("vectors", "token_vectors", "sparse_vectors")
 LEARNED = ("trained", "tuned", "runs")
-KINDS = ("scores", *VECTORS, "models", "indexes", "corpora", "cost", *LEARNED)
+ENTRIES = {"scores": (SCORES_FILE, "scores and orders of all models"), "stages": (STAGES_FILE, "results of stages")}
+"""Kinds that are one file of entries, any of which may go alone: the file below the root, and what it holds."""
+KINDS = ("scores", "stages", *VECTORS, "models", "indexes", "corpora", "cost", *LEARNED)
 """In the order in which they are shown."""
 
 _HOUR_S = 3600
@@ -38,7 +41,7 @@ class Holding:
         kind: one of `KINDS`.
         path: of its file or folder.
         about: whose it is: the model, the corpus, or both.
-        entries: how many scores, texts or documents; None where nothing is counted.
+        entries: how many scores, results, texts or documents; None where nothing is counted.
         n_bytes: on disk.
         last_used: seconds since 1970, to a day.
         is_leftover: of a process that was killed; nobody needs it.
@@ -68,7 +71,7 @@ def remove_holding(holding: Holding) -> int:
     """
     if holding.kind in LEARNED:
         raise ValueError(f"{holding.path}: is kept until somebody removes it by hand ({holding.kind})")
-    if holding.kind == "scores":
+    if holding.kind in ENTRIES:
         open_entries(holding.path).file.remove()
     elif holding.kind in VECTORS:
         with storage.locked(lock_of(holding.path, "write")):
@@ -82,24 +85,23 @@ def remove_holding(holding: Holding) -> int:
     return holding.n_bytes - _size(holding)
 
 
-def score_bytes(path: Path) -> int:
-    """Of the file of scores, what sqlite has beside it, and what was set aside."""
+def entries_bytes(path: Path) -> int:
+    """Of a file of entries, what sqlite has beside it, and what was set aside."""
     return sum(storage.size_of(each) for each in path.parent.glob(f"{path.name}*"))
 
 
 def _size(holding: Holding) -> int:
-    return score_bytes(holding.path) if holding.kind == "scores" else storage.size_of(holding.path)
+    return entries_bytes(holding.path) if holding.kind in ENTRIES else storage.size_of(holding.path)
 
 
-def _scores(root: Path) -> Iterator[Holding]:
-    path = root / FILE
-    files = [each for each in path.parent.glob(f"{path.name}*") if each.is_file()]
-    if not files:
-        return
-    entries = open_entries(path) if path.is_file() else None
-    count = _counted(entries) if entries is not None else 0
-    used = max(each.stat().st_mtime for each in files if not each.name.endswith("-shm"))
-    yield Holding("scores", path, "scores and orders of all models", count, score_bytes(path), used)
+def _entries(root: Path) -> Iterator[Holding]:
+    for kind, (name, about) in ENTRIES.items():
+        path = root / name
+        files = [each for each in path.parent.glob(f"{path.name}*") if each.is_file()]
+        if files:
+            count = _counted(open_entries(path)) if path.is_file() else 0
+            used = max(each.stat().st_mtime for each in files if not each.name.endswith("-shm"))
+            yield Holding(kind, path, about, count, entries_bytes(path), used)
 
 
 def _counted(entries: Entries) -> int:
@@ -185,7 +187,7 @@ def _runs(root: Path) -> Iterator[Holding]:
 
 
 _LOOK: tuple[Callable[[Path], Iterable[Holding]], ...] = (
-    *(_scores, _vectors, _models, _indexes),
+    *(_entries, _vectors, _models, _indexes),
     *(_corpora, _cost, _trained, _tuned, _runs),
 )
 

@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from orchestrator.failure import Failure
 from orchestrator.storage import write_atomic
 
+Value: TypeAlias = float | tuple[float, ...]
+"""What a sweeper is told of a job: one figure, or several."""
 METRICS_FILE = "metrics.json"
 """What a verb that measures leaves in its job's folder: `{"metrics": {...}, "served": {...}, "latency_ms": {...}}`."""
 _JOB_FILE = "job.json"
@@ -38,6 +41,25 @@ current_job: ContextVar[Job | None] = ContextVar("current_job", default=None)
 
 
 @dataclass(frozen=True, slots=True)
+class SoFar:
+    """How far a sweep is when one of its jobs begins.
+
+    Attributes:
+        done: jobs that have ended.
+        planned: jobs in all.
+        line: what else there is to say, in a few words.
+    """
+
+    done: int
+    planned: int
+    line: str
+
+
+so_far: ContextVar[SoFar | None] = ContextVar("so_far", default=None)
+"""Of the sweep that this code runs for, where somebody watches; None elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job ended.
 
@@ -47,6 +69,7 @@ class Outcome:
         seconds: how long it took.
         failure: why it failed, or None.
         figures: the content of its metrics.json; empty where it has none.
+        ended: when it ended, in seconds since 1970.
     """
 
     job: Job
@@ -54,6 +77,7 @@ class Outcome:
     seconds: float = 0.0
     failure: Failure | None = None
     figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ended: float = 0.0
 
 
 def write_plan(sweep: Path, jobs: Sequence[Job]) -> None:
@@ -105,4 +129,5 @@ def _read_outcome(path: Path, sweep: Path) -> Outcome:
         content["seconds"],
         failure,
         figures,
+        path.stat().st_mtime,
     )

@@ -1,8 +1,9 @@
-"""Sixteen-byte keys of texts, and finding many of them at once."""
+"""Sixteen-byte keys of texts and of what is made of parts, and finding many of them at once."""
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 KEY_BYTES = 16
 Keys = npt.NDArray[np.uint8]
+_length = struct.Struct("<Q").pack
 
 
 def text_key(text: str) -> bytes:
@@ -59,3 +61,18 @@ def first_of_each(keys: Keys) -> npt.NDArray[np.int64]:
     """int64 [n_distinct], ascending: where each key stands for the first time."""
     _, first = np.unique(_column(keys), return_index=True)
     return np.sort(first)
+
+
+def as_bytes(text: str) -> bytes:
+    """`text` as UTF-8, also where it holds half of a surrogate pair."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def packed(*parts: bytes) -> bytes:
+    """The parts with their lengths before them, so that no two lists of parts give the same bytes."""
+    return b"".join([piece for part in parts for piece in (_length(len(part)), part)])
+
+
+def digest(data: bytes) -> bytes:
+    """blake2b-16 of `data`."""
+    return hashlib.blake2b(data, digest_size=KEY_BYTES).digest()

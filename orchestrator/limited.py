@@ -37,6 +37,7 @@ class Outcome:
         started_s: when it began, after the question came.
         seconds: how long it took.
         error: what a recall failed with, in a way that may pass.
+        reused: whether it was kept from before, with what it cost then.
     """
 
     answer: Answer
@@ -46,6 +47,7 @@ class Outcome:
     started_s: float = 0.0
     seconds: float = 0.0
     error: TransientError | None = None
+    reused: bool = False
 
 
 class _Try:

@@ -38,6 +38,7 @@ class Loading:
     Attributes:
         learned_from: stage whose model is open -> hashes of the queries that it learned from.
         opens_models: whether the models that stages learned are opened; false for trainings that make their own.
+        generations: stage whose index is open -> name of its generation.
     """
 
     def __init__(self, graph: StageGraph, corpus: CorpusSpec, storage_root: Path, words: Sequence[str]) -> None:
@@ -46,6 +47,7 @@ class Loading:
         self._opened: set[str] = set()
         self.learned_from: dict[str, frozenset[str]] = {}
         self.opens_models = True
+        self.generations: dict[str, str] = {}
 
     @property
     def loaded(self) -> frozenset[str]:
@@ -101,7 +103,7 @@ class Loading:
                 documents.prepare(cast(Embed, node.stage.embedder), progress)  # type: ignore[union-attr]
             if isinstance(node.stage, Indexed):
                 with named(node.name):
-                    open_index(
+                    opened = open_index(
                         node.stage,
                         corpus,
                         self._root,
@@ -112,6 +114,7 @@ class Loading:
                         force=force,
                         verify=verify,
                     )
+                self.generations[node.name] = opened.directory.name
         return documents
 
     def open_statistics(self, node: Node, corpus: Callable[[], DiskCorpus]) -> None:
@@ -141,6 +144,7 @@ class Loading:
         self._loaded.clear()
         self._opened.clear()
         self.learned_from.clear()
+        self.generations.clear()
 
     def _is_built(self, stage: Indexed) -> bool:
         try:

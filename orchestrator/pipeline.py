@@ -26,6 +26,8 @@ from orchestrator.runner import Runner
 from orchestrator.scoring import KeptScores
 from orchestrator.sources import GivenDocuments, as_documents
 from orchestrator.stage import Progress, Stage, no_progress
+from orchestrator.stage_key import stage_key
+from orchestrator.stage_results import SharedResults, StageResults
 from orchestrator.steps import Documents
 from orchestrator.telemetry import Spans
 from orchestrator.trace import Result
@@ -57,6 +59,7 @@ class Pipeline:
         words: of the command line that chose this stack, for messages that name a command.
         kept: where scores of models are kept between questions; None keeps none.
         otel: whether answers are told as OpenTelemetry spans.
+        results: where results of whole stages are kept between jobs; None keeps none.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Pipeline:
         words: Sequence[str] = (),
         kept: KeptScores | None = None,
         otel: bool = False,
+        results: StageResults | None = None,
     ) -> None:
         self.graph = graph
         self.corpus_spec = corpus
@@ -81,7 +85,7 @@ class Pipeline:
         self._runner: Runner | None = None
         self._documents: Documents | None = None
         self._loading = Loading(graph, corpus, storage_root, self.words)
-        self._kept = kept
+        self._kept, self._results = kept, results
         self._is_warm = False
 
     @classmethod
@@ -116,13 +120,14 @@ class Pipeline:
     @classmethod
     def from_config(cls, cfg: DictConfig, words: Sequence[str] | None = None) -> Self:
         """The pipeline of a composed configuration, with nothing loaded; `words` default to this command's."""
-        from orchestrator.build import build_corpus, build_graph, build_score_cache, resolve_language, storage_root
+        from orchestrator import build
         from orchestrator.words import given_words
 
-        resolve_language(cfg)
+        build.resolve_language(cfg)
         chosen = given_words() if words is None else words
-        graph, corpus, kept = build_graph(cfg), build_corpus(cfg), build_score_cache(cfg)
-        return cls(graph, corpus, storage_root(cfg), cfg.budget_ms, chosen, kept, cfg.log.otel)
+        graph, corpus, root = build.build_graph(cfg), build.build_corpus(cfg), build.storage_root(cfg)
+        kept, results = build.build_score_cache(cfg), build.build_stage_results(cfg)
+        return cls(graph, corpus, root, cfg.budget_ms, chosen, kept, cfg.log.otel, results)
 
     def lint(self, costs: Costs | None = None) -> list[Finding]:
         """What may not be meant, and what a run on this machine would miss, found without loading anything.
@@ -299,6 +304,7 @@ class Pipeline:
         budget_ms: float | None = None,
         enforce_budget: bool = True,
         use_kept: bool = True,
+        reuse: bool = False,
     ) -> list[Result]:
         """One result a query. With a budget each is answered by itself; else models see all queries of a stage at once.
 
@@ -308,6 +314,8 @@ class Pipeline:
             budget_ms: of each query, in place of the pipeline's own.
             enforce_budget: whether the budget, and `max_ms` of stages, are kept by leaving things out.
             use_kept: whether scores that are kept from earlier questions may be used.
+            reuse: whether the answers are for figures alone: each stage is asked for each query by itself, so that
+                nothing of an answer depends on the others, and whole results of earlier jobs are used again.
         """
         self.load()
         assert self._runner is not None
@@ -321,8 +329,19 @@ class Pipeline:
             budget_ms=budget_ms,
             enforce_budget=enforce_budget,
             use_kept=use_kept,
+            by_query=reuse,
+            shared=self._share() if reuse and use_kept else None,
         )
         return self._told(asked, run)
+
+    def _share(self) -> SharedResults | None:
+        """Results of the stages as they are now, their models and indexes included; None where none are kept."""
+        if self._results is None:
+            return None
+        corpus, generations = self.corpus.content_hash, self._loading.generations
+        nodes = self.graph.nodes
+        keys = {node.name: stage_key(node, self.graph, corpus, generations.get(node.name)) for node in nodes}
+        return SharedResults(self._results, keys)
 
     def rerank(
         self,
@@ -388,6 +407,8 @@ class Pipeline:
         shared_paces(self.storage_root).save()
         if self._kept is not None:
             self._kept.close()
+        if self._results is not None:
+            self._results.close()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator import ranking
+from orchestrator.by_query import ByQuery
 from orchestrator.cutting import Span
 from orchestrator.deadline import Clock
 from orchestrator.errors import TransientError, check_ms, naming
@@ -19,6 +20,7 @@ from orchestrator.log import get_logger
 from orchestrator.pace import Pace, Paces, pace_key
 from orchestrator.recalls import Recalls, nothing_found
 from orchestrator.scoring import KeptScores
+from orchestrator.stage_results import SharedResults
 from orchestrator.steps import Answer, Asked, Documents, QueryVectors, Steps
 from orchestrator.trace import Degraded, Result, StageTrace, Trace
 from orchestrator.types import Call, Document, Query, RankedList
@@ -91,6 +93,7 @@ class _Run:
             skipped=skipped,
             allowed_ms=None if outcome.allowed_s is None else outcome.allowed_s * 1000,
             started_ms=outcome.started_s * 1000,
+            reused=outcome.reused,
         )
 
 
@@ -143,6 +146,8 @@ class Runner:
         budget_ms: float | None = None,
         enforce_budget: bool = True,
         use_kept: bool = True,
+        by_query: bool = False,
+        shared: SharedResults | None = None,
     ) -> list[Result]:
         """One result a query, in the order of `queries`.
 
@@ -157,16 +162,22 @@ class Runner:
             budget_ms: of each query, in place of the runner's own.
             enforce_budget: whether the budget, and `max_ms` of stages, are kept by leaving things out.
             use_kept: whether scores that are kept from earlier questions may be used.
+            by_query: whether each stage is asked for each query by itself, so that nothing of an answer depends on the
+                other queries: for figures. Only where no time is limited.
+            shared: with `by_query`, where whole results of stages are kept between jobs; None keeps none. Never where
+                time is measured.
 
         Raises:
             StageError: a stage failed, or broke its contract.
         """
-        steps = Steps(self._documents, self._kept if use_kept else None)
         check_ms("budget_ms", budget_ms)
         budget = self._budget_ms if budget_ms is None else budget_ms
         limited = enforce_budget and (budget_ms is not None or self.has_limits)
-        if len(queries) > 1 and not limited:
-            results = self._together(_runs(queries, given), steps, read_documents)
+        kept = self._kept if use_kept else None
+        each = ByQuery(self._documents, queries, kept, shared) if by_query and queries and not limited else None
+        steps = Steps(self._documents, kept) if each is None else each.steps
+        if each is not None or (len(queries) > 1 and not limited):
+            results = self._together(_runs(queries, given), steps, read_documents, each)
             if results is not None:
                 return results
         return [self._one(run, steps, read_documents, budget, limited) for run in _runs(queries, given)]
@@ -243,8 +254,10 @@ class Runner:
         trace = _trace(run, clock.elapsed_s * 1000, budget_ms, limited)
         return self._result(run, trace, documents)
 
-    def _together(self, runs: list[_Run], steps: Steps, read_documents: bool) -> list[Result] | None:
-        """The answers to several queries, whose time nothing limits, stage by stage.
+    def _together(
+        self, runs: list[_Run], steps: Steps, read_documents: bool, each: ByQuery | None
+    ) -> list[Result] | None:
+        """The answers to several queries, whose time nothing limits, stage by stage; by `each`, query by query there.
 
         None where they have to be asked one by one: a stage failed in a way that may pass, and a question goes on
         without it.
@@ -253,7 +266,10 @@ class Runner:
         for node in self._graph.nodes:
             with naming(node.name, None):
                 try:
-                    self._step(node, runs, steps, vectors, started)
+                    if each is not None:
+                        self._step_by_query(node, runs, each, started)
+                    else:
+                        self._step(node, runs, steps, vectors, started)
                 except TransientError:
                     if not node.on_error.carries_on(is_remote=node.is_remote):
                         raise
@@ -261,6 +277,18 @@ class Runner:
         documents = self._texts(runs, steps) if read_documents else {}
         total_ms = (time.perf_counter() - started) * 1000 / len(runs)
         return [self._result(run, _trace(run, total_ms, self._budget_ms, False), documents) for run in runs]
+
+    def _step_by_query(self, node: Node, runs: list[_Run], each: ByQuery, started: float) -> None:
+        refused = [run.refusal(node, Clock()) for run in runs]
+        begun = time.perf_counter()
+        inputs = {place: run.inputs(node) for place, run in enumerate(runs) if refused[place] is None}
+        outcomes = each.ask(node, inputs)
+        for place, run in enumerate(runs):
+            if place in outcomes:
+                outcomes[place].started_s = (begun - started) / len(runs)
+                run.take(node, outcomes[place])
+            else:
+                run.take(node, _passed_on(node, run.inputs(node)), skipped=refused[place])
 
     def _step(self, node: Node, runs: list[_Run], steps: Steps, vectors: QueryVectors, started: float) -> None:
         refused = [run.refusal(node, Clock()) for run in runs]

@@ -230,11 +230,13 @@ class StorageSchema:
 
 @dataclass
 class CacheSchema:
-    """`cache`: scores that models gave, kept on disk."""
+    """`cache`: scores that models gave, and results of whole stages, kept on disk."""
 
     scores: bool = True
     max_mb: float | None = 512
     remote_days: float = 30
+    stages: bool = True
+    stages_max_mb: float | None = 1024
 
 
 @dataclass

@@ -17,6 +17,10 @@ Common to all kinds:
   embedder does: see `is_remote()`. Such a stage raises a TransientError where another attempt may help, and a
   PermanentError where it cannot; only the first may be passed over (`on_error`). It is asked for all it is to do at
   once, and its kept scores expire.
+- `depends_on` (attribute or property, JSON): what answers depend on beside the stage's configuration, its code, its
+  model (`model_id`), its index and the corpus: the digest of a file that it reads, the day. Absent: on nothing more.
+  None says that nobody can tell (chance, a clock, a service), so that results are never kept between jobs. Asked after
+  `load()`.
 - A pointwise rerank may tell scores with `call.report` while it works; they count when its time ends before the rest.
 - What `orchestrate check` asks, all of it optional, of a stage and of the `embedder` or `encoder` that it holds:
   `languages: Sequence[str]` of its model; `model`, its card; `at_hand() -> bool`, whether the model's files are on this

@@ -2,6 +2,7 @@
 
 Layout under the root:
     scores.sqlite                                     scores and orders that models gave
+    stages/results.sqlite                             results of whole stages
     models/<key>/                                     exported models
     vectors/<key>/                                    vectors of one model by text hash: dense, of tokens, sparse
     corpora/<corpus>/<generation>/                    documents by id

@@ -19,8 +19,19 @@ from orchestrator import log, schema
 from orchestrator.comparison import Comparison
 from orchestrator.errors import OrchestratorError
 from orchestrator.failure import CONFIG_ERROR, RUN_ERROR, Failure, failure_of
-from orchestrator.jobs import Job, current_job, failure_json, read_outcomes, read_plan, write_outcome
+from orchestrator.jobs import (
+    Job,
+    SoFar,
+    Value,
+    current_job,
+    failure_json,
+    read_outcomes,
+    read_plan,
+    so_far,
+    write_outcome,
+)
 from orchestrator.storage import write_atomic
+from orchestrator.sweep_progress import SweepProgress, about, reused
 from orchestrator.words import NO_FOLDER
 
 if TYPE_CHECKING:
@@ -52,7 +63,7 @@ class Task:
     decision: Decision | None = None
     failed: list[OrchestratorError] = field(default_factory=list)
 
-    def __call__(self, cfg: DictConfig) -> float | None:
+    def __call__(self, cfg: DictConfig) -> Value | None:
         """Run the verb; returns what a sweeper optimises."""
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
@@ -71,7 +82,7 @@ class Task:
         schema.register()
         self.__dict__.update(state)
 
-    def _run_job(self, cfg: DictConfig, sweep: Path) -> float | None:
+    def _run_job(self, cfg: DictConfig, sweep: Path) -> Value | None:
         from hydra.core.hydra_config import HydraConfig
 
         from orchestrator.models import keep_loaded
@@ -79,23 +90,36 @@ class Task:
         keep_loaded(_WARM_MODELS)
         hydra = HydraConfig.get()
         job = Job(int(hydra.job.num), tuple(hydra.overrides.task))
-        folder = Path(hydra.runtime.output_dir)
+        folder, planned = Path(hydra.runtime.output_dir), hydra.sweeper.get("n_trials")
         started = time.perf_counter()
-        token = current_job.set(job)
+
+        def end(failure: Failure | None) -> None:
+            end_job(sweep, folder, job, time.perf_counter() - started, failure, cfg.format.name, planned)
+
+        tokens = current_job.set(job), so_far.set(_so_far(sweep, planned))
         try:
             value = _run_verb(cfg)
         except BrokenPipeError:  # whoever read has seen enough: no other job is wanted
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
         except Exception as error:  # noqa: BLE001 - whatever it was, the other jobs run
-            end_job(sweep, folder, job, time.perf_counter() - started, failure_of(error), cfg.format.name)
+            end(failure_of(error))
             if self.full_errors:
                 sys.excepthook(type(error), error, error.__traceback__)
             raise JobFailedError(str(error)) from None
         finally:
-            current_job.reset(token)
-        end_job(sweep, folder, job, time.perf_counter() - started, None, cfg.format.name)
+            current_job.reset(tokens[0])
+            so_far.reset(tokens[1])
+        end(None)
         return value
+
+
+def _so_far(sweep: Path, planned: int | None) -> SoFar | None:
+    """How far the sweep is, for the bar of the job that begins; None where nobody looks or nobody knows."""
+    if not sys.stderr.isatty():
+        return None
+    progress = SweepProgress.of(read_outcomes(sweep), read_plan(sweep), planned)
+    return SoFar(len(progress.outcomes), progress.planned, progress.line) if progress.planned else None
 
 
 @dataclass(frozen=True)
@@ -145,7 +169,9 @@ def conclude(*, interrupted: bool = False) -> int:
     if sweep.verb not in NO_FOLDER or failed or interrupted:
         planned = f" of {len(plan)}" if plan else ""
         folder = {} if sweep.verb in NO_FOLDER else {"folder": str(sweep.folder)}
-        _logger.info("sweep.done", jobs=f"{len(outcomes)}{planned}", failed=len(failed), **folder)
+        n_reused, n_asked = reused(outcomes)
+        shared = {"reused": f"{n_reused:,} of {n_asked:,} stage results"} if n_asked else {}
+        _logger.info("sweep.done", jobs=f"{len(outcomes)}{planned}", failed=len(failed), **shared, **folder)
     if not failed:
         return 0
     mistakes = len(failed) == len(outcomes) and all(failure.exit_code == CONFIG_ERROR for failure in failed)
@@ -160,7 +186,7 @@ def _show(sweep: _Sweep, comparison: Comparison) -> None:
         sys.stdout.write(f"\n{comparison.table()}\n{_LEGEND}\n")
 
 
-def _run_verb(cfg: DictConfig, decision: Decision | None = None) -> float | None:
+def _run_verb(cfg: DictConfig, decision: Decision | None = None) -> Value | None:
     from hydra.core.hydra_config import HydraConfig
 
     from orchestrator.auto import decide_job, say
@@ -174,7 +200,15 @@ def _run_verb(cfg: DictConfig, decision: Decision | None = None) -> float | None
     return run_task(cfg, output)
 
 
-def end_job(sweep: Path, folder: Path, job: Job, seconds: float, failure: Failure | None, form: str) -> None:
+def end_job(
+    sweep: Path,
+    folder: Path,
+    job: Job,
+    seconds: float,
+    failure: Failure | None,
+    form: str,
+    planned: int | None = None,
+) -> None:
     """Keep how a job ended, and say so in one line on stderr; a failure also on stdout where that is to hold JSON.
 
     Args:
@@ -184,24 +218,35 @@ def end_job(sweep: Path, folder: Path, job: Job, seconds: float, failure: Failur
         seconds: how long it took.
         failure: why it failed, or None.
         form: `format` of the configuration.
+        planned: how many jobs there will be, where the sweep's folder does not tell.
     """
     write_outcome(folder, job, seconds, failure)
     if failure is not None and form == "json":
         line = {"job": job.num, "overrides": list(job.overrides), "error": failure_json(failure)}
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-    outcomes, plan = read_outcomes(sweep), read_plan(sweep)
-    comparison = Comparison.of(outcomes, plan)
-    progress = f"{len(outcomes)} of {len(plan)}" if plan else str(len(outcomes))
-    facts: dict[str, object] = {"job": progress, "swept": comparison.describe(job), "seconds": round(seconds, 1)}
+    progress = SweepProgress.of(read_outcomes(sweep), read_plan(sweep), planned)
+    swept = progress.comparison.describe(job)
+    facts: dict[str, object] = {"job": progress.done, "swept": swept, "seconds": round(seconds, 1)}
+    facts |= {"left": about(progress.left_s)} if progress.left_s else {}
     if failure is not None:
         _logger.warning("sweep.job_failed", **facts, reason=failure.reason)
         return
-    for measure in comparison.measures[:1]:
-        values = {outcome.job.num: outcome.figures.get("metrics", {}).get(measure) for outcome in outcomes}
-        best = max(value for value in values.values() if value is not None)
-        facts |= {measure: _rounded(values.get(job.num)), "best_so_far": _rounded(best)}
-    _logger.info("sweep.job", **facts)
+    _logger.info("sweep.job", **facts, **_figures(job, progress))
+
+
+def _figures(job: Job, progress: SweepProgress) -> dict[str, object]:
+    """What a job found, beside the best so far, and how much of it earlier jobs had done."""
+    mine = [outcome for outcome in progress.outcomes if outcome.job.num == job.num]
+    n_reused, n_asked = reused(mine)
+    shared: dict[str, object] = {"reused": f"{n_reused / n_asked:.0%}"} if n_asked else {}
+    if progress.measure is None or not mine:
+        return shared
+    return {
+        progress.measure: _rounded(progress.value(mine[0])),
+        "best_so_far": _rounded(progress.best),
+        **shared,
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -58,6 +58,8 @@ class StageTrace:
         skipped: why it did not run, where its gate (`when`) said so; what it was given was passed on as it came.
         allowed_ms: how long it might take at most; None without a budget.
         started_ms: when it began, milliseconds after the question came.
+        reused: whether its whole result was kept from before: then `ms` is the time of the look-up, and tokens, money,
+            repairs and notes are those of the time when it was made.
     """
 
     stage: str
@@ -75,6 +77,7 @@ class StageTrace:
     skipped: str | None = None
     allowed_ms: float | None = None
     started_ms: float = 0.0
+    reused: bool = False
 
     @property
     def n_repairs(self) -> int:

@@ -12,6 +12,7 @@ from orchestrator.evaluation.measures import Measures, PerQuery, Qrels, Rankings
 from orchestrator.evaluation.spent import Spent
 from orchestrator.evaluation.work import Work
 from orchestrator.graph import Node
+from orchestrator.reused import Reused
 from orchestrator.stage import Progress, no_progress
 from orchestrator.trace import Result, Trace
 from orchestrator.types import Query
@@ -65,6 +66,7 @@ class Quality:
         queries: those judged, in the order asked.
         qrels: their judgements.
         spent: tokens and money.
+        reused: how much of the work was kept from earlier jobs.
     """
 
     metrics: Mapping[str, float]
@@ -81,6 +83,7 @@ class Quality:
     queries: tuple[Query, ...] = field(default=(), repr=False)
     qrels: Qrels = field(default_factory=dict, repr=False)
     spent: Spent = field(default_factory=Spent)
+    reused: Reused = field(default_factory=Reused)
 
     @property
     def final(self) -> str:
@@ -147,6 +150,7 @@ def measure_quality(
         tuple(judged),
         kept,
         Spent.of(gathered.traces),
+        Reused.of(gathered.traces),
     )
 
 

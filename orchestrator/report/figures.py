@@ -30,6 +30,7 @@ def evaluation_json(
         "n_queries": quality.n_queries,
         "folds": folds,
         "work": dataclasses.asdict(quality.work),
+        "reused": dataclasses.asdict(quality.reused),
         "latency_ms": dict(latency.total) if latency else None,
         "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
         "n_latency_queries": latency.n_queries if latency else 0,

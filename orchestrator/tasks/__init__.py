@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from orchestrator.jobs import Value
 
-def run_task(cfg: DictConfig, output: Path | None) -> float | None:
+
+def run_task(cfg: DictConfig, output: Path | None) -> Value | None:
     """Run the verb that `cfg.task.verb` names.
 
     Args:
@@ -18,8 +20,8 @@ def run_task(cfg: DictConfig, output: Path | None) -> float | None:
         output: the folder of this run, or None for verbs that keep nothing.
 
     Returns:
-        What a sweeper optimises, for verbs that measure something.
+        What a sweeper optimises, for verbs that measure something: one figure or several.
     """
     module = importlib.import_module(f"orchestrator.tasks.{cfg.task.verb}")
-    value: float | None = module.run(cfg, output)
+    value: Value | None = module.run(cfg, output)
     return value

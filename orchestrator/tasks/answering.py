@@ -68,7 +68,11 @@ class Answers:
         if self._folded is not None:
             return self._folded.answer(queries)
         return self._pipeline.search_many(
-            queries, read_documents=False, enforce_budget=self._enforced, use_kept=not self._enforced
+            queries,
+            read_documents=False,
+            enforce_budget=self._enforced,
+            use_kept=not self._enforced,
+            reuse=not self._enforced,
         )
 
     def timed(self, queries: Sequence[Query]) -> list[Result]:

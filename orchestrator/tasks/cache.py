@@ -13,13 +13,14 @@ from orchestrator.cleaning import Limits, Removal, chosen_kinds, clear, prune
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.holdings import LEARNED, holdings
 from orchestrator.score_cache import check_limits
+from orchestrator.stage_results import check_stage_limits
 from orchestrator.tasks.flags import flag
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _ACTIONS = ("show", "prune", "clear")
-_USUAL = ("scores", "vectors")
+_USUAL = ("scores", "stages", "vectors")
 
 
 def run(cfg: DictConfig, output: Path | None) -> None:
@@ -34,7 +35,8 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     if cfg.task.action == "clear":
         _tell(cfg, root, clear(root, kinds, cfg.task.dry_run))
         return
-    limits = Limits(cfg.task.max_mb, cfg.task.older_than_days, cfg.cache.max_mb, cfg.cache.remote_days)
+    of_each = {"scores": cfg.cache.max_mb, "stages": cfg.cache.stages_max_mb}
+    limits = Limits(cfg.task.max_mb, cfg.task.older_than_days, of_each, cfg.cache.remote_days)
     _tell(cfg, root, prune(root, kinds, limits, cfg.task.dry_run))
 
 
@@ -90,3 +92,4 @@ def _check(cfg: DictConfig) -> None:
     if task.action == "show" and task.what is not None:
         raise ConfigError("task.what", "is an option of prune and clear; show lists all")
     check_limits(cfg.cache.max_mb, cfg.cache.remote_days, "cache.")
+    check_stage_limits(cfg.cache.stages_max_mb, "cache.")

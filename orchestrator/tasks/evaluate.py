@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import plain
+from orchestrator.build import plain, sweeper_direction
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
@@ -26,7 +26,8 @@ from orchestrator.evaluation.findings import Findings, find
 from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
 from orchestrator.evaluation.folds import learners
 from orchestrator.evaluation.sentences import sentences
-from orchestrator.jobs import current_job
+from orchestrator.jobs import Value, current_job
+from orchestrator.objectives import Objectives
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.answering import Answers, Folds
 from orchestrator.tasks.flags import count, flag
@@ -42,6 +43,7 @@ class _Options:
     """Options of the verb: what is wrong with one is told before anything is loaded."""
 
     measures: Measures
+    objectives: Objectives
     enforced: bool
     folds: Folds | None
     n_changes: int
@@ -56,7 +58,9 @@ class _Options:
         if enforced and folds is not None:
             raise ConfigError("task.folds", f"found {folds.n} beside enforce_budget=true; choose one of the two")
         measures, save_as = Measures(plain(cfg.task.measures)), check_name(cfg.task.save_as)
-        return cls(measures, enforced, folds, count(cfg, "changes", least=0), save_as, _baselines(cfg))
+        objectives = Objectives.of(plain(cfg.task.objectives), measures.names, cfg.task.latency_queries)
+        objectives.check_directions(sweeper_direction())
+        return cls(measures, objectives, enforced, folds, count(cfg, "changes", least=0), save_as, _baselines(cfg))
 
 
 def _folds(cfg: DictConfig) -> Folds | None:
@@ -87,11 +91,11 @@ class _Measured:
     figures: dict[str, object]
 
 
-def run(cfg: DictConfig, output: Path | None) -> float:
+def run(cfg: DictConfig, output: Path | None) -> Value:
     """Print the figures and what they say; keep them, and the run files of every stage, in `output`.
 
     Returns:
-        The first of `task.measures`, for a sweeper to maximise.
+        What `task.objectives` names, for a sweeper: by default the first of `task.measures`, to maximise.
     """
     options = _Options.of(cfg)
     with Pipeline.from_config(cfg) as pipeline, ProgressBars() as progress:
@@ -108,7 +112,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         if options.save_as is not None:
             kept.keep(options.save_as, kept_files(measured.quality, measured.figures))
     _show(cfg, measured)
-    return measured.quality.metrics[options.measures.names[0]]
+    return options.objectives.values(measured.quality, measured.latency)
 
 
 def _measure(

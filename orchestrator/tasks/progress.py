@@ -6,6 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from orchestrator.jobs import so_far
 from orchestrator.log import get_logger
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ log = get_logger()
 
 class ProgressBars:
     """A `Progress` callback that draws one bar for each kind of work, only while work is reported.
+
+    In a job of a sweep a bar above them says how far the sweep is.
 
     Attributes:
         done: kind of work -> how much of it was done.
@@ -34,6 +37,10 @@ class ProgressBars:
             return
         if self._bars is None:
             self._bars = _start()
+            sweep = so_far.get()
+            if sweep is not None:
+                words = f"sweep: {sweep.line}" if sweep.line else "sweep"
+                self._bars.add_task(words, total=sweep.planned, completed=sweep.done)
         if what not in self._tasks:
             self._tasks[what] = self._bars.add_task(what, total=total)
         self._bars.update(self._tasks[what], completed=done, total=total)

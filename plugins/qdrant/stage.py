@@ -61,6 +61,11 @@ class QdrantStage(ABC, Generic[V]):
         given = None if isinstance(self._engine, ExistingEngine) else getattr(self, "filter", None)
         return filtered_fields("filter", given)
 
+    @property
+    def depends_on(self) -> str:
+        """How it searches: where another process has the index open, its vectors are scanned in its place."""
+        return type(self._search).__name__
+
     @abstractmethod
     def _space(self) -> Space[V]:
         """What the vectors are; called after `load()`."""

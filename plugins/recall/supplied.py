@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from orchestrator.errors import ConfigError
+from orchestrator.storage import file_digest
 from orchestrator.trec import read_run
 from orchestrator.types import Call, Query, Scored, ScoreKind
 
@@ -37,11 +38,17 @@ class SuppliedRecall:
         self._keeps_scores = score_kind is not None
         self.score_kind: ScoreKind = score_kind or "rank"
         self._rankings: Mapping[str, Sequence[tuple[str, float]]] | None = None
+        self._digest: str | None = None
+
+    @property
+    def depends_on(self) -> str | None:
+        """Digest of the file. Known after `load()`."""
+        return self._digest
 
     def load(self) -> None:
         """Read the file, once."""
         if self._rankings is None:
-            self._rankings = read_run(self._path)
+            self._rankings, self._digest = read_run(self._path), file_digest(self._path)
 
     def retrieve(self, query: Query, top_k: int, call: Call) -> Scored:
         """The first `top_k` of the file's ranking for this query id; empty, and declared, when the file lacks it."""

@@ -52,6 +52,11 @@ class BoostRerank:
         """Key of this stage -> the payload field that it names."""
         return {f"boosts.{name}.field": str(boost["field"]) for name, boost in self.boosts.items()}
 
+    @property
+    def depends_on(self) -> str:
+        """The day that ages are counted from."""
+        return (self.now or _today()).isoformat()
+
     def rescore(self, query: Query, candidates: RankedList, call: Call) -> Scores:
         """float64 [n_candidates]."""
         totals = normalised(candidates, self.normalise)

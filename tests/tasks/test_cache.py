@@ -24,6 +24,7 @@ from orchestrator.row_repair import SET_ASIDE
 from orchestrator.schema import RootSchema
 from orchestrator.score_cache import ScoreCache
 from orchestrator.sparse_vectors import SparseStore
+from orchestrator.stage_results import StageResults
 from orchestrator.tasks.cache import run
 from orchestrator.token_vectors import TokenStore
 from orchestrator.types import Document, Query, SparseVector, TokenVectors
@@ -53,6 +54,13 @@ def scores(root: Path) -> Path:
     with_cache.keep_scores("model", PAIRS, np.arange(500.0), expires=False)
     with_cache.close()
     return root / "scores.sqlite"
+
+
+def results(root: Path, n: int = 9, n_bytes: int = 1000) -> Path:
+    kept = StageResults(root)
+    kept.keep({bytes([place // 256, place % 256]) * 8: bytes(n_bytes) for place in range(n)}, expires=False)
+    kept.close()
+    return root / "stages" / "results.sqlite"
 
 
 def model(root: Path, days: float) -> Path:
@@ -92,6 +100,7 @@ def generation(parent: Path, content: dict[str, object]) -> Path:
 def full(storage_root: Path) -> Path:
     """A storage root with something of everything."""
     scores(storage_root)
+    results(storage_root)
     vectors(storage_root, "new", days=1)
     vectors(storage_root, "old", days=90)
     words = TokenVectors(np.ones((3, 8), np.float32), np.arange(3, dtype=np.int32))
@@ -142,6 +151,7 @@ def test_show_lists_everything_with_its_size_and_last_use(full: Path, asked: Cal
     rows = {(one["kind"], one["about"]): one for one in found["kept"]}
     assert [(kind, about, rows[kind, about]["entries"]) for kind, about in rows] == [
         ("scores", "scores and orders of all models", 500),
+        ("stages", "results of stages", 9),
         ("vectors", "new, 100", 100),
         ("vectors", "old, 100", 100),
         ("token_vectors", "tokens model, int8, 8", 1),
@@ -168,10 +178,10 @@ def test_an_empty_root_shows_nothing_and_makes_nothing(storage_root: Path, asked
     assert told("clear") == f"nothing to remove in {storage_root}\n"
 
 
-def test_clear_removes_scores_and_vectors_and_nothing_else(full: Path, asked: Callable) -> None:
+def test_clear_removes_scores_results_and_vectors_and_nothing_else(full: Path, asked: Callable) -> None:
     before = {one["path"]: one for one in asked("show")["kept"]}
     found = asked("clear")
-    assert kinds(found) == ["scores", "vectors", "vectors", "token_vectors", "sparse_vectors"]
+    assert kinds(found) == ["scores", "stages", "vectors", "vectors", "token_vectors", "sparse_vectors"]
     assert found["freed_bytes"] == sum(before[one["path"]]["bytes"] for one in found["removed"])
     left = asked("show")["kept"]
     assert kinds({"kept": left}, "kept") == ["models", "indexes", "corpora", "cost", "trained", "tuned"]
@@ -194,7 +204,7 @@ def test_what_was_learned_is_never_removed(full: Path, asked: Callable, told: Ca
     found = "task.what: models that were t.* are never removed by this command; 'orchestrate cache show' says where"
     with pytest.raises(ConfigError, match=found):
         told("clear", f"what={what}")
-    assert len(asked("show")["kept"]) == 11
+    assert len(asked("show")["kept"]) == 12
 
 
 @pytest.mark.parametrize(
@@ -252,6 +262,19 @@ def test_prune_by_size_takes_scores_last_and_only_so_many_as_must_go(storage_roo
     assert int((~np.isnan(kept)).sum()) == left[0]["entries"]
 
 
+def test_prune_by_size_takes_results_of_stages_before_scores(storage_root: Path, asked: Callable) -> None:
+    scores(storage_root)
+    results(storage_root, n=1000)
+    found = asked("prune", "max_mb=0.5")
+    assert kinds(found) == ["stages"]
+    left = {one["kind"]: one for one in asked("show")["kept"]}
+    assert left["scores"]["entries"] == 500
+    assert 0 < left["stages"]["entries"] == 1000 - found["removed"][0]["entries"]
+    assert left["scores"]["bytes"] + left["stages"]["bytes"] <= 0.5 * (1 << 20)
+    assert kinds(asked("prune", "cache.stages_max_mb=0.1")) == ["stages"]
+    assert {one["kind"]: one["bytes"] for one in asked("show")["kept"]}["stages"] <= 0.1 * (1 << 20)
+
+
 def test_prune_without_a_limit_only_tidies_up(full: Path, asked: Callable, told: Callable) -> None:
     killed = full / "vectors" / f"{SET_ASIDE}gone-0123456789ab-01"
     killed.mkdir()
@@ -300,7 +323,10 @@ def test_who_has_the_caches_open_goes_on(full: Path, asked: Callable) -> None:
     ("words", "message"),
     [
         (["shwo"], "task.action: found 'shwo'; choices: show, prune, clear. Did you mean 'show'?"),
-        (["clear", "what=score"], "task.what: found 'score'; choices: scores, vectors, token_vectors, sparse_vectors,"),
+        (
+            ["clear", "what=score"],
+            "task.what: found 'score'; choices: scores, stages, vectors, token_vectors, sparse_vectors,",
+        ),
         (["clear", "what=score"], "Did you mean 'scores'?"),
         (["clear", "what=[]"], "task.what: found []; expected one or more of: scores,"),
         (["prune", "max_mb=-1"], "task.max_mb: found -1; expected a number of 0 or more, or null"),
@@ -341,4 +367,4 @@ def test_the_command_shows_removes_and_explains(full: Path, orchestrate: Callabl
 def test_the_installed_script_knows_the_verb(full: Path, tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("orchestrate")
     done = subprocess.run([script, "cache", "clear", "format=json"], cwd=tmp_path, capture_output=True, check=True)
-    assert len(json.loads(done.stdout)["removed"]) == 5
+    assert len(json.loads(done.stdout)["removed"]) == 6

@@ -15,6 +15,8 @@ from servers import LocalServer, chat
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
 SLOW = {"finetune"}
+NEEDS = {"sweep": "hydra_plugins.hydra_optuna_sweeper"}
+"""Example -> module without which it does not run, of an extra that not everybody installs."""
 SAYS = {
     "finetune": "Tuning ",
     "llm_rerank": "tokens; $",
@@ -52,6 +54,8 @@ def environment(root: Path, installed: Path, llm: LocalServer) -> dict[str, str]
 def test_an_example_runs_as_its_readme_says(
     folder: Path, exactly: bool, shared_root: Path, tmp_path: Path, server: LocalServer
 ) -> None:
+    if folder.name in NEEDS:
+        pytest.importorskip(NEEDS[folder.name], reason="pip install 'rerank-orchestrator[sweep]'")
     server.answer = chat
     assert commands(folder), "an example says how it is run"
     copy = tmp_path / "examples" / folder.name

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import entries, score_cache, sqlite_file, storage
+from orchestrator import entries, kept_file, sqlite_file, storage
 from orchestrator.score_cache import ScoreCache, list_key, pair_keys
 from orchestrator.types import Document, Query
 
@@ -262,7 +262,7 @@ def test_what_waits_is_written_when_the_program_ends(tmp_path: Path) -> None:
 def test_what_comes_faster_than_it_can_be_written_is_dropped(
     cache: ScoreCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(score_cache, "_MOST_WAITING", 0)
+    monkeypatch.setattr(kept_file, "_MOST_WAITING", 0)
     small = ScoreCache(cache.path.parent)
     keep(small, pairs(1), [1.0])
     assert np.isnan(small.scored("model", pairs(1))[0]).all()

@@ -70,3 +70,15 @@ def test_a_query_that_the_file_does_not_know_is_declared(run_file: Path) -> None
     stage, call = SuppliedRecall(str(run_file)), Call()
     assert stage.retrieve(Query("elsewhere", "?"), 5, call) == []
     assert call.notes == [f"{run_file.name} has no line for query 'elsewhere'"]
+
+
+def test_results_of_another_file_are_others(tmp_path: Path) -> None:
+    """Known once the file is read, so that results that are kept between jobs are those of this content."""
+    path, found = tmp_path / "run.trec", []
+    for line in ("q1 Q0 d1 1 2.0 x\n", "q1 Q0 d2 1 2.0 x\n", "q1 Q0 d1 1 2.0 x\n"):
+        path.write_text(line)
+        stage = SuppliedRecall(str(path))
+        assert stage.depends_on is None
+        stage.load()
+        found.append(stage.depends_on)
+    assert found[0] == found[2] != found[1]

@@ -173,3 +173,14 @@ def test_a_wrong_boost_is_refused(boosts: dict[str, Any], path: str, said: str) 
 def test_a_now_that_is_no_date_is_refused() -> None:
     with pytest.raises(ConfigError, match="found 'soon'; expected a date such as 2026-11-01"):
         BoostRerank({"fresh": FRESH}, now="soon")
+
+
+def test_results_are_those_of_the_day_that_ages_are_counted_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    boosts = {"fresh": {"field": "date", "weight": 0.2, "recency": {"half_life_days": 10}}}
+    fixed, today = BoostRerank(boosts, now="2026-11-01"), BoostRerank(boosts)
+    assert fixed.depends_on.startswith("2026-11-01")
+    before = today.depends_on
+    monkeypatch.setattr("orchestrator.plugins.rerank.boost._today", lambda: datetime(2031, 5, 6, tzinfo=UTC))
+    assert today.depends_on.startswith("2031-05-06")
+    assert today.depends_on != before
+    assert fixed.depends_on.startswith("2026-11-01")
