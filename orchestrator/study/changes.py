@@ -92,7 +92,9 @@ class Pair:
 
 
 def chosen_pairs(best: Entry, reference: Entry, rows: Sequence[Entry], measure: str) -> list[tuple[Entry, Entry]]:
-    """(after, before) of the pairs that a report shows: the best beside the reference and the others; of few rows all.
+    """(after, before) of the pairs that a report shows; of few rows all.
+
+    The best stands first in each: beside the reference, the ranking before reranking, the worst row, and the others.
 
     Args:
         best: the best row.
@@ -101,12 +103,19 @@ def chosen_pairs(best: Entry, reference: Entry, rows: Sequence[Entry], measure: 
         measure: that rows are ordered by.
     """
     others = [row for row in rows if row.name != best.name and is_paired(best, row) and column(row, measure)]
-    others.sort(key=lambda row: (row.name != reference.name, row.kind != "null", -(row.mean(measure) or 0.0)))
+    worst = min(others, key=lambda row: _mean(row, measure), default=best)
+    others.sort(
+        key=lambda row: (row.name != reference.name, row.kind != "null", row is not worst, -_mean(row, measure))
+    )
     pairs = [(best, other) for other in others]
     if len(others) < _ALL_PAIRS:
-        ranked = sorted(others, key=lambda row: -(row.mean(measure) or 0.0))
+        ranked = sorted(others, key=lambda row: -_mean(row, measure))
         pairs += [(one, other) for place, one in enumerate(ranked) for other in ranked[place + 1 :]]
     return pairs[:MOST_PAIRS]
+
+
+def _mean(row: Entry, measure: str) -> float:
+    return row.mean(measure) or 0.0
 
 
 def pair_of(

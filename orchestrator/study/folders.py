@@ -73,8 +73,8 @@ def read_folders(folders: Mapping[str, Path]) -> Evaluations:
     comparison = Comparison.of([one.outcome for one in found], [*plans, *(one.outcome.job for one in found)])
     several = len({one.root for one in found}) > 1 and len({one.outcome.job.num for one in found}) < len(found)
     entries = tuple(_entries(found, comparison, several))
-    keys = [*(["folder"] if several else []), *comparison.swept.values()]
-    return Evaluations(entries, tuple(keys) if len(entries) > 1 else (), n_missing)
+    keys = dict.fromkeys(key for entry in entries for key, value in entry.settings.items() if value)
+    return Evaluations(entries, tuple(keys), n_missing)
 
 
 def evaluated(key: str, folder: Path) -> list[Path]:

@@ -92,7 +92,7 @@ def _advice(study: Study, others: Sequence[Entry]) -> Iterator[Sentence]:
     quick = min(timed, key=lambda row: row.latency() or 0.0, default=best)
     quickest = quick.latency() or p95
     if p95 / quickest < _FASTER:
-        yield Sentence(f"Take {best.title}: nothing that is as good is clearly faster.", "good")
+        yield Sentence(f"Take {best.title}: no row within {_NEARLY:.0%} of it is clearly faster.", "good")
     else:
         loss = (quick.mean(study.measure) or 0.0) - top
         yield Sentence(
@@ -137,11 +137,13 @@ def _of_one_run(study: Study) -> Iterator[Sentence]:
 
 def _against(study: Study, row: Entry, reference: Entry) -> Sentence:
     """How `row` stands to the reference, with its p."""
-    before = "the ranking before reranking" if _is_null(study, reference) else "the reference"
+    is_null = _is_null(study, reference)
+    before = "the ranking before reranking" if is_null else "the reference"
+    title = reference.name if is_null else reference.title
     mark, mean, own = _mark(study, row), reference.mean(study.measure), row.mean(study.measure)
     if mean is None or own is None:
-        return Sentence(f"{before.capitalize()}, {reference.title}, has no {study.measure}.", "trouble")
-    told = f"{difference_words(own - mean)} beside {before}, {reference.title} ({mean:.4f})"
+        return Sentence(f"{before.capitalize()}, {title}, has no {study.measure}.", "trouble")
+    told = f"{difference_words(own - mean)} beside {before}, {title} ({mean:.4f})"
     if mark is None:
         return Sentence(f"{told}; not tested, since the values of its single queries are not known.")
     counts = f"{mark.wins} queries won, {mark.ties} tied, {mark.losses} lost, {p_words(mark.p)}"

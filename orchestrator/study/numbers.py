@@ -42,3 +42,13 @@ def rows_words(names: Sequence[str], most: int) -> str:
     shown = ", ".join(names[:most])
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{'row' if len(names) == 1 else 'rows'} {shown}{more}"
+
+
+def amount_words(value: float) -> str:
+    """`18,000`, `103.2`, `0.0025`: four figures where it is small, all of them before the point where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def share_words(share: float | None) -> str:
+    """`12%`; a dash where it is not known."""
+    return "–" if share is None else f"{share:.0%}"

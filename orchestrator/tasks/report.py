@@ -104,7 +104,7 @@ def _open(study: Study) -> tuple[DiskCorpus | None, str]:
     except OrchestratorError as error:
         return None, f"their collection cannot be opened ({error})"
     if corpus is None:
-        return None, f"the collection '{spec.name}' is not in the store under {root}"
+        return None, f"the collection '{spec.name}' is not in the store under {root} ($ORCHESTRATOR_HOME names another)"
     was = study.subject.figures.corpus.get("content_hash") if study.subject.figures else None
     if was is not None and was != corpus.content_hash:
         corpus.close()

@@ -109,7 +109,7 @@ def test_labels_never_cover_each_other_nor_leave_the_picture() -> None:
     boxes = []
     for text in texts:
         x, y = numbers(text, "x", "y")
-        box = Box(x, y - 11, len(text.text or "") * 6.6, 14)
+        box = Box(x, y - 11, len(text.text or "") * (7.4 if "on" in text.get("class", "") else 6.6), 14)
         assert box.x >= LEFT
         assert box.x + box.width <= WIDTH
         assert 0 <= box.y <= HEIGHT - BOTTOM

@@ -57,24 +57,27 @@ def _query(study: Study, change: Changed) -> str:
     if not change.documents_before and not change.documents_after:
         return f'<article class="query">{head}</article>'
     lists = "".join(
-        f"<div><h5>{name}</h5>{_documents(shown, study.documents)}</div>"
-        for name, shown in (("before", change.documents_before), ("after", change.documents_after))
+        f"<div><h5>{name}</h5>{_documents(shown, study.documents, other)}</div>"
+        for name, other, shown in (
+            ("before", "after", change.documents_before),
+            ("after", "before", change.documents_after),
+        )
     )
     return f'<article class="query">{head}<div class="sides">{lists}</div></article>'
 
 
-def _documents(shown: Sequence[Shown], texts: Mapping[str, str]) -> str:
+def _documents(shown: Sequence[Shown], texts: Mapping[str, str], other: str) -> str:
     if not shown:
         return "<p>no document, or its ranking is not known</p>"
-    return f"<ol>{''.join(_items(shown, texts))}</ol>"
+    return f"<ol>{''.join(_items(shown, texts, other))}</ol>"
 
 
-def _items(shown: Sequence[Shown], texts: Mapping[str, str]) -> Iterator[str]:
+def _items(shown: Sequence[Shown], texts: Mapping[str, str], other: str) -> Iterator[str]:
     for document in shown:
         text = texts.get(document.doc_id, "")
         cut = f"{text[: TEXT_CHARS - 1].rstrip()}…" if len(text) > TEXT_CHARS else text
         css = ' class="relevant"' if document.grade else ""
-        name = f"<b>{escape(document.doc_id)}</b> {judgement(document.grade)} <small>{moved(document)}</small>"
+        name = f"<b>{escape(document.doc_id)}</b> {judgement(document.grade)} <small>{moved(document, other)}</small>"
         yield f"<li{css}>{name}<br>{escape(cut)}</li>" if cut else f"<li{css}>{name}</li>"
 
 
@@ -87,10 +90,8 @@ def judgement(grade: int | None) -> str:
     return f'<span class="tick">✓ relevant{f", grade {grade}" if grade > 1 else ""}</span>'
 
 
-def moved(document: Shown) -> str:
-    """Where the document stood in the other ranking."""
+def moved(document: Shown, other: str) -> str:
+    """Where the document stands in the `other` ranking, before or after."""
     if document.other_rank is None:
-        return "not in the other ranking"
-    if document.other_rank == document.rank:
-        return "same rank in the other"
-    return f"{document.other_rank} in the other"
+        return f"{other}: not among the ranked"
+    return "same rank" if document.other_rank == document.rank else f"{other}: {document.other_rank}"

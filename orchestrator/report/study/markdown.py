@@ -7,12 +7,20 @@ from collections.abc import Iterator, Sequence
 
 from orchestrator.report.study.page import summary
 from orchestrator.report.study.sections import paired_words
-from orchestrator.report.study.table import LEGEND, PERCENTILES, SYMBOLS, note
+from orchestrator.report.study.table import LEGEND, PERCENTILES, SYMBOLS, note, unjudged_depths
 from orchestrator.study.effects import Effect
 from orchestrator.study.entry import Entry
 from orchestrator.study.front import axes_of, front, points
 from orchestrator.study.headline import headline
-from orchestrator.study.numbers import difference_words, measure_words, p_words, tokens_words, usd_words
+from orchestrator.study.numbers import (
+    amount_words,
+    difference_words,
+    measure_words,
+    p_words,
+    share_words,
+    tokens_words,
+    usd_words,
+)
 from orchestrator.study.study import Study
 
 _AWKWARD = re.compile(r"([\\`*_|<>\[\]])")
@@ -48,19 +56,24 @@ def safe(text: str) -> str:
 def _rows(study: Study) -> Iterator[str]:
     timed = any(row.latency() is not None for row in study.done)
     tokens, money = any(row.tokens for row in study.done), any(row.usd for row in study.done)
-    heads = ["row", *study.keys, *(["what"] if study.beside or not study.keys else []), *study.measures]
+    noted = any(map(note, (*study.rows, *study.beside)))
+    heads = ["row", *study.keys, *(["note"] if noted else []), *study.measures]
     heads += [f"Δ {study.measure}"] if study.marks else []
+    depths = unjudged_depths(study)
+    heads += [f"unjudged@{depth}" for depth in depths]
     heads += [f"{name} ms" for name in PERCENTILES if timed]
-    heads += [*(["tokens"] if tokens else []), *(["per 1,000"] if money else []), "note"]
+    heads += [*(["tokens"] if tokens else []), *(["per 1,000"] if money else [])]
     yield _line(heads)
     yield _line(["---"] * len(heads))
     for row in (*study.rows, *study.beside):
         cells = [_name(study, row), *(row.settings.get(key, "") for key in study.keys)]
-        cells += [row.words] if study.beside or not study.keys else []
+        cells += [note(row)] if noted else []
         cells += [_measure(study, row, measure) for measure in study.measures]
         cells += [_difference(study, row)] if study.marks else []
+        unjudged = row.figures.unjudged if row.figures else {}
+        cells += [share_words(unjudged.get(depth)) for depth in depths]
         cells += [_time(row, name) for name in PERCENTILES if timed]
-        cells += [*([tokens_words(row.tokens)] if tokens else []), *([usd_words(row.usd)] if money else []), note(row)]
+        cells += [*([tokens_words(row.tokens)] if tokens else []), *([usd_words(row.usd)] if money else [])]
         yield _line([safe(cell) for cell in cells])
     if study.reference is not None and study.marks:
         yield ""
@@ -100,7 +113,7 @@ def _fronts(study: Study) -> Iterator[str]:
             yield f"## Front of {safe(study.measure)} against {axis.label}"
             yield ""
             for point in front(points(study.comparable, axis, study.measure)):
-                yield f"- {safe(point.entry.title)}: {point.quality:.4f} at {point.cost:,.4g}"
+                yield f"- {safe(point.entry.title)}: {point.quality:.4f} at {amount_words(point.cost)}"
 
 
 def _effect(effect: Effect, measure: str) -> Iterator[str]:

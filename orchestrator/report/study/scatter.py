@@ -9,13 +9,14 @@ from html import escape
 
 from orchestrator.report.picture import clip
 from orchestrator.study.front import Point, front
+from orchestrator.study.numbers import amount_words
 
 WIDTH, HEIGHT = 760.0, 420.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 24.0, 18.0, 52.0
 _LOG_FROM = 20.0
 """From this ratio of the dearest to the cheapest on, costs stand on a logarithmic scale."""
-_CELL, _LINE = 6.6, 14.0
-"""About the width of a letter, and the height of a line."""
+_CELL, _BOLD_CELL, _LINE = 6.6, 7.4, 14.0
+"""About the width of a letter, plain and bold, and the height of a line."""
 _LABEL_CELLS = 34
 _MOST_TICKS = 7
 
@@ -121,7 +122,7 @@ def _axes(x: Scale, y: Scale, x_label: str, y_label: str) -> Iterator[str]:
     for value in x.ticks():
         at = x.place(value)
         yield f'<path class="grid" d="M{at:.1f} {TOP:.1f}V{HEIGHT - BOTTOM:.1f}"/>'
-        yield f'<text class="tickx" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16:.1f}">{value:,g}</text>'
+        yield f'<text class="tickx" x="{at:.1f}" y="{HEIGHT - BOTTOM + 16:.1f}">{amount_words(value)}</text>'
     for value in y.ticks():
         at = y.place(value)
         yield f'<path class="grid" d="M{LEFT:.1f} {at:.1f}H{WIDTH - RIGHT:.1f}"/>'
@@ -146,7 +147,7 @@ def _dots(points: Sequence[Point], kept: Sequence[Point], x: Scale, y: Scale) ->
     on_front = {point.entry.name for point in kept}
     for point in sorted(points, key=lambda point: point.entry.name in on_front):
         css, radius = ("dot on", 5.5) if point.entry.name in on_front else ("dot", 4.0)
-        tip = escape(f"{point.entry.title}: {point.quality:.4f} at {point.cost:,.4g}")
+        tip = escape(f"{point.entry.title}: {point.quality:.4f} at {amount_words(point.cost)}")
         at = f'cx="{x.place(point.cost):.1f}" cy="{y.place(point.quality):.1f}"'
         yield f'<circle class="{css}" {at} r="{radius}"><title>{tip}</title></circle>'
 
@@ -158,7 +159,8 @@ def _labels(points: Sequence[Point], kept: Sequence[Point], x: Scale, y: Scale) 
     for point in [*reversed(kept), *(point for point in points if point.entry.name not in on_front)]:
         is_on = point.entry.name in on_front
         for text in _texts(point, is_on):
-            box = free_place(text, x.place(point.cost), y.place(point.quality), taken)
+            cell = _BOLD_CELL if is_on else _CELL
+            box = free_place(text, x.place(point.cost), y.place(point.quality), taken, cell)
             if box is not None:
                 taken.append(box)
                 css = "label on" if is_on else "label"
@@ -168,7 +170,7 @@ def _labels(points: Sequence[Point], kept: Sequence[Point], x: Scale, y: Scale) 
 
 def _texts(point: Point, is_on: bool) -> list[str]:
     """From the longest label to the shortest."""
-    label = point.entry.label
+    label = " ".join(value for value in point.entry.settings.values() if value) or point.entry.words
     return [*([clip(f"{point.entry.name}  {label}", _LABEL_CELLS)] if is_on and label else []), point.entry.name]
 
 
@@ -176,11 +178,11 @@ def _around(x: float, y: float, radius: float) -> Box:
     return Box(x - radius, y - radius, 2 * radius, 2 * radius)
 
 
-def free_place(text: str, x: float, y: float, taken: Sequence[Box]) -> Box | None:
+def free_place(text: str, x: float, y: float, taken: Sequence[Box], cell: float = _CELL) -> Box | None:
     """A place for `text` beside the point (x, y), inside the picture and clear of what is `taken`; None without one."""
     from rich.cells import cell_len
 
-    width = cell_len(text) * _CELL
+    width = cell_len(text) * cell
     for left, top in (
         (x + 9, y - 7),
         (x - 9 - width, y - 7),

@@ -12,7 +12,7 @@ from orchestrator.report.study.stack import key, stack
 from orchestrator.study.effects import Effect, Value
 from orchestrator.study.entry import Entry
 from orchestrator.study.front import Axis, axes_of, front, points
-from orchestrator.study.numbers import difference_words, measure_words, p_words
+from orchestrator.study.numbers import amount_words, difference_words, measure_words, p_words
 from orchestrator.study.study import Study
 
 _MOST_MEASURES = 5
@@ -45,7 +45,9 @@ def fronts(study: Study) -> str:
 
 def _figure(study: Study, measure: str, axis: Axis, name: str, *, is_shown: bool) -> str:
     told, found = escape(f"{measure} against {axis.label}"), points(study.comparable, axis, measure)
-    on_front = "; ".join(f"{point.entry.title} {point.quality:.4f} at {point.cost:,.4g}" for point in front(found))
+    on_front = "; ".join(
+        f"{point.entry.title} {point.quality:.4f} at {amount_words(point.cost)}" for point in front(found)
+    )
     return (
         f'<figure data-group="front" id="{name}"{"" if is_shown else " hidden"}>'
         f'<div class="scroll chart" tabindex="0" role="region" aria-label="{told}">'
@@ -139,14 +141,18 @@ def _cost_table(study: Study, cost: _Cost) -> str:
     places = {
         stage: place for place, stage in enumerate(dict.fromkeys(name for row in rows for name in cost.parts(row)))
     }
-    body = "\n".join(
-        f'<tr><th scope="row">{escape(row.title)}</th><td class="n">{sum(cost.parts(row).values()):,.4g}</td>'
-        f'<td class="wide">{stack(cost.parts(row), longest, places, cost.unit)}</td></tr>'
-        for row in rows
-    )
+    body = "\n".join(_cost_row(row.title, cost.parts(row), longest, places, cost.unit) for row in rows)
     median = "; medians, which need not add up to the median of the whole" if cost.unit == "ms" else ""
+    caption = f"<caption><span>{escape(cost.name + median)}</span></caption>"
     return (
-        f'{key(places)}<div class="scroll"><table class="stages"><caption>{escape(cost.name + median)}</caption>'
+        f'{key(places)}<div class="scroll"><table class="stages">{caption}'
         f'<thead><tr><th scope="col">row</th><th scope="col" class="n">{escape(cost.unit)}</th>'
         f'<th scope="col">stages</th></tr></thead>\n<tbody>{body}</tbody></table></div>'
+    )
+
+
+def _cost_row(title: str, parts: Mapping[str, float], longest: float, places: Mapping[str, int], unit: str) -> str:
+    return (
+        f'<tr><th scope="row">{escape(title)}</th><td class="n">{amount_words(sum(parts.values()))}</td>'
+        f'<td class="wide">{stack(parts, longest, places, unit)}</td></tr>'
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from orchestrator.report.picture import HUE_STEP
+from orchestrator.study.numbers import amount_words
 
 
 def hue(place: int) -> str:
@@ -22,11 +23,11 @@ def stack(parts: Mapping[str, float], longest: float, places: Mapping[str, int],
         places: stage -> its place, which is its colour.
         unit: of the parts, for example `ms`.
     """
-    told = ", ".join(f"{stage} {value:,.4g} {unit}" for stage, value in parts.items())
+    told = ", ".join(f"{stage} {amount_words(value)} {unit}" for stage, value in parts.items())
     rects, left = [], 0.0
     for stage, value in parts.items():
         width = 100 * value / longest if longest > 0 else 0.0
-        tip = escape(f"{stage}: {value:,.4g} {unit}")
+        tip = escape(f"{stage}: {amount_words(value)} {unit}")
         at = f'x="{left:.2f}%" width="{width:.2f}%" height="16"'
         rects.append(f'<rect class="part" style="{hue(places[stage])}" {at}><title>{tip}</title></rect>')
         left += width

@@ -8,7 +8,7 @@ from html import escape
 
 from orchestrator.study.entry import Entry
 from orchestrator.study.marks import Mark
-from orchestrator.study.numbers import difference_words, measure_words, p_words, tokens_words, usd_words
+from orchestrator.study.numbers import difference_words, measure_words, p_words, share_words, tokens_words, usd_words
 from orchestrator.study.study import Study
 
 PERCENTILES = ("p50", "p95", "p99")
@@ -40,7 +40,7 @@ def table(study: Study) -> str:
     body = "\n".join(_row(study, row, columns) for row in study.rows)
     foot = "\n".join(_row(study, row, columns) for row in study.beside)
     beside = f'<tbody class="beside">\n{foot}\n</tbody>' if foot else ""
-    caption = f"<caption>{escape(_caption(study))}</caption>"
+    caption = f"<caption><span>{escape(_caption(study))}</span></caption>"
     return f'<table class="rows">{caption}<thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody>{beside}</table>'
 
 
@@ -56,20 +56,21 @@ def _columns(study: Study) -> Iterator[Column]:
     yield Column("row", lambda row: escape(row.name), _name_value, is_number=False)
     for key in study.keys:
         yield Column(key, _setting_cell(key), _setting(key), is_number=False)
-    if study.beside or not study.keys:
-        yield Column("what", lambda row: escape(row.words), lambda row: row.words, is_number=False)
+    if any(map(note, (*study.rows, *study.beside))):
+        yield Column("note", lambda row: escape(note(row)), note, is_number=False)
     for measure in study.measures:
         yield Column(measure, _measure_cell(study, measure), _mean(measure))
     if study.marks:
         yield Column(f"Δ {study.measure}", _difference_cell(study), lambda row: _difference(study, row))
+    for depth in unjudged_depths(study):
+        yield Column(f"unjudged@{depth}", _share_cell(depth), _unjudged(depth))
     yield from _cost_columns(study)
-    yield Column("note", lambda row: escape(note(row)), note, is_number=False)
 
 
 def _cost_columns(study: Study) -> Iterator[Column]:
     if any(row.latency() is not None for row in study.done):
         for name in PERCENTILES:
-            best = min((row.latency(name) or float("inf") for row in study.done), default=None)
+            best = min(row.latency(name) or float("inf") for row in study.done)
             yield Column(f"{name} ms", _time_cell(name, best), _latency(name))
     if any(row.tokens for row in study.done):
         yield Column("tokens a question", lambda row: tokens_words(row.tokens), lambda row: row.tokens)
@@ -92,7 +93,7 @@ def _row(study: Study, row: Entry, columns: list[Column]) -> str:
 def _cell(column: Column, row: Entry, place: int) -> str:
     value = column.value(row)
     sort = "" if value is None else f' data-v="{escape(str(value))}"'
-    css = ' class="n"' if column.is_number else ""
+    css = ' class="n"' if column.is_number else ' class="note"' if column.head == "note" else ""
     tag = 'th scope="row"' if place == 0 else "td"
     return f"<{tag}{css}{sort}>{column.cell(row)}</{tag.split()[0]}>"
 
@@ -107,6 +108,20 @@ def _mean(measure: str) -> Callable[[Entry], float | None]:
 
 def _latency(name: str) -> Callable[[Entry], float | None]:
     return lambda row: row.latency(name)
+
+
+def unjudged_depths(study: Study) -> list[str]:
+    """The depths at which some row has documents that nobody judged."""
+    shares = [row.figures.unjudged for row in study.done if row.figures]
+    return list(dict.fromkeys(depth for of in shares for depth, share in of.items() if share > 0))
+
+
+def _unjudged(depth: str) -> Callable[[Entry], float | None]:
+    return lambda row: row.figures.unjudged.get(depth) if row.figures else None
+
+
+def _share_cell(depth: str) -> Callable[[Entry], str]:
+    return lambda row: share_words(_unjudged(depth)(row))
 
 
 def _setting_cell(key: str) -> Callable[[Entry], str]:
@@ -125,7 +140,8 @@ def _setting(key: str) -> Callable[[Entry], float | str]:
 
 
 def _measure_cell(study: Study, measure: str) -> Callable[[Entry], str]:
-    best = max((row.mean(measure) or 0.0 for row in study.comparable), default=None)
+    values = {row.mean(measure) or 0.0 for row in study.comparable}
+    best = max(values) if len(values) > 1 else None
 
     def cell(row: Entry) -> str:
         mean = row.mean(measure)
@@ -168,7 +184,7 @@ def _difference_cell(study: Study) -> Callable[[Entry], str]:
     return cell
 
 
-def _time_cell(name: str, best: float | None) -> Callable[[Entry], str]:
+def _time_cell(name: str, best: float) -> Callable[[Entry], str]:
     def cell(row: Entry) -> str:
         value = row.latency(name)
         text = "" if value is None else f"{value:,.1f}"
@@ -178,13 +194,10 @@ def _time_cell(name: str, best: float | None) -> Callable[[Entry], str]:
 
 
 def note(row: Entry) -> str:
-    """What a row says beside its figures: why it failed, or what its answers lack."""
+    """What a row says beside its figures: what it is, why it failed, or what its answers lack."""
     if row.failure:
         return f"failed: {row.failure}"
-    told = []
+    told = [row.words] if row.words else []
     if row.figures is not None and row.figures.whole is not None and row.figures.whole < 1:
         told.append(f"{1 - row.figures.whole:.0%} of the answers fell short")
-    for depth, share in row.figures.unjudged.items() if row.figures else ():
-        if share > 0:
-            told.append(f"{share:.0%} of the first {depth} unjudged")
     return "; ".join(told)
