@@ -169,17 +169,20 @@ def _costs(study: Study) -> Iterator[Sentence]:
 
 
 def _candidates(study: Study) -> Iterator[Sentence]:
-    """What reranking brought to the best of several, and how far its candidates would reach."""
+    """What reranking brought to the best of several, and how far its candidates would reach.
+
+    The latter where `evaluate` does not say so in words of its own.
+    """
     figures, own = study.subject.figures, study.subject.mean(study.measure) or 0.0
     if figures is None:
         return
     null, oracle = figures.null.get(study.measure), figures.oracle.get(study.measure)
     if null is not None and not study.is_single:
         mark = _mark_of_null(study)
-        told = {"worse": ", beyond chance", "same": ", within chance"}.get(mark.word, "") if mark else ""
+        told = f", {'within' if mark.word == 'same' else 'beyond'} chance ({p_words(mark.p)})" if mark else ""
         stood = f"before reranking its candidates stood at {null:.4f} ({figures.null_stage})"
         yield Sentence(f"In the best row, {stood}: {difference_words(own - null)}{told}.")
-    if oracle is not None:
+    if oracle is not None and not figures.words:
         yield Sentence(
             f"The best possible order of its candidates would reach {oracle:.4f}: {oracle - own:.4f} are left to "
             f"better ranking, {max(1 - oracle, 0):.4f} to better recall."
@@ -208,14 +211,16 @@ def _cautions(study: Study) -> Iterator[Sentence]:
         yield Sentence(
             "The best was chosen on the queries it was measured on: expect somewhat less of it on new ones.", "trouble"
         )
+    if figures and figures.whole is not None and figures.whole < 1:
+        yield Sentence(f"{1 - figures.whole:.0%} of its answers fell short of the whole stack.", "trouble")
+    if figures and figures.words:
+        return  # `evaluate` told of few queries and of what nobody judged
     if 0 < n < _FEW_QUERIES:
         yield Sentence(f"{n} queries are few: only large differences can be told from chance.", "trouble")
     for depth, share in figures.unjudged.items() if figures else ():
         if share > _MANY_UNJUDGED:
             text = f"{share:.0%} of its first {depth} documents were judged by nobody, and count as not relevant"
             yield Sentence(f"{text}: its figures may be too low.", "trouble")
-    if figures and figures.whole is not None and figures.whole < 1:
-        yield Sentence(f"{1 - figures.whole:.0%} of its answers fell short of the whole stack.", "trouble")
 
 
 def _is_against_best(study: Study) -> bool:

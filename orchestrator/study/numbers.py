@@ -21,20 +21,20 @@ def p_words(p: float) -> str:
 
 
 def ms_words(value: float | None) -> str:
-    """`12.3 ms`, from a second on `1.23 s`; a dash where there is none."""
+    """`12.3 ms`, from a second on `1.23 s`; empty where there is none."""
     if value is None:
-        return "–"
+        return ""
     return f"{value:,.1f} ms" if value < 1000 else f"{value / 1000:,.2f} s"
 
 
 def usd_words(usd: float | None) -> str:
-    """What 1,000 questions cost, for what one does: `$1.2`; a dash where it is not known."""
-    return "–" if usd is None else f"${1000 * usd:,.3g}"
+    """What 1,000 questions cost, for what one does: `$1.2`; empty where it is not known."""
+    return "" if usd is None else f"${1000 * usd:,.3g}"
 
 
 def tokens_words(tokens: float | None) -> str:
-    """`1,234`; a dash where it is not known."""
-    return "–" if tokens is None else f"{tokens:,.0f}"
+    """`1,234`; empty where it is not known."""
+    return "" if tokens is None else f"{tokens:,.0f}"
 
 
 def rows_words(names: Sequence[str], most: int) -> str:
@@ -50,5 +50,5 @@ def amount_words(value: float) -> str:
 
 
 def share_words(share: float | None) -> str:
-    """`12%`; a dash where it is not known."""
-    return "–" if share is None else f"{share:.0%}"
+    """`12%`; empty where it is not known."""
+    return "" if share is None else f"{share:.0%}"

@@ -42,4 +42,4 @@ def randomization(differences: Values, *, resamples: int = RESAMPLES, seed: int 
 
 def _signs(rng: np.random.Generator, size: int, n_queries: int) -> npt.NDArray[np.float64]:
     """+1 or -1 for each query of each assignment: float64 [size, n_queries]."""
-    return rng.integers(0, 2, (size, n_queries), dtype=np.int8) * 2.0 - 1.0
+    return (rng.integers(0, 2, (size, n_queries), dtype=np.int8) * 2 - 1).astype(np.float64)

@@ -115,7 +115,7 @@ def study_of(found: Evaluations, measure: str | None = None, reference: str = AU
     alike = [row for row in rows if is_comparable(runs[0], row) and row.mean(judged_by) is not None]
     if not alike:
         raise ConfigError("task.measure", f"'{judged_by}' was measured in no run on the queries of the first")
-    best = max(alike, key=lambda row: row.mean(judged_by) or 0.0)
+    best = max(alike, key=lambda row: (round(row.mean(judged_by) or 0.0, 9), row.kind == "run"))
     beside_what = _reference(reference, best, runs[0] if is_single else None, rows, beside)
     tested = marks(beside_what, [*alike, *nulls.rows], measures) if beside_what else {}
     effect = () if is_single else tuple(effects(alike, found.keys, judged_by))

@@ -246,7 +246,7 @@ def test_an_older_or_untimed_sweep_leaves_out_what_it_cannot_know(tmp_path: Path
     assert "What this report cannot tell" in text
     assert "Nothing was timed" in text
     assert "p95 ms" not in text
-    assert "has no front" in text
+    assert "so that there is no front" in text
     assert 'class="scatter"' not in text
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from orchestrator.report.study.page import summary
-from orchestrator.report.study.sections import paired_words
+from orchestrator.report.study.swept import paired_words
 from orchestrator.report.study.table import LEGEND, PERCENTILES, SYMBOLS, note, unjudged_depths
 from orchestrator.study.effects import Effect
 from orchestrator.study.entry import Entry

@@ -9,7 +9,8 @@ from string import Template
 
 from orchestrator.report.page import look
 from orchestrator.report.study.changed import pairs
-from orchestrator.report.study.sections import effects_section, fronts, stage_costs
+from orchestrator.report.study.stage_costs import stage_costs
+from orchestrator.report.study.swept import effects_section, fronts
 from orchestrator.report.study.table import table
 from orchestrator.study.headline import headline
 from orchestrator.study.study import Study

@@ -11,6 +11,7 @@ from orchestrator.study.marks import Mark
 from orchestrator.study.numbers import difference_words, measure_words, p_words, share_words, tokens_words, usd_words
 from orchestrator.study.study import Study
 
+_MOST_ON_ONE_LINE = 36
 PERCENTILES = ("p50", "p95", "p99")
 SYMBOLS = {"better": "▲", "worse": "▼", "same": "≈"}
 LEGEND = "▲ better, ▼ worse than the reference beyond chance, ≈ not told apart from it"
@@ -93,9 +94,16 @@ def _row(study: Study, row: Entry, columns: list[Column]) -> str:
 def _cell(column: Column, row: Entry, place: int) -> str:
     value = column.value(row)
     sort = "" if value is None else f' data-v="{escape(str(value))}"'
-    css = ' class="n"' if column.is_number else ' class="note"' if column.head == "note" else ""
+    css = _css(column, value)
     tag = 'th scope="row"' if place == 0 else "td"
     return f"<{tag}{css}{sort}>{column.cell(row)}</{tag.split()[0]}>"
+
+
+def _css(column: Column, value: float | str | None) -> str:
+    if column.is_number:
+        return ' class="n"'
+    is_long = len(str(value)) > _MOST_ON_ONE_LINE
+    return ' class="long"' if column.head == "note" or is_long else ""
 
 
 def _name_value(row: Entry) -> float | str:

@@ -1,16 +1,13 @@
-"""The parts of the page between the headline and the single queries: fronts, effects of swept keys, costs of stages."""
+"""What a sweep found, as HTML: fronts of quality against cost, and the effects of swept keys."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from html import escape
 
 from orchestrator.report.study.bars import spread_bar
 from orchestrator.report.study.scatter import scatter
-from orchestrator.report.study.stack import key, stack
 from orchestrator.study.effects import Effect, Value
-from orchestrator.study.entry import Entry
 from orchestrator.study.front import Axis, axes_of, front, points
 from orchestrator.study.numbers import amount_words, difference_words, measure_words, p_words
 from orchestrator.study.study import Study
@@ -18,21 +15,11 @@ from orchestrator.study.study import Study
 _MOST_MEASURES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    """One thing that stages take."""
-
-    name: str
-    unit: str
-    parts: Callable[[Entry], Mapping[str, float]]
-
-
 def fronts(study: Study) -> str:
     """Quality against each cost, of which one is shown, with a choice of both axes."""
-    axes = axes_of(study.comparable)
-    timed = [row for row in study.comparable if any(axis.of(row) is not None for axis in axes)]
-    if len(timed) < 2:
-        return "<p>One configuration alone has no front: sweep over what it may cost.</p>"
+    axes = [axis for axis in axes_of(study.comparable) if len(points(study.comparable, axis, study.measure)) > 1]
+    if not axes:
+        return "<p>Of fewer than two rows it is known what they cost, so that there is no front.</p>"
     measures = [study.measure, *(name for name in study.measures if name != study.measure)][:_MOST_MEASURES]
     figures = "\n".join(
         _figure(study, measure, axis, f"front-{row}-{column}", is_shown=row + column == 0)
@@ -102,57 +89,6 @@ def paired_words(value: Value) -> str:
         return "–"
     pairs = "1 pair" if paired.n_pairs == 1 else f"{paired.n_pairs} pairs"
     reach = "" if paired.n_pairs == 1 else f"{difference_words(paired.low)} to {difference_words(paired.high)} over "
-    test = (
-        "" if paired.p is None else f", {p_words(paired.p)}: {'beyond' if paired.is_beyond_chance else 'within'} chance"
-    )
+    chance = "beyond" if paired.is_beyond_chance else "within"
+    test = "" if paired.p is None else f", {p_words(paired.p)}: {chance} chance"
     return f"{difference_words(paired.difference)} ({reach}{pairs}){test}"
-
-
-def stage_costs(study: Study) -> str:
-    """Stacked bars of what each stage takes: a table for time, one for tokens and one for money."""
-    tables = "\n".join(_cost_table(study, cost) for cost in _costs(study))
-    return tables or "<p>What single stages take is not known here.</p>"
-
-
-def _costs(study: Study) -> Iterator[_Cost]:
-    known = (
-        _Cost("Time of each stage", "ms", _times),
-        _Cost(
-            "Tokens of each stage, a question", "tokens", lambda row: row.figures.stage_tokens if row.figures else {}
-        ),
-        _Cost("Money of each stage, 1,000 questions", "US dollars", _money),
-    )
-    return (cost for cost in known if any(any(cost.parts(row).values()) for row in study.done))
-
-
-def _times(row: Entry) -> dict[str, float]:
-    """The median of each stage."""
-    stages = row.figures.stage_latency_ms if row.figures else {}
-    return {stage: times["p50"] for stage, times in stages.items() if "p50" in times}
-
-
-def _money(row: Entry) -> dict[str, float]:
-    return {stage: 1000 * usd for stage, usd in row.figures.stage_usd.items()} if row.figures else {}
-
-
-def _cost_table(study: Study, cost: _Cost) -> str:
-    rows = [row for row in study.done if cost.parts(row)]
-    longest = max(sum(cost.parts(row).values()) for row in rows)
-    places = {
-        stage: place for place, stage in enumerate(dict.fromkeys(name for row in rows for name in cost.parts(row)))
-    }
-    body = "\n".join(_cost_row(row.title, cost.parts(row), longest, places, cost.unit) for row in rows)
-    median = "; medians, which need not add up to the median of the whole" if cost.unit == "ms" else ""
-    caption = f"<caption><span>{escape(cost.name + median)}</span></caption>"
-    return (
-        f'{key(places)}<div class="scroll"><table class="stages">{caption}'
-        f'<thead><tr><th scope="col">row</th><th scope="col" class="n">{escape(cost.unit)}</th>'
-        f'<th scope="col">stages</th></tr></thead>\n<tbody>{body}</tbody></table></div>'
-    )
-
-
-def _cost_row(title: str, parts: Mapping[str, float], longest: float, places: Mapping[str, int], unit: str) -> str:
-    return (
-        f'<tr><th scope="row">{escape(title)}</th><td class="n">{amount_words(sum(parts.values()))}</td>'
-        f'<td class="wide">{stack(parts, longest, places, unit)}</td></tr>'
-    )
