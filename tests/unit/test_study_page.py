@@ -6,12 +6,12 @@ import csv
 import io
 import math
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from evaluations import Evaluation, write_sweep
+from pages import Reader
 
 from orchestrator.report.study.bars import HEIGHT as BARS_HEIGHT
 from orchestrator.report.study.bars import difference_bars, spread_bar
@@ -28,35 +28,6 @@ from orchestrator.study.study import Study, study_of, with_queries
 
 GOOD, FAIR, POOR = [1] * 20, [1] * 14 + [2] * 6, [2] * 10 + [5] * 10
 NASTY = "<script>alert('1')</script>\"&"
-
-
-class Reader(HTMLParser):
-    """Open tags, what would be fetched, texts; complains of tags that close nothing."""
-
-    VOID = frozenset({"meta", "br"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.fetched: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [str(value) for name, value in attributes if name in ("src", "href") and value[:1] != "#"]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, f"</{tag}> closes something else: {self.open[-5:]}"
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data)
 
 
 def studied(folder: Path) -> Study:

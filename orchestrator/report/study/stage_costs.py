@@ -56,7 +56,8 @@ def _table(study: Study, cost: _Cost, places: Mapping[str, int]) -> str:
     longest = max(sum(cost.parts(row).values()) for row in rows)
     body = "\n".join(_row(row.title, cost.parts(row), longest, places, cost.unit) for row in rows)
     return (
-        f'<div class="scroll"><table class="stages"><caption><span>{escape(cost.caption)}</span></caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(cost.unit)} of each stage">'
+        f'<table class="stages"><caption><span>{escape(cost.caption)}</span></caption>'
         f'<thead><tr><th scope="col">row</th><th scope="col" class="n">{escape(cost.unit)}</th>'
         f'<th scope="col">stages</th></tr></thead>\n<tbody>{body}</tbody></table></div>'
     )

@@ -7,6 +7,7 @@ from html import escape
 
 from orchestrator.report.study.bars import spread_bar
 from orchestrator.report.study.scatter import scatter
+from orchestrator.report.study.table import MOST_ON_ONE_LINE
 from orchestrator.study.effects import Effect, Value
 from orchestrator.study.front import Axis, axes_of, front, points
 from orchestrator.study.numbers import amount_words, difference_words, measure_words, p_words
@@ -66,7 +67,8 @@ def _effect(effect: Effect, ends: tuple[float, float], measure: str) -> str:
     rows = "\n".join(_value_row(value, ends) for value in effect.values)
     caption = f"<caption>{escape(effect.key)}</caption>"
     table = f'<table class="effect">{caption}<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>'
-    return f'<div class="scroll">{table}</div>'
+    told = escape(f"Effect of {effect.key}")
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{told}">{table}</div>'
 
 
 def _number(is_number: bool) -> str:
@@ -75,8 +77,9 @@ def _number(is_number: bool) -> str:
 
 def _value_row(value: Value, ends: tuple[float, float]) -> str:
     spread = spread_bar(value.low, value.mean, value.high, ends)
+    css = ' class="long"' if len(value.value) > MOST_ON_ONE_LINE else ""
     return (
-        f'<tr><th scope="row">{escape(value.value or "not given")}</th><td class="n">{value.n_jobs}</td>'
+        f'<tr><th scope="row"{css}>{escape(value.value or "not given")}</th><td class="n">{value.n_jobs}</td>'
         f'<td class="n">{measure_words(value.mean)}</td><td class="wide">{spread}</td>'
         f"<td>{escape(paired_words(value))}</td></tr>"
     )

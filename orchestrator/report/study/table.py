@@ -11,7 +11,7 @@ from orchestrator.study.marks import Mark
 from orchestrator.study.numbers import difference_words, measure_words, p_words, share_words, tokens_words, usd_words
 from orchestrator.study.study import Study
 
-_MOST_ON_ONE_LINE = 36
+MOST_ON_ONE_LINE = 36
 PERCENTILES = ("p50", "p95", "p99")
 SYMBOLS = {"better": "▲", "worse": "▼", "same": "≈"}
 LEGEND = "▲ better, ▼ worse than the reference beyond chance, ≈ not told apart from it"
@@ -102,7 +102,7 @@ def _cell(column: Column, row: Entry, place: int) -> str:
 def _css(column: Column, value: float | str | None) -> str:
     if column.is_number:
         return ' class="n"'
-    is_long = len(str(value)) > _MOST_ON_ONE_LINE
+    is_long = len(str(value)) > MOST_ON_ONE_LINE
     return ' class="long"' if column.head == "note" or is_long else ""
 
 
