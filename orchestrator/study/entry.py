@@ -54,6 +54,11 @@ class Entry:
         name = f"row {self.name}" if self.name.isdigit() else self.name
         return f"{name} ({self.label})" if self.label and self.label != self.name else name
 
+    @property
+    def brief(self) -> str:
+        """Name and values without their keys, for a picture: `3 bge rrf 50`."""
+        return " ".join([self.name, *filter(None, self.settings.values()), *([self.words] if self.words else [])])
+
     def mean(self, measure: str) -> float | None:
         """Of the uncut ranking; None where it is not known."""
         return None if self.figures is None else self.figures.metrics.get(measure)

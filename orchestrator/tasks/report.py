@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,15 +36,23 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     into = _output(cfg, first)
     study = study_of(read_folders(folders), _measure(cfg), _reference(cfg))
     study = _with_texts(study)
-    title = f"Report of {', '.join(folder.name for folder in folders.values())}"
+    title = f"Report of {', '.join(folder.resolve().name for folder in folders.values())}"
     written = {
         "html": (into / "report.html", page(study, title)),
         "markdown": (into / "report.md", markdown(study, title)),
         "csv": (into / "report.csv", csv_text(study)),
     }
-    for path, text in written.values():
-        write_atomic(path, text)
+    _write(written.values(), into)
     _tell(cfg, study, {kind: path for kind, (path, _) in written.items()})
+
+
+def _write(files: Iterable[tuple[Path, str]], into: Path) -> None:
+    try:
+        for path, text in files:
+            write_atomic(path, text)
+    except OSError as error:
+        found = f"{into}: cannot be written ({error.strerror or error})"
+        raise ConfigError("task.output", f"{found}; choose another folder: output=DIR") from error
 
 
 def _folders(cfg: DictConfig) -> dict[str, Path]:
@@ -60,7 +69,10 @@ def _folders(cfg: DictConfig) -> dict[str, Path]:
         named["task.compare"] = more
     else:
         named |= {f"task.compare[{place}]": one for place, one in enumerate(more)}
-    return {key: Path(path).expanduser() for key, path in named.items()}
+    found: dict[Path, str] = {}
+    for key, path in named.items():
+        found.setdefault(Path(path).expanduser().resolve(), key)
+    return {key: Path(named[key]).expanduser() for key in found.values()}
 
 
 def _output(cfg: DictConfig, folder: Path) -> Path:

@@ -77,6 +77,8 @@ def test_a_single_run_and_another_folder_are_compared(orchestrate: Callable, tmp
     assert done.code == 0, done.err
     assert json.loads(done.out)["best"]["settings"]["folder"] == "one"
     assert "R@10" in json.loads(done.out)["headline"][0]
+    twice = orchestrate("report", "two", "compare=[two/]", "format=json")
+    assert json.loads(twice.out)["headline"][0].startswith("Best of 2"), "a folder given twice is one"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,10 @@ def test_a_single_run_and_another_folder_are_compared(orchestrate: Callable, tmp
         (["good", "measure=nDCG"], "task.measure: found 'nDCG'; measured were: RR@10, R@10."),
         (["good", "reference=9"], "task.reference: found '9'; rows whose queries are known: best, 0, 1."),
         (["good", "output=good/sweep.json"], "task.output: good/sweep.json: found a file; expected a folder"),
+        (
+            ["good", "output=good/sweep.json/below"],
+            "task.output: good/sweep.json/below: cannot be written (Not a directory)",
+        ),
         (["good", "format=trec"], "format: found trec; report ranks no documents. Choices: table, json"),
         (["good", "two"], "unexpected word 'two': report takes one argument, the folder of an evaluation or a sweep"),
     ],

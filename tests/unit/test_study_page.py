@@ -20,6 +20,7 @@ from orchestrator.report.study.markdown import markdown, safe
 from orchestrator.report.study.page import page
 from orchestrator.report.study.scatter import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, Box, free_place, nice_step, scatter
 from orchestrator.report.study.stack import stack
+from orchestrator.report.study.stage_costs import stage_costs
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import Figures
 from orchestrator.study.folders import read_folders
@@ -130,6 +131,18 @@ def test_parts_of_a_bar_are_as_long_as_their_share_and_follow_each_other() -> No
     assert numbers(second, "x", "width") == [100 * 1 / 8, 100 * 3 / 8]
     assert first.get("style") != second.get("style")
     assert [numbers(part, "width")[0] for part in drawn(stack({"a": 0.0}, 0.0, {"a": 0}, "ms"), "part")] == [0.0]
+
+
+def test_stages_have_one_colour_in_all_costs_and_rows_that_take_none_are_left_out(tmp_path: Path) -> None:
+    made = {"k=1": Evaluation(GOOD, {"fused": POOR}, tokens=50.0), "k=2": Evaluation(FAIR, {"fused": POOR})}
+    text = stage_costs(studied(write_sweep(tmp_path / "sweep", made)))
+    times, tokens = re.findall(r"<table class=\"stages\">.*?</table>", text, re.DOTALL)
+    assert re.findall(r"<th scope=\"row\">(.*?)</th>", times) == ["0 1", "1 2"]
+    assert re.findall(r"<th scope=\"row\">(.*?)</th>", tokens) == ["0 1"]
+    assert "rows that take none are left out" in tokens
+    (colour,) = set(re.findall(r"style=\"(--h:\d+)\"[^>]*><title>last", text))
+    assert f'style="{colour}"></span>last' in text
+    assert text.count('class="key"') == 1
 
 
 def test_a_gain_stands_above_the_line_and_a_loss_below_it_as_tall_as_it_is() -> None:

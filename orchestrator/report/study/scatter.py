@@ -170,8 +170,7 @@ def _labels(points: Sequence[Point], kept: Sequence[Point], x: Scale, y: Scale) 
 
 def _texts(point: Point, is_on: bool) -> list[str]:
     """From the longest label to the shortest."""
-    label = " ".join(value for value in point.entry.settings.values() if value) or point.entry.words
-    return [*([clip(f"{point.entry.name}  {label}", _LABEL_CELLS)] if is_on and label else []), point.entry.name]
+    return [*([clip(point.entry.brief, _LABEL_CELLS)] if is_on else []), point.entry.name]
 
 
 def _around(x: float, y: float, radius: float) -> Box:

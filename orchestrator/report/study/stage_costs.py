@@ -52,19 +52,21 @@ _COSTS = (
 
 
 def _table(study: Study, cost: _Cost, places: Mapping[str, int]) -> str:
-    rows = [row for row in study.done if cost.parts(row)]
+    rows = [row for row in study.done if any(cost.parts(row).values())]
     longest = max(sum(cost.parts(row).values()) for row in rows)
-    body = "\n".join(_row(row.title, cost.parts(row), longest, places, cost.unit) for row in rows)
+    body = "\n".join(_row(row.brief, cost.parts(row), longest, places, cost.unit) for row in rows)
+    others = any(cost.parts(row) for row in study.done if row not in rows)
+    caption = f"{cost.caption}; rows that take none are left out" if others else cost.caption
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(cost.unit)} of each stage">'
-        f'<table class="stages"><caption><span>{escape(cost.caption)}</span></caption>'
+        f'<table class="stages"><caption><span>{escape(caption)}</span></caption>'
         f'<thead><tr><th scope="col">row</th><th scope="col" class="n">{escape(cost.unit)}</th>'
         f'<th scope="col">stages</th></tr></thead>\n<tbody>{body}</tbody></table></div>'
     )
 
 
-def _row(title: str, parts: Mapping[str, float], longest: float, places: Mapping[str, int], unit: str) -> str:
+def _row(brief: str, parts: Mapping[str, float], longest: float, places: Mapping[str, int], unit: str) -> str:
     return (
-        f'<tr><th scope="row">{escape(title)}</th><td class="n">{amount_words(sum(parts.values()))}</td>'
+        f'<tr><th scope="row">{escape(brief)}</th><td class="n">{amount_words(sum(parts.values()))}</td>'
         f'<td class="wide">{stack(parts, longest, places, unit)}</td></tr>'
     )
