@@ -122,10 +122,10 @@ def _values(key: str, groups: Mapping[str, list[Entry]], measure: str) -> list[t
     values.sort(key=lambda value: -value.mean)
     best = values[0].value
     found: list[tuple[Value, Values | None]] = [(values[0], None)]
-    for value in values[1:]:
-        pairs = list(_pairs(groups[value.value], groups[best], key))
+    for other in values[1:]:
+        pairs = list(_pairs(groups[other.value], groups[best], key))
         paired = _paired(pairs, best, measure) if pairs else None
-        found.append((replace(value, paired=paired), _by_query(pairs, measure) if pairs else None))
+        found.append((replace(other, paired=paired), _by_query(pairs, measure) if pairs else None))
     return found
 
 
