@@ -409,3 +409,36 @@ def _typed(delimiter: str | None) -> str | None:
 
 def _names(names: ListConfig | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(map(str, names))
+
+
+def corpus_of_run(folder: Path) -> tuple[CorpusSpec, Path] | None:
+    """What the run that left `folder` ranked, and the storage root that it used; None where the folder does not tell.
+
+    Relative paths are those of the folder that the run was started in.
+    """
+    import yaml
+
+    from orchestrator.schema import CorpusSchema
+
+    try:
+        kept = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        cfg = OmegaConf.merge({"corpus": OmegaConf.structured(CorpusSchema), "storage": {"root": None}}, kept)
+        assert isinstance(cfg, DictConfig)
+        spec, started_in = build_corpus(cfg), _started_in(folder)
+        paths = {key: _below(started_in, getattr(spec, key)) for key in ("path", "queries", "qrels")}
+        return dataclasses.replace(spec, **paths), storage_root(cfg)  # type: ignore[arg-type]
+    except (OSError, OmegaConfBaseException, ConfigError, yaml.YAMLError, AttributeError):
+        return None
+
+
+def _started_in(folder: Path) -> Path:
+    """The folder that a run was started in, as Hydra kept it."""
+    path = folder / ".hydra" / "hydra.yaml"
+    found = OmegaConf.select(OmegaConf.load(path), "hydra.runtime.cwd") if path.is_file() else None
+    return Path(str(found)) if found else Path()
+
+
+def _below(folder: Path, path: str | None) -> str | None:
+    if path is None or path.startswith("pkg://") or Path(path).expanduser().is_absolute():
+        return path
+    return str(folder / path)

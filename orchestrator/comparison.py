@@ -44,8 +44,12 @@ class Comparison:
 
     def describe(self, job: Job) -> str:
         """What sets one job apart from the others: `precise.top_k=5 reranker=minilm`."""
+        return " ".join(f"{short}={value}" for short, value in self.settings(job).items())
+
+    def settings(self, job: Job) -> dict[str, str]:
+        """The same as short name -> value; empty for a key that the job was not given."""
         values = _values(job)
-        return " ".join(f"{short}={values.get(key, '')}" for key, short in self.swept.items())
+        return {short: values.get(key, "") for key, short in self.swept.items()}
 
     def best(self) -> dict[str, float]:
         """Column -> its best value: the highest measure, the lowest latency. Not where all jobs are alike."""

@@ -14,11 +14,13 @@ ARGUMENTS: Mapping[str, str] = {
     "explain": "query",
     "train": "task.what",
     "cache": "task.action",
+    "report": "task.folder",
 }
 """Verbs that take one bare argument, and the key it becomes."""
 FREE_TEXT = frozenset({"run", "explain"})
 """Verbs whose argument may be any text, even one that looks like an override."""
-NO_FOLDER = frozenset({"check", "plan", "cache"})
+_ARGUMENT_WORDS = {"cache": "what to do", "report": "the folder of an evaluation or a sweep"}
+NO_FOLDER = frozenset({"check", "plan", "cache", "report"})
 """Verbs that keep nothing, so no folder is made for their run."""
 
 SECRETS = frozenset({"api_key"})
@@ -180,7 +182,7 @@ def _verb(bare: Sequence[str], verbs: Verbs) -> str:
 def _argument(verb: str) -> str:
     if verb in FREE_TEXT:
         return f"the {ARGUMENTS[verb]}; quote it as one word"
-    return "what to do" if ARGUMENTS[verb] == "task.action" else "what to " + verb
+    return _ARGUMENT_WORDS.get(verb, f"what to {verb}")
 
 
 def _override(word: str, verb: str, verbs: Verbs) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
-_TEMPLATE = "page.html"
+_TEMPLATE, _LOOK = "page.html", "look.css"
 _TITLE_CHARS = 160
 _MOST_SENTENCES = 60
 
@@ -31,10 +31,11 @@ def page(explained: Explained, followed: str | None = None) -> str:
     """
     flow, query = explained.flow, explained.result.query
     layout = lay_out(flow, explained.grades, followed)
-    template = Template(files("orchestrator.report").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    template = Template(_resource(_TEMPLATE))
     ways = [flow.way(doc_id) for doc_id in layout.drawn]
     chosen = layout.drawn.index(followed) if followed in layout.drawn else -1
     return template.substitute(
+        look=look(),
         question=escape(query.text),
         summary=escape(_summary(explained)),
         remarks="\n".join(_remarks(explained, followed)),
@@ -45,6 +46,15 @@ def page(explained: Explained, followed: str | None = None) -> str:
         others=escape(_others(len(flow.fates) - len(ways))),
         data=_script_json({"docs": [_details(explained, way) for way in ways], "followed": chosen}),
     )
+
+
+def look() -> str:
+    """The style that all pages share, light and dark, on screen and on paper."""
+    return _resource(_LOOK)
+
+
+def _resource(name: str) -> str:
+    return files("orchestrator.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _summary(explained: Explained) -> str:

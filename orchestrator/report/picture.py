@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _TICKS = (1, 5, 10, 15, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 _TICK_GAP = 13.0
-_HUE_STEP = 137.5
+HUE_STEP = 137.5
 """Degrees between the colours of neighbours in the answer: the golden angle, so that no two nearby are alike."""
 
 
@@ -92,7 +92,7 @@ def _head(block: Block) -> Iterator[str]:
     lines = (("name", stage.name), ("kind", kind), ("sizes", sizes), ("trouble", trouble))
     for place, (css, words) in enumerate(lines):
         if words:
-            shown = escape(_clip(words, 27))
+            shown = escape(clip(words, 27))
             tip = f"<title>{escape(words)}</title>" if len(words) > 27 else ""
             yield f'<text class="{css}" x="{block.x:.1f}" y="{block.top - 45 + 13 * place:.1f}">{shown}{tip}</text>'
 
@@ -131,7 +131,7 @@ def _document(explained: Explained, layout: Layout, way: Way, place: int, follow
     is_relevant = way.doc_id in explained.grades
     css = ["doc", "kept" if way.rank else "lost", *(["relevant"] if is_relevant else [])]
     css += ["followed"] if way.doc_id == followed else []
-    hue = f' style="--h:{(way.rank or 0) * _HUE_STEP % 360:.0f}"' if way.rank else ""
+    hue = f' style="--h:{(way.rank or 0) * HUE_STEP % 360:.0f}"' if way.rank else ""
     order = "0" if way.rank or is_relevant else "-1"
     told = escape(f"{explained.label(way.doc_id, 80) or way.doc_id}: {way_words(explained.flow, way)}")
     yield f'<g class="{" ".join(css)}" data-i="{place}" tabindex="{order}" role="button" aria-label="{told}"{hue}>'
@@ -185,12 +185,12 @@ def _label(explained: Explained, layout: Layout, way: Way) -> Iterator[str]:
         return
     is_relevant = way.doc_id in explained.grades
     tick = '<tspan class="tick">✓ </tspan>' if is_relevant and step.passed else ""
-    label = escape(_clip(explained.label(way.doc_id, 160) or way.doc_id, layout.label_cells))
+    label = escape(clip(explained.label(way.doc_id, 160) or way.doc_id, layout.label_cells))
     x = block.x + BLOCK + (12 if step.passed else 30 if is_relevant else 18)
     yield f'<text class="label" x="{x:.1f}" y="{block.y(step.rank) + 4:.1f}">{tick}{label}</text>'
 
 
-def _clip(text: str, cells: int) -> str:
+def clip(text: str, cells: int) -> str:
     """`text` in at most `cells` columns of a terminal, a Chinese character being two."""
     from rich.cells import cell_len
 

@@ -319,7 +319,8 @@ def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> N
     [
         (
             ["evalute"],
-            "'evalute'; verbs: cache, check, evaluate, explain, index, plan, run, train. Did you mean 'evaluate'?",
+            "'evalute'; verbs: cache, check, evaluate, explain, index, plan, report, run, train. "
+            "Did you mean 'evaluate'?",
         ),
         (["+scenario=low_latensy"], "low_latency"),
         (["pipeline=nope"], "Available options in 'pipeline'"),

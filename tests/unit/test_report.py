@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from answers import Finds, Prefers, Sums, ask, explained, skipped, stood_in, stopped, two_recalls
+from pages import Reader
 from rich.console import Console
 
 from orchestrator import report
@@ -329,24 +329,6 @@ def test_the_whole_flow_as_json() -> None:
 
 
 # --- the picture
-
-
-class Reader(HTMLParser):
-    """Tags, texts, and what a page would fetch."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.fetched: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.fetched += [str(value) for name, value in attributes if name in ("src", "href", "srcset", "xlink:href")]
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append(data.strip())
 
 
 def svg(text: str) -> ElementTree.Element:

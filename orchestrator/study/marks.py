@@ -1,0 +1,75 @@
+"""Each row beside the row of reference, query by query: better, worse, or not told apart by these queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.significance import ALPHA, Values, holm
+from orchestrator.study.entry import Entry
+from orchestrator.study.randomization import randomization
+
+TIE = 1e-9
+"""Values that are nearer to each other than this are the same."""
+
+Word = Literal["better", "worse", "same"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One row beside the row of reference, by one measure.
+
+    Attributes:
+        difference: of the means; above 0 where the row is better.
+        wins: queries on which the row is better; `ties`, `losses` likewise.
+        p: of the paired randomization test, corrected (Holm) for all rows tested beside this reference.
+        word: `better` or `worse` beyond chance (p below 0.05), or `same`: not told apart.
+    """
+
+    difference: float
+    wins: int
+    ties: int
+    losses: int
+    p: float
+    word: Word
+
+
+Marks = Mapping[str, Mapping[str, Mark]]
+"""Row -> measure -> how it stands to the reference; a row that cannot be tested is missing."""
+
+
+def marks(reference: Entry, others: Sequence[Entry], measures: Sequence[str]) -> Marks:
+    """The marks of all of `others` that were judged on the queries of `reference`."""
+    testable = [other for other in others if is_paired(reference, other) and other.name != reference.name]
+    found: dict[str, dict[str, Mark]] = {other.name: {} for other in testable}
+    for measure in measures:
+        base = column(reference, measure)
+        rows = {other.name: values for other in testable if (values := column(other, measure))}
+        if base and rows:
+            theirs = np.array([[values[query_id] for query_id in base] for values in rows.values()])
+            differences = theirs.T - np.array(list(base.values()))[:, np.newaxis]
+            p_values = holm(randomization(differences).tolist())
+            for place, (name, p) in enumerate(zip(rows, p_values, strict=True)):
+                found[name][measure] = _mark(differences[:, place], p)
+    return found
+
+
+def _mark(differences: Values, p: float) -> Mark:
+    mean = float(differences.mean())
+    wins, losses = int((differences > TIE).sum()), int((differences < -TIE).sum())
+    word: Word = "same" if p >= ALPHA or mean == 0 else "better" if mean > 0 else "worse"
+    return Mark(mean, wins, len(differences) - wins - losses, losses, p, word)
+
+
+def is_paired(one: Entry, other: Entry) -> bool:
+    """Whether both were judged on the same queries."""
+    return bool(one.per_query) and one.per_query.keys() == other.per_query.keys()
+
+
+def column(entry: Entry, measure: str) -> dict[str, float]:
+    """Query id -> value; empty where some query lacks the measure."""
+    found = {query_id: values[measure] for query_id, values in entry.per_query.items() if measure in values}
+    return found if len(found) == len(entry.per_query) else {}
