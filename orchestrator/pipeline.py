@@ -271,13 +271,26 @@ class Pipeline:
 
     def learned_from(self, queries: Sequence[Query]) -> dict[str, int]:
         """Stage that learned -> how many of `queries` its model learned from; figures on those flatter it."""
-        tuned = {node.name: learned_hashes(node.stage) for node in self.graph.nodes}
+        seen = self.seen(queries)
+        return {name: sum(query.query_id in ids for query in queries) for name, ids in seen.items()}
+
+    def seen(self, queries: Sequence[Query], upto: str | None = None) -> dict[str, frozenset[str]]:
+        """Stage that learned -> ids of those of `queries` that its model learned from.
+
+        Args:
+            queries: any.
+            upto: only this stage and those before it; None asks all.
+        """
+        nodes = self.graph.upto(upto).nodes if upto else self.graph.nodes
+        tuned = {node.name: learned_hashes(node.stage) for node in nodes}
         none: frozenset[str] = frozenset()
-        trained = self._loading.learned_from
+        trained = {name: hashes for name, hashes in self._loading.learned_from.items() if name in tuned}
         known = {name: hashes | trained.get(name, none) for name, hashes in tuned.items()}
         learned = {name: hashes for name, hashes in known.items() if hashes or name in trained}
-        asked = [query_hashes([query])[0] for query in queries] if learned else []
-        return {name: sum(key in hashes for key in asked) for name, hashes in learned.items()}
+        asked = {query.query_id: query_hashes([query])[0] for query in queries} if learned else {}
+        return {
+            name: frozenset(key for key, mark in asked.items() if mark in hashes) for name, hashes in learned.items()
+        }
 
     @property
     def loaded(self) -> frozenset[str]:

@@ -380,6 +380,46 @@ class Trainable(Protocol):
 
 
 @runtime_checkable
+class Explains(Protocol):
+    """A Trainable stage that tells what each feature did to a score."""
+
+    def feature_names(self) -> Sequence[str]:
+        """Every feature, in the order of the columns."""
+
+    def contributions(self, features: Vectors) -> npt.NDArray[np.floating]:
+        """Float [n, n_features + 1]: what each feature adds to each score, last where every score starts.
+
+        A row sums to what `predict` says of it. `features` are those of one query's candidates.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A number of a stage that may be tuned.
+
+    Attributes:
+        value: as it is now.
+        choices: values to try, ascending; `value` need not be one of them.
+        is_weight: of an input; only the weights' proportions count, so that the greatest can be made 1.
+    """
+
+    value: float
+    choices: tuple[float, ...]
+    is_weight: bool = False
+
+
+@runtime_checkable
+class Adjustable(Protocol):
+    """A fusion that a few numbers shape, for which `orchestrate train weights` can look for better ones."""
+
+    def knobs(self, inputs: Sequence[str]) -> Mapping[str, Knob]:
+        """Name below `use`, such as `k` or `weights.bm25`, to the number, for a fusion of `inputs`."""
+
+    def adjusted(self, values: Mapping[str, float]) -> Self:
+        """One like this with other numbers, by the names of `knobs`."""
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """Holds a model that `orchestrate train <tunes>` can go on training: a pointwise rerank, or a stage's embedder.
 

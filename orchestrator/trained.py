@@ -123,25 +123,30 @@ class ModelPlace:
         """The model that comes with the stage's class, for corpora that none was trained for."""
         return None if getattr(self.stage, "model_path", None) else getattr(self.stage, "shipped_model", None)
 
-    def write(self, manifest: Manifest) -> Path:
+    def write(self, manifest: Manifest, folder: Path | None = None) -> Path:
         """Write the stage's model with its manifest, in place of the one before; returns the folder.
+
+        Args:
+            manifest: of the model.
+            folder: where; None is the place from which the stage serves.
 
         Raises:
             ConfigError: the folder holds something else.
         """
-        foreign = storage.foreign_entries(self.folder)
-        if foreign and not (self.folder / storage.CURRENT).exists():
-            found = f"{self.folder} holds {', '.join(foreign[:5])}"
+        target = folder or self.folder
+        foreign = storage.foreign_entries(target)
+        if foreign and not (target / storage.CURRENT).exists():
+            found = f"{target} holds {', '.join(foreign[:5])}"
             raise ConfigError(
                 f"{self.node.path}.use.path", f"{found}; expected an empty folder, a model, or nothing yet"
             )
         with (
-            storage.locked(self.folder / storage.LOCK),
-            storage.new_generation(self.folder) as directory,
+            storage.locked(target / storage.LOCK),
+            storage.new_generation(target) as directory,
         ):
             self.stage.write_model(directory)
             manifest.write(directory, ())
-        return self.folder
+        return target
 
     @property
     def command(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -55,6 +56,18 @@ class Pool:
         return [example for example in found if (example.grades > 0).any()]
 
 
+class Keeper(Protocol):
+    """Stands in the pipeline for a stage, and keeps what it would see.
+
+    Attributes:
+        examples: query id -> candidates with features and grades, where it keeps them.
+        parents: where documents are judged and chunks are ranked.
+    """
+
+    examples: dict[str, Example]
+    parents: Parents | None
+
+
 class Collector:
     """Stands in the pipeline for the stage that learns: keeps what it would see, and keeps the incoming order.
 
@@ -91,7 +104,7 @@ class Collector:
 
 def collect(
     runner: Runner,
-    collector: Collector,
+    collector: Keeper,
     queries: Sequence[Query],
     *,
     depth: int,
@@ -114,17 +127,17 @@ def collect(
         for result in runner.run(batch, read_documents=False):
             *before, last = result.graph.nodes
             for node in before:
-                ranked = _as_judged(result.outputs[node.name].doc_ids, depth, collector.parents)
+                ranked = as_judged(result.outputs[node.name].doc_ids, depth, collector.parents)
                 pool.rankings.setdefault(node.name, {})[result.query.query_id] = ranked
             if len(last.inputs) > 1:
                 lists = [result.outputs[name].head(result.graph[name].top_k) for name in last.inputs]
-                merged = _as_judged(_reciprocal_ranks(lists), depth, collector.parents)
+                merged = as_judged(_reciprocal_ranks(lists), depth, collector.parents)
                 pool.rankings.setdefault(RRF, {})[result.query.query_id] = merged
         progress("candidates", start + len(batch), len(queries))
     return pool
 
 
-def _as_judged(doc_ids: Sequence[str], depth: int, parents: Parents | None) -> tuple[str, ...]:
+def as_judged(doc_ids: Sequence[str], depth: int, parents: Parents | None) -> tuple[str, ...]:
     """The first `depth` ids as judgements name them; a document stands where its best chunk stood."""
     return tuple(dict.fromkeys(parents(doc_ids)) if parents else doc_ids)[:depth]
 
@@ -192,14 +205,17 @@ def fit(
     """Let `stage` learn from the training queries of `split`; it serves with the model from then on.
 
     Raises:
-        ConfigError: too few queries have a relevant candidate.
+        ConfigError: too few queries have a relevant candidate, or an option does not go with what there is to learn.
     """
     train, validation = pool.useful(split.train), pool.useful(split.validation)
     for what, examples, asked in (("learn from", train, split.train), ("stop by", validation, split.validation)):
         if not examples:
             found = f"none of the {len(asked)} queries to {what} has a relevant candidate"
             raise ConfigError("corpus", f"{found}; expected more judged queries, or stages that find more")
-    return stage.fit(train, validation, options, progress)
+    try:
+        return stage.fit(train, validation, options, progress)
+    except ConfigError as error:
+        raise ConfigError(f"task.learner.{error.path}", error.detail) from error
 
 
 def ordered(
@@ -212,7 +228,7 @@ def ordered(
         example = pool.examples.get(query_id)
         if example is not None:
             scores = np.asarray(stage.predict(example.features), dtype=np.float64)
-            rankings[query_id] = _as_judged(_order(example.doc_ids, scores, is_fusion), depth, parents)
+            rankings[query_id] = as_judged(_order(example.doc_ids, scores, is_fusion), depth, parents)
     return rankings
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
+from orchestrator.contributions import Told, told_of
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.flow import flow_of
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
+from orchestrator.report.effects import told_table
 from orchestrator.report.explained import Explained, explained_json
 from orchestrator.report.flow_table import dropped_table, flow_table, relevant_lines, way_table
 from orchestrator.report.page import page
@@ -41,15 +44,19 @@ def run(cfg: DictConfig, output: Path | None) -> None:
         pipeline.load(progress, say_building)
         explained = explain(pipeline.search(query), corpus, is_judged=cfg.query is None)
         followed = None if cfg.task.doc is None else _followed(str(cfg.task.doc), explained, corpus)
+        told = told_of(explained.result, corpus, followed) if followed is not None else []
     if output is not None:
         write_atomic(output / "trace.jsonl", report.trace_json(explained.result, "full") + "\n")
     picture = _picture(cfg, output)
     if picture is not None:
         write_atomic(picture, page(explained, followed))
     if cfg.format.name == "json":
-        sys.stdout.write(json.dumps(explained_json(explained, followed), ensure_ascii=False) + "\n")
+        found = explained_json(explained, followed)
+        if followed is not None:
+            found["contributions"] = [one.as_json() for one in told]
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
-        _show(explained, followed, n_documents)
+        _show(explained, followed, n_documents, told)
     if picture is not None:
         log.info("explain.picture", file=str(picture))
 
@@ -132,13 +139,15 @@ def _picture(cfg: DictConfig, output: Path | None) -> Path | None:
     return path
 
 
-def _show(explained: Explained, followed: str | None, n_documents: int) -> None:
+def _show(explained: Explained, followed: str | None, n_documents: int, told: Sequence[Told]) -> None:
     console = report.console()
     query = explained.result.query
     console.print(f"\n{query.query_id}: {query.text}\n", style="bold", markup=False)
     console.print(report.trace_tree(explained.result))
     if followed is not None:
         _show_one(console, explained, followed)
+        for one in told:
+            console.print(told_table(one))
         return
     if not explained.flow.answer:
         console.print("\nno document found", style="yellow")

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.finetune.options import KINDS
-from orchestrator.tasks import train_fusion, train_model
+from orchestrator.promotion import check_choice
+from orchestrator.seen import OUT_OF_FOLD, check_mode
+from orchestrator.tasks import train_fusion, train_model, train_weights
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_WHAT = ("fusion", *KINDS)
+_FOLDABLE = ("fusion", "weights")
+_WHAT = (*_FOLDABLE, *KINDS)
 
 
 def run(cfg: DictConfig, output: Path | None) -> float:
-    """Train what `task.what` names; see `train_fusion` and `train_model`.
+    """Train what `task.what` names; see `train_fusion`, `train_weights` and `train_model`.
 
     Returns:
         The first of `task.measures` on the queries held out, for a sweeper to maximise.
     """
     _check(cfg)
-    return train_fusion.run(cfg, output) if cfg.task.what == "fusion" else train_model.run(cfg, output)
+    verbs = {"fusion": train_fusion.run, "weights": train_weights.run}
+    return verbs.get(cfg.task.what, train_model.run)(cfg, output)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -38,8 +42,13 @@ def _check(cfg: DictConfig) -> None:
             raise ConfigError(f"task.{key}", f"found {task[key]}; expected {least} or more, or null")
     if task.folds is not None and isinstance(task.held_out, str):
         raise ConfigError("task.folds", f"found {task.folds} beside held_out={task.held_out}; expected one of the two")
-    if task.folds is not None and task.what != "fusion":
+    if task.folds is not None and task.what not in _FOLDABLE:
         raise ConfigError("task.folds", f"found {task.folds} with {task.what}; a model is trained once: expected null")
+    if check_mode(task.seen) == OUT_OF_FOLD and task.what != "fusion":
+        raise ConfigError("task.seen", f"found {task.seen} with {task.what}; expected refuse, drop or allow")
+    if check_choice(task.promote) != "always" and task.what != "fusion":
+        found = f"found {task.promote} with {task.what}, which takes the place of nothing"
+        raise ConfigError("task.promote", f"{found}; expected always")
 
 
 def _share(path: str, value: object, least: float) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import chart, report, training
+from orchestrator import training
+from orchestrator.build import plain
+from orchestrator.contributions import QUERIES, Contributions, contributions_of, joined
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.evaluate import Measures, Rankings
 from orchestrator.manifest import Manifest
+from orchestrator.model_search import Choice, Exam, Search, choose
 from orchestrator.pipeline import Pipeline
+from orchestrator.promotion import Promotion, Trial, promote_if_better
+from orchestrator.seen import without_seen
 from orchestrator.stage import Fitted, Json
-from orchestrator.storage import write_atomic
+from orchestrator.tasks import fusion_told
 from orchestrator.tasks.progress import ProgressBars, say_building
+from orchestrator.tasks.training_candidates import candidates, splits_of, told_before
 from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.training_queries import TrainingQueries, training_queries
 from orchestrator.verdict import Verdict, judge
@@ -35,14 +41,33 @@ class Outcome:
         verdict: on the queries held out.
         splits: one a training; the last one's model is kept.
         useless: how many queries to learn from have no relevant candidate.
-        known_before: stage before this one that learned too -> how many of all these queries it learned from.
+        learned: query id -> its ranking, for the queries held out.
+        contributions: what the features did on the queries held out, by the models that did not learn from them.
+        choices: which options each training got, where they were searched for.
+        before: in words, what stages before know of these queries.
+        promotion: what became of the model, where that was a question.
     """
 
     fitted: Fitted
     verdict: Verdict
     splits: tuple[training.Split, ...]
     useless: int
-    known_before: Mapping[str, int] = field(default_factory=dict)
+    learned: Rankings
+    contributions: Contributions | None = None
+    choices: tuple[Choice, ...] = ()
+    before: tuple[str, ...] = ()
+    promotion: Promotion | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a training has to work with: the stage, candidates, queries, and how rankings are judged."""
+
+    place: ModelPlace
+    pool: training.Pool
+    topics: TrainingQueries
+    measures: Measures
+    parents: training.Parents | None
 
 
 def run(cfg: DictConfig, output: Path | None) -> float:
@@ -60,28 +85,42 @@ def run(cfg: DictConfig, output: Path | None) -> float:
         parents = corpus.parents if topics.by_parent else None
         collector = training.Collector(place.stage, topics.qrels, parents)
         runner = pipeline.upstream(place.node.name, collector, progress, say_building)
-        pool = training.collect(
-            runner,
-            collector,
-            topics.queries,
-            depth=cfg.task.depth,
-            batch_queries=cfg.task.batch_queries,
-            progress=progress,
-        )
-        outcome = _train(cfg, place, pool, topics, measures, parents, progress)
-        outcome = replace(outcome, known_before=pipeline.learned_from(topics.queries))
-        folder = place.write(_manifest(cfg, place, pipeline, topics, outcome))
+        seen = pipeline.seen(topics.queries, place.node.name)
+        topics = without_seen(topics, seen, cfg.task.seen)
+        pool = candidates(cfg, pipeline, runner, collector, topics, seen, progress)
+        material = Material(place, pool, topics, measures, parents)
+        outcome = replace(_train(cfg, material, progress), before=told_before(cfg, topics, seen))
+        folder, outcome = _write(cfg, pipeline, material, outcome, output)
     if output is not None:
-        _keep(output, outcome)
-    _show(cfg, topics, outcome, folder, output)
+        fusion_told.keep(output, outcome)
+    fusion_told.show(cfg.format.name, topics, outcome, folder, output)
     return outcome.verdict.means[place.node.name][measures.names[0]] if outcome.verdict.means else float("nan")
 
 
 def _check_options(cfg: DictConfig, place: ModelPlace) -> None:
-    try:
+    with _named("task.learner"):
         place.stage.check_options(_options(cfg))
+    with _named("task.search"):
+        search_of(cfg).checked(place.stage, _options(cfg), cfg.task.seed)
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Puts `path` before that of a ConfigError."""
+    try:
+        yield
     except ConfigError as error:
-        raise ConfigError(f"task.learner.{error.path}", error.detail) from error
+        raise ConfigError(f"{path}.{error.path}", error.detail) from error
+
+
+def search_of(cfg: DictConfig) -> Search:
+    """What `task.search` says.
+
+    Raises:
+        ConfigError: a value under it is wrong; its path is below `task.search`.
+    """
+    found = plain(cfg.task.search)
+    return Search(found["rounds"], found["folds"], tuple(found["grids"]))
 
 
 def _place(pipeline: Pipeline, name: str | None) -> ModelPlace:
@@ -102,36 +141,53 @@ def _place(pipeline: Pipeline, name: str | None) -> ModelPlace:
     return learn[name or next(iter(learn))]
 
 
-def _train(
-    cfg: DictConfig,
-    place: ModelPlace,
-    pool: training.Pool,
-    topics: TrainingQueries,
-    measures: Measures,
-    parents: training.Parents | None,
-    progress: ProgressBars,
-) -> Outcome:
-    task, learned = cfg.task, Rankings()
-    held_out: list[str] = []
-    share = 0.0 if topics.test else task.held_out
-    splits = training.split_queries(topics.learn, share, task.validation, task.seed, task.folds)
-    if topics.test:
-        splits = [replace(splits[0], held_out=topics.test)]
+def _train(cfg: DictConfig, material: Material, progress: ProgressBars) -> Outcome:
+    task, stage, pool, topics = cfg.task, material.place.stage, material.pool, material.topics
+    splits, options, search = splits_of(cfg, topics), _options(cfg), search_of(cfg)
     texts = {query.query_id: query.text for query in topics.queries}
-    splits = [training.apart(split, texts) for split in splits]
-    options = _options(cfg)
+    exam = Exam(topics.qrels, material.measures, task.depth, material.parents, task.validation, texts, task.seed)
+    learned, held_out, choices = Rankings(), list[str](), list[Choice]()
+    explained: list[Contributions | None] = []
     for split in splits:
-        fitted = training.fit(place.stage, pool, split, options, progress)
-        learned |= training.ordered(place.stage, pool, split.held_out, task.depth, parents)
+        if search.rounds:
+            choices.append(choose(stage, pool, split, options, search, exam, progress))
+        fitted = training.fit(stage, pool, split, choices[-1].options if choices else options, progress)
+        learned |= training.ordered(stage, pool, split.held_out, task.depth, material.parents)
+        explained.append(contributions_of(stage, pool, split.held_out, max(QUERIES // len(splits), 1)))
         held_out += split.held_out
-    verdict = judge(place.node.name, learned, pool.rankings, topics.qrels, held_out, measures, task.seed)
+    name = material.place.node.name
+    verdict = judge(name, learned, pool.rankings, topics.qrels, held_out, material.measures, task.seed)
     last = splits[-1]
     useless = len(last.train) + len(last.validation) - len(pool.useful((*last.train, *last.validation)))
-    return Outcome(fitted, verdict, tuple(splits), useless)
+    return Outcome(fitted, verdict, tuple(splits), useless, learned, joined(explained), tuple(choices))
 
 
 def _options(cfg: DictConfig) -> dict[str, Json]:
-    return {**{str(key): value for key, value in cfg.task.learner.items()}, "seed": cfg.task.seed}
+    return {**{str(key): plain(value) for key, value in cfg.task.learner.items()}, "seed": cfg.task.seed}
+
+
+def _write(
+    cfg: DictConfig, pipeline: Pipeline, material: Material, outcome: Outcome, output: Path | None
+) -> tuple[Path, Outcome]:
+    """Put the model in its place, or only into the folder of the run where it is to be better and is not."""
+    place, topics = material.place, material.topics
+    manifest = _manifest(cfg, place, pipeline, topics, outcome)
+    if cfg.task.promote == "always":
+        return place.write(manifest), outcome
+    trial = Trial(
+        outcome.verdict,
+        outcome.learned,
+        material.pool,
+        topics.qrels,
+        topics.queries,
+        material.measures,
+        cfg.task.depth,
+        material.parents,
+        cfg.task.seed,
+    )
+    candidate = (output or Path(tempfile.mkdtemp())).absolute() / "candidate"
+    promotion = promote_if_better(place, manifest, trial, candidate, pipeline.loaded)
+    return place.folder, replace(outcome, promotion=promotion)
 
 
 def _manifest(
@@ -142,7 +198,7 @@ def _manifest(
     learned_from = {*last.train, *last.validation}
     about: dict[str, Json] = {
         "versions": {**own, **outcome.fitted.versions},
-        "parameters": _options(cfg),
+        "parameters": dict(outcome.choices[-1].options) if outcome.choices else _options(cfg),
         "rounds": outcome.fitted.rounds,
         "validation": outcome.fitted.validation,
         "queries": {"told": topics.told, "train": len(last.train), "validation": len(last.validation)},
@@ -151,51 +207,3 @@ def _manifest(
         "importances": dict(outcome.fitted.importances),
     }
     return Manifest(place.settings(pipeline.loaded), corpus.name, corpus.content_hash, len(corpus), about=about)
-
-
-def _keep(output: Path, outcome: Outcome) -> None:
-    write_atomic(output / "comparison.json", json.dumps(outcome.verdict.as_json(), indent=2) + "\n")
-    write_atomic(output / "comparison.csv", outcome.verdict.as_csv())
-    write_atomic(output / "importances.json", json.dumps(dict(outcome.fitted.importances), indent=2) + "\n")
-    chart.bars(outcome.fitted.importances, "share of the model's gain", output / "importances.svg")
-
-
-def _show(cfg: DictConfig, topics: TrainingQueries, outcome: Outcome, folder: Path, output: Path | None) -> None:
-    if cfg.format.name == "json":
-        line: dict[str, Json] = {**outcome.verdict.as_json(), "told": " ".join(_told(topics, outcome))}
-        line |= {"importances": dict(outcome.fitted.importances), "model": str(folder)}
-        sys.stdout.write(json.dumps(line) + "\n")
-        return
-    console = report.console()
-    for told in _told(topics, outcome):
-        console.print(told, markup=False)
-    console.print(report.importances_table(outcome.fitted.importances))
-    console.print(report.comparison_table(outcome.verdict))
-    console.print(outcome.verdict.words(), markup=False, style="green" if outcome.verdict.wins else "yellow")
-    console.print(f"model: {folder}", markup=False, soft_wrap=True)
-    if output is not None:
-        console.print(f"comparison and importances: {output}", markup=False, soft_wrap=True)
-
-
-def _told(topics: TrainingQueries, outcome: Outcome) -> list[str]:
-    last, fitted, folds = outcome.splits[-1], outcome.fitted, len(outcome.splits) - 1
-    judged = f"{outcome.verdict.n_queries} held out"
-    if folds:
-        judged = f"verdict on all of them, each held out once in {folds} trainings"
-    kept = f"{fitted.rounds} {fitted.unit} kept, nDCG@10 {fitted.validation:.4f}"
-    kept += " among the candidates of the queries to stop by."
-    lines = [
-        f"Queries: {topics.told}. {len(last.train)} to learn from, {len(last.validation)} to stop by, {judged}.",
-        f"{kept} Candidates that nobody judged count as not relevant.",
-    ]
-    for stage, known in outcome.known_before.items():
-        if known:
-            lines.append(
-                f"Stage '{stage}' before it learned from {known} of these queries: its scores are better on them than "
-                f"on new ones, and the verdict is too kind. Train the two on different queries (corpus.split)."
-            )
-    if outcome.useless:
-        lines.insert(
-            1, f"Queries that taught nothing, since no stage found a relevant document for them: {outcome.useless}."
-        )
-    return lines

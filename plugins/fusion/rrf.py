@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
+from orchestrator.stage import Knob
 from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
 
-from .weights import check_names, input_weights, not_negative
+from .weights import adjusted_weights, check_names, input_weights, not_negative, weight_knobs
+
+_K_CHOICES = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 100.0, 200.0, 500.0)
 
 
 class ReciprocalRankFusion:
@@ -33,6 +37,14 @@ class ReciprocalRankFusion:
     def check_inputs(self, inputs: Sequence[str]) -> None:
         """Refuse a weight for a stage that is no input."""
         check_names(self._weights, inputs)
+
+    def knobs(self, inputs: Sequence[str]) -> Mapping[str, Knob]:
+        """`k`, and the weight of every input."""
+        return {"k": Knob(self._k, _K_CHOICES), **weight_knobs(self._weights, inputs)}
+
+    def adjusted(self, values: Mapping[str, float]) -> Self:
+        """One like this with other numbers."""
+        return type(self)(values.get("k", self._k), adjusted_weights(self._weights, values))
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
         """(doc_id, score) for every document of `lists`; scores in (0, sum of weights / (k + 1)]."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import Self
 
 import numpy as np
 
 from orchestrator.errors import ConfigError
+from orchestrator.stage import Knob
 from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
 
 from .normalisation import NORMALISE, check_normalisation, normalised
-from .weights import check_names, input_weights
+from .weights import adjusted_weights, check_names, input_weights, weight_knobs
 
 
 class WeightedFusion:
@@ -74,6 +76,14 @@ class WeightedFusion:
             found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
             choices = ", ".join(name for name in NORMALISE if name != "none")
             raise ConfigError("normalise", f"'none' cannot mix scores of different kinds: {found}; choices: {choices}")
+
+    def knobs(self, inputs: Sequence[str]) -> Mapping[str, Knob]:
+        """The weight of every input."""
+        return weight_knobs(self._weights, inputs)
+
+    def adjusted(self, values: Mapping[str, float]) -> Self:
+        """One like this with other weights."""
+        return type(self)(self.normalise, adjusted_weights(self._weights, values))
 
     def fuse(self, query: Query, lists: Mapping[str, RankedList], call: Call) -> Scored:
         """(doc_id, score) for every document of `lists`."""

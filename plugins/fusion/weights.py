@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.stage import Knob
+
+_PREFIX = "weights."
+_CHOICES = tuple(tenth / 10 for tenth in range(11))
 
 
 def not_negative(path: str, value: object) -> float:
@@ -39,3 +43,14 @@ def check_names(weights: Mapping[str, float], inputs: Sequence[str]) -> None:
             raise ConfigError(
                 f"weights.{name}", f"no input of that name; inputs: {choices}.{did_you_mean(name, inputs)}"
             )
+
+
+def weight_knobs(weights: Mapping[str, float], inputs: Sequence[str]) -> dict[str, Knob]:
+    """`weights.<input>` -> its number, for every input."""
+    return {f"{_PREFIX}{name}": Knob(weights.get(name, 1.0), _CHOICES, is_weight=True) for name in inputs}
+
+
+def adjusted_weights(weights: Mapping[str, float], values: Mapping[str, float]) -> dict[str, float]:
+    """`weights` with those of `values` that are named as `weight_knobs` names them."""
+    named = {name.removeprefix(_PREFIX): value for name, value in values.items() if name.startswith(_PREFIX)}
+    return {**weights, **named}

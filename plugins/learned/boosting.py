@@ -1,21 +1,24 @@
-"""LambdaMART on XGBoost: fitted, kept as UBJ, asked on one thread."""
+"""LambdaMART on XGBoost: fitted, kept as UBJ, asked on one thread, explained exactly."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError, did_you_mean
+from orchestrator.errors import IndexStateError, MissingExtraError
 from orchestrator.stage import Fitted, Progress
 from orchestrator.types import Example, Scores, Vectors
+
+from .gains import check_grades
+from .monotone import LESS_IS_BETTER
+from .parameters import Parameters
+from .tokens import Floats
 
 if TYPE_CHECKING:
     from xgboost import Booster
@@ -23,94 +26,15 @@ if TYPE_CHECKING:
 _KEPT = "orchestrator"
 """Attribute of the booster: what serving needs beside the trees."""
 _TIE = "lists.rrf"
-_LESS_IS_BETTER = (".rank", ".distance", ".window", ".first")
 _BELOW_FLOAT32 = 1e-8
 """Makes of a reciprocal rank sum, 0.001 to 0.1, less than two scores of the trees can differ by."""
 _MODEL = "model.ubj"
-_METRIC = "ndcg@10"
 
 
 def require_xgboost() -> None:
     """Raise MissingExtraError where xgboost is not installed; does not import it, which takes a second or two."""
     if find_spec("xgboost") is None:
         raise MissingExtraError("ltr", "xgboost")
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """What shapes a training; the keys of `task.learner`.
-
-    Attributes:
-        rounds: trees at most.
-        early_stopping_rounds: how many rounds without a better nDCG@10 on the validation queries end the training.
-        learning_rate: how much of each tree is believed.
-        max_depth: levels of a tree.
-        min_child_weight: least weight of a leaf; larger is more cautious.
-        subsample: share of the rows that each tree sees.
-        column_share: share of the features that each tree sees.
-        reg_lambda: L2 penalty on leaf values.
-        pairs: how many of each query's first documents are paired with all others when gradients are computed.
-        threads: of the training; the same number gives the same model. Two on a busy machine are slower than one.
-        seed: of rows and columns drawn.
-
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-
-    rounds: int = 600
-    early_stopping_rounds: int = 60
-    learning_rate: float = 0.05
-    max_depth: int = 5
-    min_child_weight: float = 1.0
-    subsample: float = 0.8
-    column_share: float = 0.6
-    reg_lambda: float = 1.0
-    pairs: int = 20
-    threads: int = 1
-    seed: int = 7
-
-    def __post_init__(self) -> None:
-        for name in ("rounds", "early_stopping_rounds", "max_depth", "pairs", "threads"):
-            _check(name, getattr(self, name), 1, None, whole=True)
-        _check("seed", self.seed, 0, None, whole=True)
-        for name in ("learning_rate", "subsample", "column_share"):
-            _check(name, getattr(self, name), 1e-6, 1)
-        for name in ("min_child_weight", "reg_lambda"):
-            _check(name, getattr(self, name), 0, None)
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Parameters:
-        """The parameters that `options` name, defaults for the rest.
-
-        Raises:
-            ConfigError: an option has no such name, or a wrong value.
-        """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in options:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ConfigError(name, f"LambdaMART has no such option; options: {', '.join(known)}.{hint}")
-        return cls(**options)
-
-    def of_xgboost(self) -> dict[str, object]:
-        """The same in XGBoost's names."""
-        return {
-            "objective": "rank:ndcg",
-            "eval_metric": _METRIC,
-            # Gain = grade, as trec_eval computes the nDCG that is reported; 2^grade - 1 is XGBoost's default.
-            "ndcg_exp_gain": False,
-            "lambdarank_pair_method": "topk",
-            "lambdarank_num_pair_per_sample": self.pairs,
-            "tree_method": "hist",
-            "eta": self.learning_rate,
-            "max_depth": self.max_depth,
-            "min_child_weight": self.min_child_weight,
-            "subsample": self.subsample,
-            "colsample_bytree": self.column_share,
-            "lambda": self.reg_lambda,
-            "seed": self.seed,
-            "nthread": self.threads,
-        }
 
 
 def _worst(examples: Sequence[Example], names: Sequence[str]) -> list[float | None]:
@@ -122,7 +46,7 @@ def _worst(examples: Sequence[Example], names: Sequence[str]) -> list[float | No
     rows = np.concatenate([example.features for example in examples])
     seen = np.isnan(rows).any(axis=0)
     worst = [
-        rows[:, place].max() if name.endswith(_LESS_IS_BETTER) else rows[:, place].min()
+        rows[:, place].max() if name.rpartition(".")[2] in LESS_IS_BETTER else rows[:, place].min()
         for place, name in enumerate(names)
     ]
     return [None if missing else float(value) for missing, value in zip(seen, worst, strict=True)]
@@ -151,11 +75,16 @@ class LambdaMart:
         parameters: Parameters,
         progress: Progress,
     ) -> tuple[LambdaMart, Fitted]:
-        """A ranker that orders `train`, stopped where it orders `validation` best by nDCG@10."""
+        """A ranker that orders `train`, stopped where it orders `validation` best by nDCG@10.
+
+        Raises:
+            ConfigError: a grade has no gain, or `monotone` names a feature that there is not.
+        """
         import xgboost
 
+        check_grades([*train, *validation], parameters.gain)
         booster = xgboost.train(
-            parameters.of_xgboost(),
+            parameters.of_xgboost(names),
             _matrix(train, parameters.threads),
             num_boost_round=parameters.rounds,
             evals=[(_matrix(validation, parameters.threads), "validation")],
@@ -206,11 +135,29 @@ class LambdaMart:
         """float64 [n], higher better; what the trees cannot tell apart is ordered by the fused ranks of the inputs."""
         if not len(features):
             return np.empty(0)
-        filled = np.where(np.isnan(features), self._worst, features)
-        scores: Scores = self._booster.inplace_predict(filled).astype(np.float64)
+        scores: Scores = self._booster.inplace_predict(self._filled(features)).astype(np.float64)
         if self._tie is not None:
             scores += _BELOW_FLOAT32 * features[:, self._tie]
         return scores
+
+    def contributions(self, features: Vectors) -> Floats:
+        """float64 [n, n_features + 1]: what each feature adds to each score, and last where every score starts.
+
+        A row sums to its score. Exact SHAP values of the trees, as XGBoost's `pred_contribs` computes them (Lundberg,
+        Erion, Lee, "Consistent Individualized Feature Attribution for Tree Ensembles", arXiv:1802.03888, Algorithm 2).
+        """
+        import xgboost
+
+        if not len(features):
+            return np.empty((0, features.shape[1] + 1))
+        matrix = xgboost.DMatrix(self._filled(features), nthread=1)
+        found: Floats = self._booster.predict(matrix, pred_contribs=True).astype(np.float64)
+        if self._tie is not None:
+            found[:, self._tie] += _BELOW_FLOAT32 * features[:, self._tie]
+        return found
+
+    def _filled(self, features: Vectors) -> Vectors:
+        return np.where(np.isnan(features), self._worst, features)
 
 
 def _matrix(examples: Sequence[Example], threads: int) -> Any:
@@ -244,12 +191,3 @@ def _told(progress: Progress, rounds: int) -> Any:
             return False
 
     return Told()
-
-
-def _check(name: str, value: object, least: float, most: float | None, *, whole: bool = False) -> None:
-    kind: tuple[type, ...] = (int,) if whole else (int, float)
-    fits = isinstance(value, kind) and not isinstance(value, bool) and value >= least  # type: ignore[operator]
-    if not fits or (most is not None and value > most):  # type: ignore[operator]
-        word = "a whole number" if whole else "a number"
-        limits = f"from {least:g}" + (f" to {most:g}" if most is not None else "")
-        raise ConfigError(name, f"found {value!r}; expected {word} {limits}")

@@ -21,6 +21,7 @@ from orchestrator.stage import Fitted, Progress
 from orchestrator.storage import write_atomic
 from orchestrator.types import Example, Scores, Vectors
 
+from .gains import check_grades, gains
 from .tokens import Floats
 
 MODEL = "linear.json"
@@ -49,13 +50,19 @@ class LinearRanker:
         names: Sequence[str],
         l2: float,
         progress: Progress,
+        gain: str = "linear",
     ) -> tuple[LinearRanker, Fitted]:
-        """The weights that order `train` best; `validation` only measures, since a sum this small needs no stopping."""
+        """The weights that order `train` best; `validation` only measures, since a sum this small needs no stopping.
+
+        Raises:
+            ConfigError: a grade has no gain.
+        """
         from scipy.optimize import minimize
 
+        check_grades([*train, *validation], gain)
         columns = [place for place, name in enumerate(names) if name.endswith(".score") or name in _FEATURES]
         rows = [standardised(example.features[:, columns]) for example in train]
-        targets = [(example.grades / example.grades.sum()).astype(np.float64) for example in train]
+        targets = [worth / worth.sum() for worth in (gains(example.grades, gain) for example in train)]
         steps = 0
 
         def told(_: Any) -> None:
@@ -70,7 +77,8 @@ class LinearRanker:
         progress("train", _STEPS, _STEPS)
         kept = [names[place] for place in columns]
         ranker = cls(columns, np.asarray(found.x, dtype=np.float64), kept)
-        quality = float(np.mean([_ndcg(example.grades, ranker.predict(example.features)) for example in validation]))
+        measured = [_ndcg(gains(e.grades, gain), ranker.predict(e.features)) for e in validation]
+        quality = float(np.mean(measured))
         return ranker, Fitted(len(columns), quality, ranker.shares(), {}, "weights")
 
     @classmethod
@@ -105,6 +113,17 @@ class LinearRanker:
             return np.empty(0)
         scores: Scores = standardised(features[:, self._columns]) @ self._weights
         return scores
+
+    def contributions(self, features: Vectors) -> Floats:
+        """float64 [n, n_features + 1]: weight x standardised value, 0 for features without a weight; last a 0.
+
+        A row sums to its score. Values are standardised within the query, so these are the SHAP values of a sum whose
+        background is the query's own candidates.
+        """
+        found = np.zeros((len(features), features.shape[1] + 1))
+        if len(features):
+            found[:, self._columns] = standardised(features[:, self._columns]) * self._weights
+        return found
 
     def shares(self) -> dict[str, float]:
         """Feature -> its share of the sum of all weights, signs left out; greatest first."""
@@ -146,12 +165,11 @@ def _loss(weights: Floats, rows: list[Floats], targets: list[Floats], l2: float)
     return loss / n + l2 * float(weights @ weights), gradient / n + 2 * l2 * weights
 
 
-def _ndcg(grades: Vectors, scores: Scores) -> float:
-    """nDCG@10 among the candidates, gain 2^grade - 1 as XGBoost has it; 0 for a query without a relevant one."""
-    gains = np.exp2(grades.astype(np.float64)) - 1
+def _ndcg(worth: Floats, scores: Scores) -> float:
+    """nDCG@10 among the candidates, which are `worth` their gains; 0 for a query without a relevant one."""
     discounts = 1 / np.log2(np.arange(2, 12))
     best, found = (
         float(ordered[:10] @ discounts[: len(ordered[:10])])
-        for ordered in (np.sort(gains)[::-1], gains[np.argsort(-scores, kind="stable")])
+        for ordered in (np.sort(worth)[::-1], worth[np.argsort(-scores, kind="stable")])
     )
     return found / best if best > 0 else 0.0

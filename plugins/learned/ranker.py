@@ -10,10 +10,15 @@ from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.stage import Fitted, Json, Progress
 from orchestrator.types import Example, Scores, Vectors
 
-from .boosting import LambdaMart, Parameters, require_xgboost
+from .boosting import LambdaMart, require_xgboost
+from .gains import check_gain
 from .linear import MODEL, LinearRanker
+from .monotone import directions
+from .parameters import Parameters
+from .tokens import Floats
 
-_TREES_ONLY = frozenset(Parameters.__dataclass_fields__) - {"seed"}
+_FOR_BOTH = frozenset({"seed", "gain"})
+_TREES_ONLY = frozenset(Parameters.__dataclass_fields__) - _FOR_BOTH
 _LINEAR_ONLY = frozenset({"l2"})
 
 
@@ -27,6 +32,12 @@ class Ranker(Protocol):
     def predict(self, features: Vectors) -> Scores:
         """float64 [n], higher better, from the features of one query's candidates."""
 
+    def contributions(self, features: Vectors) -> Floats:
+        """float64 [n, n_features + 1]: what each feature adds to each score of one query's candidates; last the start.
+
+        A row sums to its score.
+        """
+
     def write(self, directory: Path) -> None:
         """Keep it in `directory`."""
 
@@ -34,8 +45,12 @@ class Ranker(Protocol):
 class Learner(Protocol):
     """Makes a Ranker."""
 
-    def check(self, options: Mapping[str, Json]) -> None:
+    def check(self, options: Mapping[str, Json], names: Sequence[str] = ()) -> None:
         """Refuse options that are wrong.
+
+        Args:
+            options: of the training.
+            names: of the features, where they are known.
 
         Raises:
             ConfigError: an option has no such name or a wrong value.
@@ -53,9 +68,11 @@ class Learner(Protocol):
 
 
 class _Trees:
-    def check(self, options: Mapping[str, Json]) -> None:
+    def check(self, options: Mapping[str, Json], names: Sequence[str] = ()) -> None:
         require_xgboost()
-        Parameters.of(_without(options, _LINEAR_ONLY))
+        parameters = Parameters.of(_without(options, _LINEAR_ONLY))
+        if names:
+            directions(names, parameters.monotone)
 
     def fit(
         self,
@@ -69,10 +86,13 @@ class _Trees:
 
 
 class _Sum:
-    def check(self, options: Mapping[str, Json]) -> None:
-        for name in _without(options, _TREES_ONLY | _LINEAR_ONLY | {"seed"}):
-            raise ConfigError(name, f"no such option; options of a linear model: l2.{did_you_mean(name, ['l2'])}")
+    def check(self, options: Mapping[str, Json], names: Sequence[str] = ()) -> None:
+        for name in _without(options, _TREES_ONLY | _LINEAR_ONLY | _FOR_BOTH):
+            raise ConfigError(
+                name, f"no such option; options of a linear model: l2, gain.{did_you_mean(name, ['l2', 'gain'])}"
+            )
         _l2(options)
+        _gain(options)
 
     def fit(
         self,
@@ -82,7 +102,7 @@ class _Sum:
         options: Mapping[str, Json],
         progress: Progress,
     ) -> tuple[Ranker, Fitted]:
-        return LinearRanker.fit(train, validation, names, _l2(options), progress)
+        return LinearRanker.fit(train, validation, names, _l2(options), progress, _gain(options))
 
 
 _LEARNERS: Mapping[str, Learner] = {"trees": _Trees(), "linear": _Sum()}
@@ -123,3 +143,7 @@ def _l2(options: Mapping[str, Json]) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ConfigError("l2", f"found {value!r}; expected a number from 0")
     return float(value)
+
+
+def _gain(options: Mapping[str, Json]) -> str:
+    return check_gain(options.get("gain", "linear"))

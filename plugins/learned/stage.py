@@ -121,7 +121,7 @@ class LearnedStage:
         Raises:
             ConfigError: an option has no such name or a wrong value.
         """
-        learner_of(options).check(options)
+        learner_of(options).check(options, self.feature_names())
 
     def fit(
         self, train: Sequence[Example], validation: Sequence[Example], options: Mapping[str, Json], progress: Progress
@@ -151,6 +151,13 @@ class LearnedStage:
     def predict(self, features: Vectors) -> Scores:
         """float64 [n], higher better."""
         return self._ready().predict(features)
+
+    def contributions(self, features: Vectors) -> Floats:
+        """float64 [n, n_features + 1]: what each feature adds to each score, and last where every score starts.
+
+        A row sums to the score of that row. `features` are those of one query's candidates.
+        """
+        return self._ready().contributions(features)
 
     def features(
         self, query: Query, candidates: RankedList | Mapping[str, RankedList], call: Call

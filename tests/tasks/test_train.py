@@ -170,7 +170,7 @@ def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, w
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "reranker"], "task.what: 'reranker' is nothing that can be trained; choices: fusion, bi_encoder,"),
+        (["train", "reranker"], "task.what: 'reranker' is nothing that can be trained; choices: fusion, weights,"),
         (["train", "fusion", "pipeline=bm25"], "pipeline.stages: no stage learns; for example: +scenario=learned"),
         (["train", "fusion", *STACK, "task.stage=fusd"], "stages that do: fused. Did you mean 'fused'?"),
         (["train", "fusion", *STACK, "held_out=1.5"], "task.held_out: found 1.5; expected a share below 1"),
@@ -181,6 +181,21 @@ def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, w
             "task.learner.rounds: found 0; expected a whole number from 1",
         ),
         (["train", "fusion", *STACK, "+learner.depth=3"], "task.learner.depth: LambdaMART has no such option"),
+        (
+            ["train", "fusion", *STACK, "learner.monotone={bm25.score:2}"],
+            "task.learner.monotone.bm25.score: found 2; expected 1, -1 or 0",
+        ),
+        (
+            ["train", "fusion", *STACK, "seen=ignore"],
+            "task.seen: found 'ignore'; choices: refuse, drop, out_of_fold, allow",
+        ),
+        (["train", "fusion", *STACK, "promote=never"], "task.promote: found 'never'; choices: always, if_better"),
+        (["train", "weights", *STACK, "promote=if_better"], "task.promote: found if_better with weights"),
+        (["train", "weights", *STACK], "pipeline.stages: no fusion with weights; for example: pipeline=hybrid"),
+        (
+            ["train", "fusion", *STACK, "search.rounds=2", "search.grids=[{max_depht:[2]}]"],
+            "task.search.max_depht: LambdaMART has no such option",
+        ),
         (["train", "fusion", "again"], "unexpected word 'again': train takes one argument, what to train"),
     ],
 )
@@ -223,19 +238,29 @@ def test_a_kill_while_the_model_is_written_leaves_the_old_one(
     assert list((storage_root / "trained").rglob(".partial-*")) == []
 
 
-def test_a_stage_that_learned_before_on_the_same_queries_is_told_of(
-    orchestrate: Callable, write_judged: Callable
-) -> None:
-    words = [
-        *words_for(write_judged()),
+def two_learners(corpus: Path) -> list[str]:
+    """A fusion that learns, and a rerank that learns from its scores."""
+    return [
+        *words_for(corpus),
         "+rerank@pipeline.stages.shortlist.use=ltr",
         "+pipeline.stages.shortlist.top_k=5",
         "+pipeline.stages.shortlist.inputs=[fused]",
     ]
+
+
+def test_queries_that_a_stage_before_learned_from_are_refused_unless_allowed(
+    orchestrate: Callable, write_judged: Callable
+) -> None:
+    words = two_learners(write_judged())
     first = orchestrate("train", "fusion", *words, *FAST, "stage=fused")
     assert first.code == 0, first.err
     assert "learned from" not in first.out.replace("did not learn from", "")
-    second = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist")
+    refused = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist")
+    assert refused.code == 2
+    assert "task.seen: found refuse" in refused.err
+    assert "'fused' from 32 of 40." in refused.err
+    assert "seen=drop (would leave 8 to learn from, too few: 20 are needed)" in refused.err
+    second = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist", "seen=allow")
     assert second.code == 0, second.err
     text = " ".join(second.out.split())
     assert "Stage 'fused' before it learned from 32 of these queries" in text
@@ -254,3 +279,102 @@ def test_a_weighted_sum_is_learned_and_serves(orchestrate: Callable, write_judge
     assert "title.bm25" in list(told["importances"])[:2], "only the title tells the relevant ones apart here"
     assert told["wins"]
     assert orchestrate("run", "tell me about zeta1x", *stack).code == 0
+
+
+def test_queries_that_a_stage_before_learned_from_are_left_out_where_enough_remain(
+    orchestrate: Callable, write_judged: Callable
+) -> None:
+    words = two_learners(write_judged(n_queries=90))
+    first = orchestrate("train", "fusion", *words, *FAST, "stage=fused", "max_queries=30")
+    assert first.code == 0, first.err
+    second = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist", "seen=drop", "held_out=test")
+    assert second.code == 0, second.err
+    text = " ".join(second.out.split())
+    assert "(24 that stage 'fused' learned from were left out: 36 to learn from and 30 for the verdict)" in text
+    assert "too kind" not in text
+    warned = orchestrate("evaluate", *words, "corpus.split=train", "latency_queries=0").err
+    assert "stage=shortlist" in re.sub(r"\x1b\[\d*m", "", warned), "its own queries are known too"
+
+
+def test_shap_values_are_kept_and_shown_beside_the_gain(orchestrate: Callable, write_judged: Callable) -> None:
+    done = orchestrate("train", "fusion", *words_for(write_judged()), *FAST, "held_out=test")
+    assert done.code == 0, done.err
+    text = " ".join(done.out.split())
+    assert "feature share of gain mean |SHAP| r" in text
+    assert "candidates of 20 queries held out" in text
+    (folder,) = Path("outputs").glob("*/*-train-*")
+    kept = json.loads((folder / "shap.json").read_text())
+    assert kept["queries"] == 20
+    sizes = [row["mean_abs_shap"] for row in kept["features"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 0
+    assert kept["features"][0]["feature"].startswith(("title.", "body.", "text."))
+    assert (folder / "shap.svg").read_text().startswith("<?xml")
+
+
+def test_explain_tells_what_made_a_score(orchestrate: Callable, write_judged: Callable) -> None:
+    words = words_for(write_judged())
+    assert orchestrate("train", "fusion", *words, *FAST).code == 0
+    asked = ["explain", "tell me about zeta1x", *words]
+    best = json.loads(orchestrate(*asked, "format=json").out)["documents"][0]["doc_id"]
+    found = json.loads(orchestrate(*asked, f"doc={best}", "format=json").out)
+    (told,) = found["contributions"]
+    (step,) = [step for step in found["documents"][0]["steps"] if step["stage"] == "fused"]
+    assert told["stage"] == "fused"
+    assert told["score"] == pytest.approx(step["score"], abs=1e-5)
+    assert told["start"] + sum(row["added"] for row in told["features"]) == pytest.approx(step["score"], abs=1e-5)
+    shown = " ".join(orchestrate(*asked, f"doc={best}").out.split())
+    assert "fused: feature value added" in shown
+    assert told["features"][0]["feature"] in shown
+
+
+def test_graded_judgements_are_learned_as_grades(orchestrate: Callable, write_judged: Callable) -> None:
+    """Of the six documents of a query one has its word in the title, grade 3, and another a shorter text, grade 1."""
+    corpus = write_judged(n_queries=90)
+    rows = [json.loads(line) for line in (corpus / "corpus.jsonl").read_text().splitlines()]
+    of_query: dict[str, list[dict]] = {}
+    for row in rows:
+        of_query.setdefault(row["_id"].split("-")[1], []).append(row)
+    for split in ("train", "test"):
+        path = corpus / "qrels" / f"{split}.tsv"
+        head, *lines = path.read_text().splitlines()
+        more = []
+        for line in lines:
+            query, best, _ = line.split("\t")
+            second, other = [row for row in of_query[query[1:]] if row["_id"] != best][:2]
+            second["text"] = second["text"].removeprefix("something ")
+            more += [f"{query}\t{best}\t3", f"{query}\t{second['_id']}\t1", f"{query}\t{other['_id']}\t-2"]
+        path.write_text("\n".join([head, *more]) + "\n")
+    (corpus / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = orchestrate("train", "fusion", *words_for(corpus), *FAST, "held_out=test", "format=json")
+    assert done.code == 0, done.err
+    assert figures(done)["systems"][0]["nDCG@10"] > 0.98, "which only the order 3, 1, 0 gives"
+    assert orchestrate("train", "fusion", *words_for(corpus), *FAST, "learner.gain=exponential").code == 0
+
+
+def test_options_are_chosen_inside_each_fold(orchestrate: Callable, write_judged: Callable) -> None:
+    grids = "search.grids=[{model:[linear],l2:[0.01,10.0]}]"
+    words = ["search.rounds=3", "search.folds=2", grids, "folds=2", "corpus.split=train"]
+    done = orchestrate("train", "fusion", *words_for(write_judged()), *FAST, *words)
+    assert done.code == 0, done.err
+    text = " ".join(done.out.split())
+    assert "Options chosen among 3 by nDCG@10 on inner folds of the queries to learn from: Fold 1: " in text
+    assert "Fold 2: " in text
+    assert "The model kept: " in text
+    assert "search.time" in done.err
+
+
+def test_scores_of_a_stage_that_learned_before_can_come_out_of_fold(
+    orchestrate: Callable, write_judged: Callable
+) -> None:
+    words = two_learners(write_judged())
+    assert orchestrate("train", "fusion", *words, *FAST, "stage=fused").code == 0
+    done = orchestrate("train", "fusion", *words, *FAST, "stage=shortlist", "seen=out_of_fold", "format=json")
+    assert done.code == 0, done.err
+    told = figures(done)["told"]
+    assert "Stage 'fused' learned from 32 of these queries; its scores of them come out of fold, from 5" in told
+    assert "too kind" not in told
+    assert figures(done)["queries"] == 8
+    served = orchestrate("run", "tell me about zeta41x", *words, "format=json")
+    assert served.code == 0, served.err
+    assert json.loads(served.out)["results"][0]["title"] == "zeta41x guide"

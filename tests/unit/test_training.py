@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import structlog
 
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
-from orchestrator.training import Split, apart, split_queries
+from orchestrator.testing import ranked
+from orchestrator.training import Collector, Split, apart, split_queries
 from orchestrator.training_queries import training_queries
+from orchestrator.types import Call, Query, RankedList
 
 IDS = [f"q{n}" for n in range(50)]
 
@@ -80,3 +83,16 @@ def test_a_question_of_the_other_split_is_left_out_whatever_its_id(
     topics = training_queries(corpus, "test", None, 7)
     assert "q0" not in topics.learn
     assert "(1 stand in both and were left out of the learning)" in topics.told
+
+
+class Rows:
+    """A stage that learns: one feature, the place of a candidate."""
+
+    def features(self, query: Query, candidates: RankedList, call: Call) -> tuple[tuple[str, ...], np.ndarray]:
+        return candidates.doc_ids, np.arange(len(candidates), dtype=np.float32)[:, None]
+
+
+def test_grades_are_kept_and_what_was_judged_below_zero_counts_as_zero() -> None:
+    collector = Collector(Rows(), {"q": {"a": 3, "b": 1, "c": 0, "d": -2}})  # type: ignore[arg-type]
+    collector.rescore(Query("q", "?"), ranked(["d", "c", "b", "a", "unjudged"], [5, 4, 3, 2, 1]), Call())
+    assert collector.examples["q"].grades.tolist() == [0, 0, 1, 3, 0]

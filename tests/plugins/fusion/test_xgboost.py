@@ -13,7 +13,8 @@ from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError
 from orchestrator.plugins.fusion.xgboost import XGBoostFusion
-from orchestrator.plugins.learned.boosting import LambdaMart, Parameters
+from orchestrator.plugins.learned.boosting import LambdaMart
+from orchestrator.plugins.learned.parameters import Parameters
 from orchestrator.plugins.rerank.ltr import LTRRerank
 from orchestrator.stage import Indexed, Trainable, no_progress
 from orchestrator.testing import FusionContract, ListRerankContract, ranked

@@ -100,7 +100,7 @@ def test_a_damaged_file_is_named(content: str, tmp_path: Path) -> None:
     [
         ({"model": "forest"}, "model: found 'forest'; choices: trees, linear."),
         ({"model": "linear", "l2": -1}, "l2: found -1; expected a number from 0"),
-        ({"model": "linear", "l3": 1}, "l3: no such option; options of a linear model: l2."),
+        ({"model": "linear", "l3": 1}, "l3: no such option; options of a linear model: l2, gain."),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
