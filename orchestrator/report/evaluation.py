@@ -168,8 +168,8 @@ def work_lines(quality: Quality, latency: Latency | None, budget_ms: float | Non
         short = ", ".join(_shortfall_words(stage, quality) for stage in work.degraded)
         yield f"{1 - work.whole:.0%} of the answers fell short, and say so: {short}"
     if quality.reused.reused:
-        share = f"{quality.reused.reused:,} of {quality.reused.asked:,}"
-        yield f"{share} stage results were kept from earlier jobs (cache.stages=false makes all anew)."
+        counts = f"{quality.reused.reused:,} of {quality.reused.asked:,}"
+        yield f"{counts} stage results were kept from earlier jobs (cache.stages=false makes all anew)."
     if latency is not None and latency.within_budget is not None and budget_ms is not None:
         yield f"{latency.within_budget:.0%} of the timed answers came within the budget of {budget_ms:g} ms."
 
