@@ -25,8 +25,9 @@ _FORMAT = 1
 _QUESTIONS_HELD = 16
 """Questions whose token vectors stay in memory: as many as may be asked at once."""
 
-_BLOCK = 16
-"""Documents compared together: between two blocks a call may end, and what stands of it counts."""
+_BLOCK, _BLOCK_IN_TIME = 64, 4
+"""Documents compared together, without a limit of time and with one: between two blocks a call may end, and what stands
+of it counts. While vectors are brought from disk nothing else of the process runs, so that large blocks end late."""
 
 
 class LateInteractionRerank:
@@ -180,10 +181,11 @@ class LateInteractionRerank:
         encoded = self._encoded(list(places), call)
         for query_tokens, mine in zip(encoded, places.values(), strict=True):
             weights, projected = self._weights.of(query_tokens, call), held.project(query_tokens.vectors)
-            for start in range(0, len(mine), _BLOCK):
+            size = _BLOCK if call.remaining_s is None else _BLOCK_IN_TIME
+            for start in range(0, len(mine), size):
                 if call.cancelled:
                     raise CallCancelledError("the call was cancelled; its results are dropped")
-                rows = mine[start : start + _BLOCK]
+                rows = mine[start : start + size]
                 kept = held.take(np.array([row_of[texts[place]] for place in rows], dtype=np.int64))
                 scores[rows] = maxsim(projected, weights, kept)
                 call.report(rows, scores[rows].tolist())
