@@ -10,6 +10,7 @@ from orchestrator.finetune.options import KINDS
 from orchestrator.promotion import check_choice
 from orchestrator.seen import OUT_OF_FOLD, check_mode
 from orchestrator.tasks import train_fusion, train_model, train_weights
+from orchestrator.tasks.flags import count
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,17 +39,41 @@ def _check(cfg: DictConfig) -> None:
         _share("task.held_out", task.held_out, least=0.0)
     _share("task.validation", task.validation, least=1e-9)
     for key, least in (("folds", 2), ("max_queries", 1), ("max_held_out", 1), ("candidates_judged", 2)):
-        if task[key] is not None and task[key] < least:
-            raise ConfigError(f"task.{key}", f"found {task[key]}; expected {least} or more, or null")
+        _count_or_null(cfg, key, least)
+    for key in ("depth", "batch_queries"):
+        count(cfg, key)
     if task.folds is not None and isinstance(task.held_out, str):
         raise ConfigError("task.folds", f"found {task.folds} beside held_out={task.held_out}; expected one of the two")
     if task.folds is not None and task.what not in _FOLDABLE:
         raise ConfigError("task.folds", f"found {task.folds} with {task.what}; a model is trained once: expected null")
-    if check_mode(task.seen) == OUT_OF_FOLD and task.what != "fusion":
-        raise ConfigError("task.seen", f"found {task.seen} with {task.what}; expected refuse, drop or allow")
-    if check_choice(task.promote) != "always" and task.what != "fusion":
-        found = f"found {task.promote} with {task.what}, which takes the place of nothing"
+    _check_meaning(task)
+
+
+def _check_meaning(task: DictConfig) -> None:
+    """Refuse options, set to anything but the default, that mean nothing to what is trained."""
+    what, is_model = task.what, task.what not in _FOLDABLE
+    if check_mode(task.seen) != "refuse" and is_model:
+        raise ConfigError("task.seen", f"found {task.seen} with {what}, where it has no meaning; expected refuse")
+    if task.seen == OUT_OF_FOLD and what != "fusion":
+        raise ConfigError("task.seen", f"found {task.seen} with {what}; expected refuse, drop or allow")
+    if check_choice(task.promote) != "always" and what != "fusion":
+        found = f"found {task.promote} with {what}, which takes the place of nothing"
         raise ConfigError("task.promote", f"{found}; expected always")
+    if task.search.rounds != 0 and what != "fusion":
+        raise ConfigError(
+            "task.search.rounds", f"found {task.search.rounds} with {what}, which has no learner; expected 0"
+        )
+    if task.save is not None and what != "weights":
+        raise ConfigError("task.save", f"found {task.save} with {what}, which writes no scenario; expected null")
+
+
+def _count_or_null(cfg: DictConfig, key: str, least: int) -> None:
+    if cfg.task[key] is None:
+        return
+    try:
+        count(cfg, key, least)
+    except ConfigError as error:
+        raise ConfigError(error.path, f"{error.detail}, or null") from error
 
 
 def _share(path: str, value: object, least: float) -> None:

@@ -175,7 +175,9 @@ def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, w
         (["train", "fusion", *STACK, "task.stage=fusd"], "stages that do: fused. Did you mean 'fused'?"),
         (["train", "fusion", *STACK, "held_out=1.5"], "task.held_out: found 1.5; expected a share below 1"),
         (["train", "fusion", *STACK, "held_out=tset"], "corpus.split: no 'tset'; splits: test"),
-        (["train", "fusion", *STACK, "folds=1"], "task.folds: found 1; expected 2 or more, or null"),
+        (["train", "fusion", *STACK, "folds=1"], "task.folds: found 1; expected a whole number from 2, or null"),
+        (["train", "fusion", *STACK, "folds=2.5"], "task.folds: found 2.5; expected a whole number from 2, or null"),
+        (["train", "fusion", *STACK, "batch_queries=0"], "task.batch_queries: found 0; expected a whole number from 1"),
         (
             ["train", "fusion", *STACK, "learner.rounds=0"],
             "task.learner.rounds: found 0; expected a whole number from 1",
@@ -191,6 +193,8 @@ def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, w
         ),
         (["train", "fusion", *STACK, "promote=never"], "task.promote: found 'never'; choices: always, if_better"),
         (["train", "weights", *STACK, "promote=if_better"], "task.promote: found if_better with weights"),
+        (["train", "weights", *STACK, "search.rounds=8"], "task.search.rounds: found 8 with weights, which has no"),
+        (["train", "fusion", *STACK, "save=a/b.yaml"], "task.save: found a/b.yaml with fusion, which writes no"),
         (["train", "weights", *STACK], "pipeline.stages: no fusion with weights; for example: pipeline=hybrid"),
         (
             ["train", "fusion", *STACK, "search.rounds=2", "search.grids=[{max_depht:[2]}]"],
