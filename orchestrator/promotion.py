@@ -87,7 +87,7 @@ def promote_if_better(
     """Put the new model in its place where it is better than what serves there, by more than chance.
 
     It is compared on the queries held out that neither learned from. Where nothing serves, it has to beat the best of
-    the simpler systems.
+    the simpler systems. A model of another stack cannot be compared with, and stays.
 
     Args:
         place: of the model; its stage has just learned.
@@ -97,7 +97,10 @@ def promote_if_better(
         loaded: stages whose score kinds are known.
     """
     place.write(manifest, candidate)
-    serves, why_not = _open_standing(place, loaded)
+    try:
+        serves, why_not = _open_standing(place, loaded)
+    except ConfigError:
+        return Promotion(False, _other_stack(place), None, candidate)
     against = _against_standing(place, trial) if serves else _against_simpler(trial.verdict)
     promoted = against is not None and against.is_better
     if promoted:
@@ -109,13 +112,17 @@ def promote_if_better(
 
 
 def _open_standing(place: ModelPlace, loaded: Collection[str]) -> tuple[bool, str]:
-    """Whether a model serves in this place, by which the stage then scores; else why none does."""
+    """Whether a model serves in this place, by which the stage then scores; else why none does.
+
+    Raises:
+        ConfigError: one for another stack lies there.
+    """
     try:
         place.open(loaded, None)
     except ModelNotFoundError:
         return False, "no model serves there"
-    except (ConfigError, IndexStateError):
-        return False, "the model there does not fit this pipeline"
+    except IndexStateError:
+        return False, "the model there cannot be read"
     return True, ""
 
 
@@ -137,6 +144,13 @@ def _against_standing(place: ModelPlace, trial: Trial) -> Comparison | None:
 
 def _against_simpler(verdict: Verdict) -> Comparison | None:
     return max(verdict.comparisons, key=lambda other: other.other_mean, default=None)
+
+
+def _other_stack(place: ModelPlace) -> str:
+    return (
+        f"The new model of '{place.node.name}' is not put there: a model for another stack lies there, and the two are "
+        f"not compared. promote=always replaces it, or take another path ({place.node.path}.use.path)."
+    )
 
 
 def _words(trial: Trial, against: Comparison | None, serves: bool, why_not: str) -> str:

@@ -89,13 +89,28 @@ def test_a_model_that_learned_from_the_queries_held_out_is_not_compared(
     assert models(storage_root / "trained") == kept
 
 
-def test_a_model_of_another_stack_is_no_rival(orchestrate: Callable, write_judged: Callable, tmp_path: Path) -> None:
+def test_a_model_of_another_stack_is_left_alone(orchestrate: Callable, write_judged: Callable, tmp_path: Path) -> None:
     corpus, model = write_judged(), tmp_path / "model"
     words = words_for(corpus, model)
     assert orchestrate("train", "fusion", *words, *FAST, "pipeline.stages.bm25.use.k1=2.0").code == 0
+    kept = models(model)
+    found = promotion(orchestrate("train", "fusion", *words, *FAST, *ASKED))
+    assert not found["promoted"]
+    assert "a model for another stack lies there" in found["words"]
+    assert "promote=always replaces it, or take another path (pipeline.stages.fused.use.path)." in found["words"]
+    assert models(model) == kept
+    assert len(models(Path(found["candidate"]))) == 1
+
+
+def test_a_damaged_model_is_no_rival(orchestrate: Callable, write_judged: Callable, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    words = words_for(write_judged(), model)
+    assert orchestrate("train", "fusion", *words, *FAST).code == 0
+    for path in models(model):
+        path.write_bytes(b"no model")
     found = promotion(orchestrate("train", "fusion", *words, *FAST, *ASKED))
     assert found["promoted"]
-    assert "(the model there does not fit this pipeline)" in found["words"]
+    assert "(the model there cannot be read)" in found["words"]
     assert orchestrate("run", "tell me about zeta41x", *words).code == 0
 
 
