@@ -111,7 +111,7 @@ def collect(
     batch_queries: int,
     progress: Progress = no_progress,
 ) -> Pool:
-    """Candidates and rankings of all stages for `queries`.
+    """Candidates and rankings of all stages for `queries`, whatever time they take.
 
     Args:
         runner: ends at the stage that learns, with `collector` in its place.
@@ -124,7 +124,7 @@ def collect(
     pool = Pool(collector.examples)
     for start in range(0, len(queries), batch_queries):
         batch = queries[start : start + batch_queries]
-        for result in runner.run(batch, read_documents=False):
+        for result in runner.run(batch, read_documents=False, enforce_budget=False):
             *before, last = result.graph.nodes
             for node in before:
                 ranked = as_judged(result.outputs[node.name].doc_ids, depth, collector.parents)

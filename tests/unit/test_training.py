@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+from slow_stages import Finds, Q, Reads, runner, spec
 
 from orchestrator.corpus import open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
 from orchestrator.testing import ranked
-from orchestrator.training import Collector, Split, apart, split_queries
+from orchestrator.training import Collector, Split, apart, collect, split_queries
 from orchestrator.training_queries import training_queries
 from orchestrator.types import Call, Query, RankedList
 
@@ -96,3 +97,16 @@ def test_grades_are_kept_and_what_was_judged_below_zero_counts_as_zero() -> None
     collector = Collector(Rows(), {"q": {"a": 3, "b": 1, "c": 0, "d": -2}})  # type: ignore[arg-type]
     collector.rescore(Query("q", "?"), ranked(["d", "c", "b", "a", "unjudged"], [5, 4, 3, 2, 1]), Call())
     assert collector.examples["q"].grades.tolist() == [0, 0, 1, 3, 0]
+
+
+class Reranked(Collector):
+    """Stands in for a rerank alone."""
+
+    fuse = None  # type: ignore[assignment]
+
+
+def test_a_limit_of_time_takes_no_candidates_from_the_training() -> None:
+    collector = Reranked(Rows(), {"q1": {"d19": 1}})  # type: ignore[arg-type]
+    stages = (spec("bm25", Finds()), spec("precise", Reads(0.005), max_ms=20.0), spec("learned", collector))
+    pool = collect(runner(*stages), collector, [Q], depth=20, batch_queries=1)
+    assert pool.rankings["precise"]["q1"] == tuple(f"d{place:02}" for place in reversed(range(20)))
