@@ -13,6 +13,7 @@ from pathlib import Path
 
 _OWN, _OWN_DISTRIBUTION = "orchestrator", "rerank-orchestrator"
 _NAME = re.compile(r"[\w.-]+")
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _FOR_DEVELOPERS = re.compile(r"extra\s*==\s*['\"]dev['\"]")
 
 
@@ -21,7 +22,7 @@ def code_version(dotted: str) -> str | None:
 
     Of a package that was installed: its distribution with version, and the versions of the libraries that this depends
     on. Of our own, and of one that is developed in place: also every source file of it. Of a file outside any package:
-    the modules in its folder that are loaded.
+    the modules in and below its folder that are loaded, but none that was installed there.
 
     Args:
         dotted: `package.module.Class`, whose module is loaded.
@@ -80,10 +81,22 @@ def _files_of(*packages: str) -> Iterator[Path]:
 
 
 def _loaded_from(folder: str) -> Iterator[Path]:
-    for module in list(sys.modules.values()):
+    """Sources of the loaded modules in and below a folder that are its owner's."""
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file is not None and file.endswith(".py") and str(Path(file).parent) == folder:
+        if file is None or not file.endswith(".py") or not Path(file).is_relative_to(folder):
+            continue
+        inside = Path(file).relative_to(folder).parts
+        if _INSTALLED.isdisjoint(inside) and not _is_anothers(name.partition(".")[0]):
             yield Path(file)
+
+
+def _is_anothers(top: str) -> bool:
+    """Whether a top-level name is Python's, ours, or of a distribution that was installed."""
+    if top == _OWN or top in sys.stdlib_module_names:
+        return True
+    distribution = _distribution(top)
+    return distribution is not None and not _is_developed(distribution)
 
 
 def _distribution(top: str) -> str | None:

@@ -50,6 +50,22 @@ def test_a_module_of_ones_own_counts_with_those_beside_it(own: Path) -> None:
     assert version("my_stage.Mine") != before
 
 
+def test_a_module_of_ones_own_counts_with_those_in_folders_below_it(own: Path) -> None:
+    for folder in ("my_helpers", "venv/lib/site-packages"):
+        (own / folder).mkdir(parents=True)
+    (own / "my_stage.py").write_text("import my_helpers.score, my_library\n\nclass Mine:\n    pass\n")
+    (own / "my_helpers" / "score.py").write_text("WEIGHT = 1\n")
+    library = own / "venv" / "lib" / "site-packages" / "my_library.py"
+    library.write_text("")
+    sys.path.append(str(library.parent))
+    importlib.import_module("my_stage")
+    before = version("my_stage.Mine")
+    library.write_text("other = 1\n")
+    assert version("my_stage.Mine") == before
+    (own / "my_helpers" / "score.py").write_text("WEIGHT = 2\n")
+    assert version("my_stage.Mine") != before
+
+
 def test_a_package_of_ones_own_counts_with_all_its_files(own: Path) -> None:
     (own / "my_package" / "inner").mkdir(parents=True)
     (own / "my_package" / "__init__.py").write_text("")
