@@ -1,4 +1,4 @@
-"""Which way each feature may move a score: up with it, down with it, or either way."""
+"""Which way each feature may move a score: up with it, down with it, or either way. A missing value is not bound."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def directions(names: Sequence[str], monotone: Monotone) -> list[int]:
     """1, -1 or 0 for each feature of `names`.
 
     `auto` takes them from what the features mean: scores, matches and reciprocal ranks up; ranks, distances and being
-    missing down; lengths and what all candidates of a query share either way.
+    missing down; lengths and what all candidates of a query share either way. It binds values: what a stage did not
+    find has none, and a tree puts that on whichever side it likes.
 
     Raises:
         ConfigError: a map names no feature of these.
