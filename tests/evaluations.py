@@ -57,6 +57,7 @@ class Evaluation:
     whole: float = 1.0
     unjudged: float = 0.0
     words: tuple[str, ...] = ()
+    split: str = "test"
     is_old: bool = False
 
     @property
@@ -96,7 +97,7 @@ class Evaluation:
             "words": list(self.words),
             **spent,
             "stages": {"last": spent},
-            "corpus": {"name": "made", "content_hash": "abc", "split": "test"},
+            "corpus": {"name": "made", "content_hash": "abc", "split": self.split},
         }
 
     def write(self, folder: Path, overrides: Sequence[str] = ("task=evaluate",)) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +12,15 @@ from orchestrator.judgements import read_qrels
 from orchestrator.storage import slug
 from orchestrator.study.entry import Entry, Kind, PerQuery
 from orchestrator.study.figures import Figures, Values
+from orchestrator.study.folders import WHOLE
 from orchestrator.study.numbers import rows_words
 from orchestrator.trec import one_word, read_run
 
 QRELS_FILE = "qrels.trec"
+BEFORE = "before reranking"
+"""Words of the row of a stage whose ranking goes into the first rerank."""
+_RESERVED = frozenset({WHOLE, "oracle", "null", "best", "auto"})
+"""Names that a report gives rows itself, or that `task.reference` takes for others."""
 _SERVED = "served"
 """Name of the run file of what is handed out, which no stage takes."""
 _MOST_ALIKE = 6
@@ -46,15 +52,39 @@ def stage_entries(run: Entry) -> list[Entry]:
     """One row a stage of the only run there is, as if its pipeline ended there, in the order of the pipeline."""
     if run.figures is None:
         return []
+    null, stages = run.figures.null_stage, run.figures.baselines
     return [
-        _entry(stage, "stage", run, metrics, stage, "" if stage != run.figures.null_stage else "before reranking")
-        for stage, metrics in run.figures.baselines.items()
+        _entry(_row_name(stage, stages), "stage", run, metrics, stage, BEFORE if stage == null else "")
+        for stage, metrics in stages.items()
     ]
+
+
+def _row_name(stage: str, stages: Container[str]) -> str:
+    """The name of the stage, kept apart from the rows that are in every report."""
+    if stage not in _RESERVED:
+        return stage
+    name = f"{stage}-stage"
+    while name in stages:
+        name += "-stage"
+    return name
 
 
 def null_entries(runs: Sequence[Entry]) -> Alike:
     """The rankings before a first rerank that some of `runs` have."""
-    return _alike(runs, "null", "before reranking", lambda figures: (figures.null_stage or "", figures.null))
+    return _alike(runs, "null", BEFORE, lambda figures: (figures.null_stage or "", figures.null))
+
+
+def null_of(run: Entry, beside: Sequence[Entry]) -> Entry | None:
+    """The one of the null rows `beside` that is the ranking before reranking of `run`; None where there is none."""
+    if run.figures is None or not run.figures.null:
+        return None
+    own = _rounded(run.figures.null)
+    nulls = (row for row in beside if row.kind == "null" and row.figures is not None)
+    return next((row for row in nulls if row.figures and _rounded(row.figures.metrics) == own), None)
+
+
+def _rounded(metrics: Values) -> dict[str, float]:
+    return {name: round(value, 9) for name, value in metrics.items()}
 
 
 def oracle_entries(runs: Sequence[Entry]) -> Alike:
@@ -67,7 +97,7 @@ def _alike(runs: Sequence[Entry], kind: Kind, what: str, told: _Told) -> Alike:
     for run in runs:
         if run.figures is not None and told(run.figures)[1]:
             stage, metrics = told(run.figures)
-            groups.setdefault((stage, *((name, round(value, 9)) for name, value in metrics.items())), []).append(run)
+            groups.setdefault((stage, *_rounded(metrics).items()), []).append(run)
     ordered = sorted(groups.values(), key=lambda members: -next(iter(_told_of(members, told)[1].values())))
     rows = [_alike_entry(kind, what, members, told, len(groups) == 1) for members in ordered[:_MOST_ALIKE]]
     return Alike(rows, len(ordered) - len(rows))
@@ -87,7 +117,9 @@ def _alike_entry(kind: Kind, what: str, members: Sequence[Entry], told: _Told, i
 
 def _entry(name: str, kind: Kind, run: Entry, metrics: Values, stage: str, words: str) -> Entry:
     ranking = stage_run(run.folder, stage) if stage else None
-    figures = Figures(metrics, n_queries=run.figures.n_queries if run.figures else 0)
+    figures = Figures(metrics)
+    if run.figures is not None:
+        figures = replace(figures, n_queries=run.figures.n_queries, corpus=run.figures.corpus)
     per_query = judged_again(ranking, run, tuple(metrics)) if ranking is not None else {}
     return Entry(name, kind, run.folder, words=words, figures=figures, per_query=per_query, ranking=ranking)
 

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from orchestrator.comparison import Comparison
 from orchestrator.errors import ConfigError, DataError
+from orchestrator.evaluation.baselines import RUN_FILE
 from orchestrator.jobs import METRICS_FILE, Job, Outcome, read_outcomes, read_plan
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import read_figures, read_per_query
 
-RUN_FILE = "run.trec"
 WHOLE = "whole"
 """Name of the one row of a folder that holds one run."""
 _MARKS = ("sweep.json", "job.json", METRICS_FILE)
 """What a folder of `evaluate` holds one of."""
 _EXPECTED = "expected the folder of an evaluation (outputs/...) or of a sweep of them (multirun/...)"
+_MEASURED = "expected what `orchestrate evaluate` writes"
 _OTHER_VERB = "left no metrics.json, so it was no evaluation or did not end"
 
 
@@ -70,7 +71,9 @@ def read_folders(folders: Mapping[str, Path]) -> Evaluations:
             n_missing += max(len(plan) - len(outcomes), 0)
         _check_some_done(key, folder, jobs)
         found += jobs
-    comparison = Comparison.of([one.outcome for one in found], [*plans, *(one.outcome.job for one in found)])
+    # Without their figures, which are read and checked below: the comparison tells settings alone.
+    outcomes_alone = [replace(one.outcome, figures={}) for one in found]
+    comparison = Comparison.of(outcomes_alone, [*plans, *(one.outcome.job for one in found)])
     several = len({one.root for one in found}) > 1 and len({one.outcome.job.num for one in found}) < len(found)
     entries = tuple(_entries(found, comparison, several))
     keys = dict.fromkeys(key for entry in entries for key, value in entry.settings.items() if value)
@@ -100,10 +103,10 @@ def evaluated(key: str, folder: Path) -> list[Path]:
 def _outcomes(root: Path) -> list[Outcome]:
     try:
         return read_outcomes(root) or [Outcome(Job(0, _overrides(root)), ".")]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         for path in root.rglob(METRICS_FILE):  # says which file it is, where it is one of these
             read_figures(path.parent)
-        raise DataError(str(root), None, f"a job.json in it is damaged: {error!r}") from error
+        raise DataError(str(root), None, f"a job.json in it is damaged, or no job's: {error!r}") from error
 
 
 def _plan(root: Path) -> list[Job]:
@@ -151,6 +154,8 @@ def _with_figures(entry: Entry, seconds: float) -> Entry:
     figures = read_figures(entry.folder)
     if figures is None:
         return replace(entry, failure=_OTHER_VERB)
+    if not figures.metrics:
+        raise DataError(str(entry.folder / METRICS_FILE), None, f"holds no measure; {_MEASURED}")
     run = entry.folder / RUN_FILE
     return replace(
         entry,

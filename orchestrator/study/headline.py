@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from orchestrator.evaluation.sentences import FEW_QUERIES
+from orchestrator.study.beside import BEFORE, null_of
 from orchestrator.study.entry import Entry
 from orchestrator.study.marks import Mark
 from orchestrator.study.numbers import difference_words, ms_words, p_words, rows_words, usd_words
@@ -14,8 +16,6 @@ from orchestrator.study.study import Study
 _NEARLY = 0.02
 """A row that is not told apart from the best is recommended in its place where it loses at most this share of it."""
 _FASTER = 1.2
-_FEW_QUERIES = 50
-_MANY_UNJUDGED = 0.1
 
 Tone = Literal["good", "trouble", ""]
 
@@ -75,14 +75,23 @@ def _beyond_chance(study: Study, others: Sequence[Entry]) -> Iterator[Sentence]:
         yield Sentence(f"It is better than every other row beyond chance ({test}).")
     elif not worse:
         which = "The other row is not" if same == 1 else f"None of the other {same} rows is"
-        yield Sentence(f"{which} told apart from it ({test}).", "trouble")
+        yield Sentence(f"{which} told apart from it ({test}){_more(study)}.", "trouble")
     else:
         lost = f"{worse} other {'row is' if worse == 1 else 'rows are'} worse beyond chance"
-        yield Sentence(f"{lost}, {same} {'is' if same == 1 else 'are'} not told apart from it ({test}).")
+        yield Sentence(f"{lost}, {same} {'is' if same == 1 else 'are'} not told apart from it ({test}){_more(study)}.")
+
+
+def _more(study: Study) -> str:
+    return "; queries are few, and more may decide" if _n_queries(study.best) < FEW_QUERIES else ""
 
 
 def _advice(study: Study, others: Sequence[Entry]) -> Iterator[Sentence]:
-    """The fastest of those that are as good as can be told, where it is clearly faster than the best."""
+    """The fastest of those that are as good as can be told, where it is clearly faster than the best.
+
+    Nothing where no row was tested against the best: another row is the reference, or single queries are not known.
+    """
+    if not _is_against_best(study) or not any(_mark(study, row) for row in others):
+        return
     best, p95 = study.best, study.best.latency()
     top = best.mean(study.measure) or 0.0
     alike = [row for row in others if _is_as_good(study, row, top)]
@@ -92,7 +101,8 @@ def _advice(study: Study, others: Sequence[Entry]) -> Iterator[Sentence]:
     quick = min(timed, key=lambda row: row.latency() or 0.0, default=best)
     quickest = quick.latency() or p95
     if p95 / quickest < _FASTER:
-        yield Sentence(f"Take {best.title}: no row within {_NEARLY:.0%} of it is clearly faster.", "good")
+        alone = f"no row that is not told apart from it and within {_NEARLY:.0%} of it is clearly faster"
+        yield Sentence(f"Take {best.title}: {alone}.", "good")
     else:
         loss = (quick.mean(study.measure) or 0.0) - top
         yield Sentence(
@@ -119,8 +129,7 @@ def _cheapest(study: Study, alike: Sequence[Entry]) -> Iterator[Sentence]:
 
 def _is_as_good(study: Study, row: Entry, top: float) -> bool:
     mark, mean = _mark(study, row), row.mean(study.measure)
-    tested = mark is not None and _is_against_best(study) and mark.word == "same"
-    return mean is not None and mean >= top * (1 - _NEARLY) and (tested or mean == top)
+    return mean is not None and mean >= top * (1 - _NEARLY) and mark is not None and mark.word == "same"
 
 
 def _of_one_run(study: Study) -> Iterator[Sentence]:
@@ -153,7 +162,7 @@ def _against(study: Study, row: Entry, reference: Entry) -> Sentence:
 
 
 def _is_null(study: Study, row: Entry) -> bool:
-    return row.kind == "null" or (study.whole.figures is not None and row.name == study.whole.figures.null_stage)
+    return row.kind == "null" or (study.is_single and row.words == BEFORE)
 
 
 def _costs(study: Study) -> Iterator[Sentence]:
@@ -169,40 +178,26 @@ def _costs(study: Study) -> Iterator[Sentence]:
 
 
 def _candidates(study: Study) -> Iterator[Sentence]:
-    """What reranking brought to the best of several, and how far its candidates would reach.
-
-    The latter where `evaluate` does not say so in words of its own.
-    """
+    """What reranking brought to the best of several; how far its candidates would reach, `evaluate` says in words."""
     figures, own = study.subject.figures, study.subject.mean(study.measure) or 0.0
-    if figures is None:
-        return
-    null, oracle = figures.null.get(study.measure), figures.oracle.get(study.measure)
-    if null is not None and not study.is_single:
+    null = figures.null.get(study.measure) if figures is not None else None
+    if figures is not None and null is not None and not study.is_single:
         mark = _mark_of_null(study)
         told = f", {'within' if mark.word == 'same' else 'beyond'} chance ({p_words(mark.p)})" if mark else ""
         stood = f"before reranking its candidates stood at {null:.4f} ({figures.null_stage})"
         yield Sentence(f"In the best row, {stood}: {difference_words(own - null)}{told}.")
-    if oracle is not None and not figures.words:
-        yield Sentence(
-            f"The best possible order of its candidates would reach {oracle:.4f}: {oracle - own:.4f} are left to "
-            f"better ranking, {max(1 - oracle, 0):.4f} to better recall."
-        )
 
 
 def _mark_of_null(study: Study) -> Mark | None:
     """How the ranking before reranking of the best stands to it, where that was tested."""
-    figures = study.best.figures
-    if figures is None or not _is_against_best(study):
-        return None
-    wanted = figures.null.get(study.measure, -1.0)
-    rows = [row for row in study.beside if row.kind == "null" and abs((row.mean(study.measure) or 0.0) - wanted) < 1e-9]
-    return _mark(study, rows[0]) if rows else None
+    null = null_of(study.best, study.beside) if _is_against_best(study) else None
+    return _mark(study, null) if null is not None else None
 
 
 def _words(study: Study) -> Iterator[Sentence]:
-    """What `evaluate` itself said of stages that do not earn their place."""
+    """What `evaluate` itself said: of stages and baselines, the best order, what nobody judged, money."""
     for words in study.subject.figures.words if study.subject.figures else ():
-        yield Sentence(words, "trouble")
+        yield Sentence(words)
 
 
 def _cautions(study: Study) -> Iterator[Sentence]:
@@ -213,14 +208,8 @@ def _cautions(study: Study) -> Iterator[Sentence]:
         )
     if figures and figures.whole is not None and figures.whole < 1:
         yield Sentence(f"{1 - figures.whole:.0%} of its answers fell short of the whole stack.", "trouble")
-    if figures and figures.words:
-        return  # `evaluate` told of few queries and of what nobody judged
-    if 0 < n < _FEW_QUERIES:
+    if figures and not figures.words and 0 < n < FEW_QUERIES:  # else `evaluate`, of this version, told of that
         yield Sentence(f"{n} queries are few: only large differences can be told from chance.", "trouble")
-    for depth, share in figures.unjudged.items() if figures else ():
-        if share > _MANY_UNJUDGED:
-            text = f"{share:.0%} of its first {depth} documents were judged by nobody, and count as not relevant"
-            yield Sentence(f"{text}: its figures may be too low.", "trouble")
 
 
 def _is_against_best(study: Study) -> bool:

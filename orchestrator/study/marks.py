@@ -14,6 +14,7 @@ from orchestrator.study.randomization import randomization
 
 TIE = 1e-9
 """Values that are nearer to each other than this are the same."""
+_COLLECTION = ("name", "split")
 
 Word = Literal["better", "worse", "same"]
 
@@ -25,7 +26,8 @@ class Mark:
     Attributes:
         difference: of the means; above 0 where the row is better.
         wins: queries on which the row is better; `ties`, `losses` likewise.
-        p: of the paired randomization test, corrected (Holm) for all rows tested beside this reference.
+        p: of the paired randomization test (`study.randomization`), corrected (Holm) for all rows tested beside this
+            reference.
         word: `better` or `worse` beyond chance (p below 0.05), or `same`: not told apart.
     """
 
@@ -65,8 +67,14 @@ def _mark(differences: Values, p: float) -> Mark:
 
 
 def is_paired(one: Entry, other: Entry) -> bool:
-    """Whether both were judged on the same queries."""
-    return bool(one.per_query) and one.per_query.keys() == other.per_query.keys()
+    """Whether both were judged on the same queries of one collection."""
+    return bool(one.per_query) and one.per_query.keys() == other.per_query.keys() and is_of_one_collection(one, other)
+
+
+def is_of_one_collection(one: Entry, other: Entry) -> bool:
+    """Whether name and split of what both ranked are the same, where both are known: ids of queries may be numbers."""
+    ours, theirs = (row.figures.corpus if row.figures else {} for row in (one, other))
+    return all(ours[key] == theirs[key] for key in _COLLECTION if ours.get(key) and theirs.get(key))
 
 
 def column(entry: Entry, measure: str) -> dict[str, float]:

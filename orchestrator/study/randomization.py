@@ -1,4 +1,9 @@
-"""The paired randomization test for many rows at once, all under the same assignments."""
+"""The paired randomization test for many rows at once, all under the same assignments.
+
+The p-values of a report are these, corrected for the rows of its table. Those that `evaluate` prints and keeps come
+from `significance.compare`, pair by pair, corrected for the stages and baselines of the one run: of the same pair the
+two differ a little by what was drawn, and by that correction.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ def randomization(differences: Values, *, resamples: int = RESAMPLES, seed: int 
         seed: of the drawing.
     """
     n_queries, n_rows = differences.shape
-    if not n_rows or 2.0**n_queries <= resamples:
+    if not n_rows or 2**n_queries <= resamples:
         found = [paired_randomization(column, resamples=resamples, seed=seed) for column in differences.T]
         return np.array(found, dtype=np.float64)
     own, slack = differences.sum(axis=0), _ROUNDING * np.abs(differences).sum(axis=0)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ConfigError, OrchestratorError, did_you_mean
-from orchestrator.study.beside import null_entries, oracle_entries, stage_entries
+from orchestrator.study.beside import BEFORE, null_entries, null_of, oracle_entries, stage_entries
 from orchestrator.study.changes import Pair, chosen_pairs, pair_of
 from orchestrator.study.effects import Effect, effects
 from orchestrator.study.entry import Entry
 from orchestrator.study.folders import Evaluations
-from orchestrator.study.marks import Marks, is_paired, marks
+from orchestrator.study.marks import Marks, is_of_one_collection, is_paired, marks
 from orchestrator.study.material import Material
 
 if TYPE_CHECKING:
@@ -85,12 +85,12 @@ class Study:
 
 
 def is_comparable(one: Entry, other: Entry) -> bool:
-    """Whether both were judged on the same queries, or on as many where it is not known on which."""
+    """Whether both were judged on the same queries of one collection, or on as many where it is not known on which."""
     if one.figures is None or other.figures is None:
         return False
     if one.per_query and other.per_query:
         return is_paired(one, other)
-    return one.figures.n_queries == other.figures.n_queries
+    return one.figures.n_queries == other.figures.n_queries and is_of_one_collection(one, other)
 
 
 def study_of(found: Evaluations, measure: str | None = None, reference: str = AUTO) -> Study:
@@ -99,8 +99,8 @@ def study_of(found: Evaluations, measure: str | None = None, reference: str = AU
     Args:
         found: what the folders hold.
         measure: that rows are judged by; None is the first that was measured.
-        reference: name of the row that others are tested against, or `best`; `auto` is the best of several, and of one
-            run the ranking before reranking, which is `null` too.
+        reference: name of the row that others are tested against, `best`, or `null`, the ranking before reranking, of
+            several runs that of the best; `auto` is the best of several, and of one run the `null`.
 
     Raises:
         ConfigError: there is no such measure or row.
@@ -164,6 +164,9 @@ def _reference(
     if wanted in (AUTO, BEST):
         return best
     choices = {row.name: row for row in (*rows, *beside) if row.per_query}
+    null = null_of(best, beside)
+    if wanted == NULL and null is not None and null.per_query:
+        choices.setdefault(NULL, null)
     if wanted not in choices:
         names = ", ".join([BEST, *choices])
         hint = did_you_mean(wanted, [BEST, *choices])
@@ -174,7 +177,7 @@ def _reference(
 def _before_reranking(run: Entry, rows: Sequence[Entry]) -> Entry | None:
     """The row of the stage before the first rerank; where none reranks, or none is known, the best stage."""
     stages = [row for row in rows if row.kind == "stage"]
-    named = [row for row in stages if run.figures is not None and row.name == run.figures.null_stage]
+    named = [row for row in stages if row.words == BEFORE]
     measure = next(iter(run.figures.metrics)) if run.figures else ""
     return next(iter(named), max(stages, key=lambda row: row.mean(measure) or 0.0, default=None))
 
@@ -194,8 +197,8 @@ def _gaps(study: Study, left_out: int, n_missing: int) -> Iterator[str]:
         yield "Nothing was timed (latency_queries=0), so that speed cannot be weighed."
     if others := [row.title for row in study.done if not is_comparable(study.best, row)]:
         yield (
-            f"{', '.join(others[:5])}{' and more' if len(others) > 5 else ''}: judged on other queries than the best; "
-            "in the table, and nowhere else. Report one collection at a time to compare."
+            f"{', '.join(others[:5])}{' and more' if len(others) > 5 else ''}: judged on other queries or of another "
+            "collection than the best; in the table, and nowhere else. Report one collection at a time to compare."
         )
     if not study.marks and len(study.comparable) > 1:
         yield "No test was made: the values of single queries are not known for two rows or more."

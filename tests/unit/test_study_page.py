@@ -25,7 +25,7 @@ from orchestrator.study.entry import Entry
 from orchestrator.study.figures import Figures
 from orchestrator.study.folders import read_folders
 from orchestrator.study.front import Point
-from orchestrator.study.study import Study, study_of, with_queries
+from orchestrator.study.study import Study, is_comparable, study_of, with_queries
 
 GOOD, FAIR, POOR = [1] * 20, [1] * 14 + [2] * 6, [2] * 10 + [5] * 10
 NASTY = "<script>alert('1')</script>\"&"
@@ -279,3 +279,17 @@ def test_csv_has_every_figure_in_full_precision(tmp_path: Path) -> None:
     assert (failed["status"], failed["RR@10"]) == ("failed", "")
     assert failed["reason"] == f"no model {NASTY}"
     assert {line["fused"] for line in rows} == {"rrf", "weighted"}
+
+
+def test_csv_compares_the_rows_once_and_not_once_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {f"k={n}": Evaluation([n % 9 + 1] * 20, p95=5.0 + n) for n in range(12)}
+    study = studied(write_sweep(tmp_path / "sweep", made))
+    calls: list[Entry] = []
+
+    def counted(one: Entry, other: Entry) -> bool:
+        calls.append(other)
+        return is_comparable(one, other)
+
+    monkeypatch.setattr("orchestrator.study.study.is_comparable", counted)
+    csv_text(study)
+    assert len(calls) == len(study.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import Figures
@@ -16,7 +16,8 @@ Cell = str | float | int | None
 
 def csv_text(study: Study) -> str:
     """The whole file. A column that no row has a value in is left out; a value that is not known is empty."""
-    rows = [dict(_cells(study, row)) for row in study.rows]
+    fronts = _fronts(study)
+    rows = [dict(_cells(study, row, fronts)) for row in study.rows]
     columns = dict.fromkeys(column for row in rows for column in row)
     known = [column for column in columns if any(row.get(column) not in (None, "") for row in rows)]
     text = io.StringIO()
@@ -26,7 +27,14 @@ def csv_text(study: Study) -> str:
     return text.getvalue()
 
 
-def _cells(study: Study, row: Entry) -> Iterator[tuple[str, Cell]]:
+def _fronts(study: Study) -> dict[str, frozenset[str]]:
+    """Axis -> names of the rows that nothing beats in quality and that cost."""
+    rows = study.comparable
+    kept = ((axis.key, front(points(rows, axis, study.measure))) for axis in axes_of(rows))
+    return {key: frozenset(point.entry.name for point in on_front) for key, on_front in kept}
+
+
+def _cells(study: Study, row: Entry, fronts: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, Cell]]:
     yield "row", row.name
     yield from ((key, row.settings.get(key, "")) for key in study.keys)
     yield "kind", row.kind
@@ -43,9 +51,7 @@ def _cells(study: Study, row: Entry) -> Iterator[tuple[str, Cell]]:
             (mark.wins, mark.ties, mark.losses, mark.p),
             strict=True,
         )
-    for axis in axes_of(study.comparable):
-        kept = front(points(study.comparable, axis, study.measure))
-        yield f"on the front by {axis.key}", int(any(point.entry.name == row.name for point in kept))
+    yield from ((f"on the front by {axis}", int(row.name in names)) for axis, names in fronts.items())
     yield "seconds", row.seconds
     yield "folder", str(row.folder)
     yield "reason", row.failure
