@@ -99,7 +99,7 @@ def test_stand_ins_are_tried_in_order_and_the_last_resort_is_the_order_that_came
 
 def test_a_stand_in_gets_the_time_that_a_slow_stage_left() -> None:
     paces = Paces()
-    policy = OnError("fallback", (Reads(0.002),))
+    policy = OnError("fallback", (Reads(0.01),))
     quick = (spec("bm25", Finds()), spec("precise", FarAway(error=DOWN), 5, on_error=policy))
     ask(*quick, paces=paces, budget_ms=None)  # what the stand-in takes is known from now on
     slow = FarAway(LONG_S)
