@@ -132,10 +132,10 @@ class Waited(Generic[T]):
             self._call.cancel()
             raise
 
-    def leave(self, moment_s: float = _GRACE_S) -> None:
+    def leave(self) -> None:
         """Tell it that nobody waits any more, and give it a moment to stop."""
         self._call.cancel()
-        self._done.wait(moment_s)
+        self._done.wait(_GRACE_S)
 
     def result(self) -> T:
         """What it gave.
@@ -170,14 +170,12 @@ class Waited(Generic[T]):
 def within(seconds: float | None, call: Call, work: Callable[[], T]) -> T:
     """What `work` gives in at most `seconds`; None is any number, and then it runs in this thread.
 
-    The moment that it is given to stop is part of them.
-
     Raises:
         TimeIsUpError: it took longer; it was told to stop, and goes on alone where it hears nothing.
     """
     if seconds is None:
         return work()
-    waited, moment = Waited(call, work), min(_GRACE_S, seconds / 4)
-    if not waited.wait(seconds - moment):
-        waited.leave(moment)
+    waited = Waited(call, work)
+    if not waited.wait(seconds):
+        waited.leave()
     return waited.result()
