@@ -73,7 +73,7 @@ def measure_latency(
         Work.of(results),
         float(np.mean(kept)) if kept else None,
         Spent.of(traces),
-        Spent.of(warm_up).usd,
+        Spent.of(warm_up).paid_usd,
     )
 
 

@@ -32,14 +32,19 @@ def sentences(quality: Quality, findings: Findings, latency: Latency | None) -> 
     return said
 
 
-def shown_spent(quality: Quality, latency: Latency | None) -> Spent:
-    """What a query takes: over all of them, or over those that were timed where kept scores made the others cheaper."""
-    return latency.spent if quality.spent.n_kept and latency is not None else quality.spent
+def shown_spent(quality: Quality, latency: Latency | None) -> Spent | None:
+    """What a query takes: over all of them, or over those that were timed where kept scores made the others cheaper.
+
+    None where they did and none was timed: nobody knows then.
+    """
+    if not quality.spent.n_kept:
+        return quality.spent
+    return None if latency is None else latency.spent
 
 
 def total_usd(quality: Quality, latency: Latency | None) -> float:
-    """What the evaluation cost in all, the timed queries and their warm-up included."""
-    return quality.spent.usd + (latency.spent.usd + latency.warm_up_usd if latency is not None else 0.0)
+    """What was paid for the evaluation, the timed queries and their warm-up included; kept results cost nothing."""
+    return quality.spent.paid_usd + (latency.spent.paid_usd + latency.warm_up_usd if latency is not None else 0.0)
 
 
 def _of_stage(one: Compared, quality: Quality, measure: str, latency: Latency | None) -> str:
@@ -73,7 +78,7 @@ def _cost(stage: str, quality: Quality, latency: Latency | None) -> str:
     if latency is not None and stage in latency.stages:
         parts.append(f"{_ms(latency.stages[stage]['p50'])} of {_ms(latency.total['p50'])} a query")
     spent = shown_spent(quality, latency)
-    if spent.stage_usd(stage):
+    if spent is not None and spent.stage_usd(stage):
         parts.append(f"{usd(1000 * spent.stage_usd(stage))} of {usd(1000 * spent.usd_per_query)} per 1000 queries")
     return f", for {' and '.join(parts)}" if parts else ""
 
@@ -135,15 +140,17 @@ def _of_unjudged(quality: Quality, findings: Findings) -> Iterator[str]:
 
 
 def _of_money(quality: Quality, latency: Latency | None) -> Iterator[str]:
-    spent = shown_spent(quality, latency)
-    if quality.spent.n_kept and (spent.usd or sum(spent.tokens.values())):
-        kept = f"{quality.spent.n_kept:,} scores were kept from earlier questions"
-        means = "those of the timed queries, which used none" if spent is not quality.spent else "less for that"
-        yield f"{kept}: tokens and money a query are {means}."
-    total = total_usd(quality, latency)
-    if total:
-        timed = f", {usd(total - quality.spent.usd)} of it for the timing" if total > quality.spent.usd else ""
-        yield f"This evaluation cost {usd(total)}{timed}; a thousand queries cost {usd(1000 * spent.usd_per_query)}."
+    spent, total = shown_spent(quality, latency), total_usd(quality, latency)
+    kept = f"{quality.spent.n_kept:,} scores were kept from earlier questions"
+    if spent is None:
+        yield f"{kept}, so that tokens and money a query are not known; latency_queries=5 tells them of five queries."
+    elif spent is not quality.spent and (spent.usd or sum(spent.tokens.values())):
+        yield f"{kept}: tokens and money a query are those of the timed queries, which used none."
+    if total or (spent is not None and spent.usd):
+        paid = quality.spent.paid_usd
+        timed = f", {usd(total - paid)} of it for the timing" if total > paid else ""
+        each = f"; a thousand queries cost {usd(1000 * spent.usd_per_query)}" if spent is not None else ""
+        yield f"This evaluation cost {usd(total)}{timed}{each}."
 
 
 def _tests(comparison: Comparison) -> str:

@@ -17,12 +17,15 @@ class Spent:
         cost_usd: stage -> US dollars in all.
         n_queries: how many answers.
         n_kept: documents, or windows, whose scores were kept from earlier questions, so that they took nothing.
+        paid_usd: US dollars of what was made for these answers; a whole result of a stage that was kept from before
+            counts in `cost_usd` with what it took then, and here not at all.
     """
 
     tokens: Mapping[str, int] = field(default_factory=dict)
     cost_usd: Mapping[str, float] = field(default_factory=dict)
     n_queries: int = 0
     n_kept: int = 0
+    paid_usd: float = 0.0
 
     @classmethod
     def of(cls, traces: Iterable[Trace]) -> Spent:
@@ -30,13 +33,15 @@ class Spent:
         tokens: dict[str, int] = {}
         cost_usd: dict[str, float] = {}
         n_queries = n_kept = 0
+        paid_usd = 0.0
         for trace in traces:
             n_queries += 1
             for stage in trace.stages:
                 tokens[stage.stage] = tokens.get(stage.stage, 0) + stage.tokens
                 cost_usd[stage.stage] = cost_usd.get(stage.stage, 0.0) + stage.cost_usd
                 n_kept += stage.cache_hits
-        return cls(tokens, cost_usd, n_queries, n_kept)
+                paid_usd += 0.0 if stage.reused else stage.cost_usd
+        return cls(tokens, cost_usd, n_queries, n_kept, paid_usd)
 
     @property
     def usd(self) -> float:

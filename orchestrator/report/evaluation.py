@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.evaluation.sentences import difference, p_value, shown_spent
+from orchestrator.evaluation.spent import Spent
 from orchestrator.report.terminal import plain_table
 from orchestrator.report.words import SHORTFALLS
 
@@ -27,7 +28,7 @@ class _Rows:
 
     def __init__(self, quality: Quality, latency: Latency | None) -> None:
         self._names, self._latency = list(quality.metrics), latency
-        self._spent = shown_spent(quality, latency)
+        self._spent = shown_spent(quality, latency) or Spent()
         self._cutoff = next(iter(quality.handed_out.unjudged), None)
         self._tokens, self._usd = sum(self._spent.tokens.values()) > 0, self._spent.usd > 0
         rest = [f"unj.@{self._cutoff}"] if self._cutoff else []
@@ -113,7 +114,7 @@ def legend_lines(quality: Quality, latency: Latency | None, depth: int, folds: i
     words = [f"unj.@{cutoff}: of the first {cutoff}, those that nobody judged"] if cutoff else []
     words += ["null: no rerank"] if quality.null is not None else []
     words.append("oracle: the best order of what the recalls found")
-    spent = shown_spent(quality, latency)
+    spent = shown_spent(quality, latency) or Spent()
     words += ["tokens: a query"] if sum(spent.tokens.values()) else []
     words += ["$/1000: of a thousand queries"] if spent.usd else []
     yield f"{'; '.join(words)}."

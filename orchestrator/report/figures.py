@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestrator.evaluation.sentences import sentences, shown_spent, total_usd
@@ -35,7 +35,7 @@ def evaluation_json(
         "stage_latency_ms": {name: dict(values) for name, values in latency.stages.items()} if latency else None,
         "n_latency_queries": latency.n_queries if latency else 0,
         "within_budget": latency.within_budget if latency else None,
-        **_spent_json(shown_spent(quality, latency)),
+        **_spent_json(shown_spent(quality, latency), quality.spent.tokens),
         "cost_usd": total_usd(quality, latency),
     }
     if findings is not None:
@@ -43,15 +43,19 @@ def evaluation_json(
     return figures | ({"corpus": dict(corpus)} if corpus is not None else {})
 
 
-def _spent_json(spent: Spent) -> dict[str, object]:
-    stages = {
+def _spent_json(spent: Spent | None, stages: Iterable[str]) -> dict[str, object]:
+    """What a query takes, of the whole and of each stage; null where nobody knows."""
+    if spent is None:
+        none = {"tokens_per_query": None, "cost_usd_per_query": None}
+        return {**none, "stages": dict.fromkeys(stages, none)}
+    each = {
         stage: {"tokens_per_query": spent.stage_tokens(stage), "cost_usd_per_query": spent.stage_usd(stage)}
         for stage in spent.tokens
     }
     return {
         "tokens_per_query": spent.tokens_per_query,
         "cost_usd_per_query": spent.usd_per_query,
-        "stages": stages,
+        "stages": each,
     }
 
 

@@ -16,6 +16,7 @@ from orchestrator.plugins.recall.bm25 import BM25Recall
 
 BM25 = "pipeline=bm25"
 TIMES = ("latency_ms", "stage_latency_ms", "reused")
+PAID = "This evaluation cost "
 
 
 @pytest.fixture
@@ -48,7 +49,9 @@ def newest() -> dict[str, Any]:
 
 
 def without_times(figures: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in figures.items() if name not in TIMES}
+    """What is the same however much was kept: neither times nor what was paid."""
+    words = [line for line in figures["words"] if not line.startswith(PAID)]
+    return {name: value for name, value in figures.items() if name not in (*TIMES, "cost_usd")} | {"words": words}
 
 
 def test_a_second_evaluation_asks_stages_for_nothing_but_times(evaluate: Callable, asked: list[str]) -> None:
@@ -96,8 +99,8 @@ class Overlap:
     score_kind = "graded"
     asked = []
 
-    def __init__(self, weight=1.0):
-        self.weight = weight
+    def __init__(self, weight=1.0, model_id=None):
+        self.weight, self.model_id = weight, model_id
 
     def score(self, pairs, call):
         import numpy as np
@@ -159,6 +162,7 @@ def test_a_sweep_costs_what_is_different_in_its_jobs_and_finds_the_same(sweep: C
     assert [without_times(job) for job in shared] == [without_times(job) for job in apart]
     assert work(shared, "asked") == work(apart, "asked") == N_JOBS * N_STAGES * N_QUERIES
     assert work(apart, "reused") == 0
+    assert 0 < sum(job["cost_usd"] for job in shared) < sum(job["cost_usd"] for job in apart)
     distinct = 1 + 1 + 2 + 2 * 2  # recalls, fusions, and reranks of what each fusion passes on at each depth
     assert work(shared, "asked") - work(shared, "reused") <= distinct * N_QUERIES
     assert work(shared, "documents_scored") <= work(apart, "documents_scored") / 2
@@ -177,6 +181,14 @@ def test_another_process_costs_nothing_more(sweep: Callable, asked: list[str]) -
     assert asked == []
     assert work(second, "reused") == work(second, "asked")
     assert [without_times(job) for job in second] == [without_times(job) for job in first]
+
+
+def test_kept_scores_are_no_price_of_a_stack(sweep: Callable) -> None:
+    named, depths = "+pipeline.stages.precise.use.model_id=overlap", "pipeline.stages.precise.top_k=2,1"
+    _, (paid, kept) = sweep("cache.stages=false", named, "pipeline.stages.precise.cache=on", swept=[depths])
+    assert paid["cost_usd_per_query"] == paid["stages"]["precise"]["cost_usd_per_query"] > 0
+    assert kept["cost_usd_per_query"] is kept["stages"]["precise"]["cost_usd_per_query"] is None
+    assert (kept["cost_usd"], paid["cost_usd"] > 0) == (0, True)
 
 
 def test_code_of_ones_own_that_changes_is_asked_anew(sweep: Callable, tmp_path: Path) -> None:

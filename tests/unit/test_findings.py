@@ -199,7 +199,7 @@ def test_kept_scores_make_the_timed_queries_tell_what_a_query_costs() -> None:
     quality = reranked(Knows(relevant()))
     assert quality.spent.tokens == {"bm25": 0, "precise": 7 * 10 * 12}
     assert quality.spent.usd_per_query == pytest.approx(0.01)
-    kept = replace(quality, spent=replace(quality.spent, cost_usd={"precise": 0.0}, tokens={"precise": 0}, n_kept=120))
+    kept = all_kept(quality)
     latency = Latency({"p50": 1.0, "p95": 1.0, "p99": 1.0}, {}, 2, spent=quality.spent, warm_up_usd=0.03)
     *_, before, last = said(kept, latency)
     assert before == (
@@ -207,6 +207,35 @@ def test_kept_scores_make_the_timed_queries_tell_what_a_query_costs() -> None:
         "which used none."
     )
     assert last == "This evaluation cost $0.15, $0.15 of it for the timing; a thousand queries cost $10.00."
+
+
+def test_kept_scores_leave_open_what_a_query_costs_where_none_is_timed() -> None:
+    kept = all_kept(reranked(Knows(relevant())))
+    figures = report.evaluation_json(kept, None)
+    unknown = {"tokens_per_query": None, "cost_usd_per_query": None}
+    assert {name: figures[name] for name in unknown} == unknown
+    assert figures["stages"] == {"bm25": unknown, "precise": unknown}
+    assert figures["cost_usd"] == 0
+    assert said(kept)[-1] == (
+        "120 scores were kept from earlier questions, so that tokens and money a query are not known; "
+        "latency_queries=5 tells them of five queries."
+    )
+    assert shown(report.evaluation_table("precise", kept, None))[1].split()[-1] == "unj.@10"
+
+
+def test_results_that_are_used_again_are_not_paid_again() -> None:
+    quality = reranked(Knows(relevant()))
+    again = replace(quality, spent=replace(quality.spent, paid_usd=0.0))
+    assert report.evaluation_json(again, None)["cost_usd"] == 0
+    assert report.evaluation_json(again, None)["cost_usd_per_query"] == pytest.approx(0.01)
+    assert said(quality)[-1] == "This evaluation cost $0.12; a thousand queries cost $10.00."
+    assert said(again)[-1] == "This evaluation cost $0.00; a thousand queries cost $10.00."
+
+
+def all_kept(quality: Quality) -> Quality:
+    """The same, where the score cache had every score."""
+    tokens = dict.fromkeys(quality.spent.tokens, 0)
+    return replace(quality, spent=Spent(tokens, dict.fromkeys(tokens, 0.0), quality.n_queries, n_kept=120))
 
 
 def test_tokens_and_money_have_columns_where_there_are_some() -> None:

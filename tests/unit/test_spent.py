@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from orchestrator.evaluate import Spent
 from orchestrator.gates import Gate
 from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.runner import Runner
+from orchestrator.trace import StageTrace, Trace
 from orchestrator.types import Call, Document, Query, ScoreKind
 
 QUERIES = [Query(f"q{n}", "two words" if n % 3 else "only these three") for n in range(7)]
@@ -46,6 +48,13 @@ def test_a_batch_spends_what_its_stages_counted(gate: Gate) -> None:
     shares = [stage.tokens for result in results for stage in result.trace.stages if stage.stage == "precise"]
     ran = [share for share in shares if share]
     assert max(ran) - min(ran) <= 1
+
+
+def test_a_result_that_is_used_again_counts_with_its_cost_and_is_not_paid_again() -> None:
+    made = StageTrace("precise", "rerank", 1.0, 2, 1, tokens=4, cost_usd=0.5)
+    traces = [Trace(1.0, None, (one,)) for one in (made, replace(made, reused=True))]
+    spent = Spent.of(traces)
+    assert (spent.usd, spent.usd_per_query, spent.paid_usd) == (1.0, 0.5, 0.5)
 
 
 def test_nothing_asked_is_nothing_spent() -> None:
