@@ -39,7 +39,7 @@ class Comparison:
             plan: all jobs of the sweep, where known: what was swept does not depend on how far it came.
         """
         jobs = list(plan) or [outcome.job for outcome in outcomes]
-        measures = dict.fromkeys(name for outcome in outcomes for name in outcome.figures.get("metrics", {}))
+        measures = dict.fromkeys(name for outcome in outcomes for name in outcome.figures.get("metrics") or {})
         return cls(short_names(swept_keys(jobs)), tuple(measures), tuple(outcomes))
 
     def describe(self, job: Job) -> str:
@@ -48,7 +48,7 @@ class Comparison:
 
     def settings(self, job: Job) -> dict[str, str]:
         """The same as short name -> value; empty for a key that the job was not given."""
-        values = _values(job)
+        values = settings_of(job)
         return {short: values.get(key, "") for key, short in self.swept.items()}
 
     def best(self) -> dict[str, float]:
@@ -78,7 +78,7 @@ class Comparison:
         return "\n".join(line.rstrip() for line in lines) + "\n"
 
     def _row(self, outcome: Outcome, shown: Sequence[str], best: Mapping[str, float]) -> tuple[list[str], list[str]]:
-        values, figures = _values(outcome.job), self._figures(outcome)
+        values, figures = settings_of(outcome.job), self._figures(outcome)
         cells = [] if outcome.failure else [_cell(name, figures.get(name), best.get(name)) for name in shown]
         return [values.get(key, "") for key in self.swept], cells
 
@@ -94,7 +94,7 @@ class Comparison:
         told = ["n_queries", "whole answers", "seconds", "folder", "reason"]
         writer.writerow(["job", *self.swept.values(), "status", *columns, *told])
         for outcome, more in zip(self.outcomes, beside, strict=True):
-            values, figures = _values(outcome.job), self._figures(outcome) | more
+            values, figures = settings_of(outcome.job), self._figures(outcome) | more
             status = "failed" if outcome.failure else "done"
             row = [outcome.job.num, *(values.get(key, "") for key in self.swept), status]
             row += [figures.get(name, "") for name in columns]
@@ -114,8 +114,8 @@ class Comparison:
 
     def _figures(self, outcome: Outcome) -> dict[str, float]:
         figures = outcome.figures
-        row = dict(figures.get("metrics", {}))
-        row |= {f"served {name}": value for name, value in figures.get("served", {}).items()}
+        row = dict(figures.get("metrics") or {})
+        row |= {f"served {name}": value for name, value in (figures.get("served") or {}).items()}
         latency = figures.get("latency_ms") or {}
         return row | {f"{name} ms": latency[name] for name in _LATENCIES if name in latency}
 
@@ -124,10 +124,10 @@ def swept_keys(jobs: Sequence[Job]) -> list[str]:
     """Override keys whose value differs between jobs; of a single job all of them."""
     values: dict[str, set[str | None]] = {}
     for job in jobs:
-        for key in _values(job):
+        for key in settings_of(job):
             values.setdefault(key, set())
     for key, found in values.items():
-        found.update(_values(job).get(key) for job in jobs)
+        found.update(settings_of(job).get(key) for job in jobs)
     return [key for key, found in values.items() if len(found) > 1 or (len(jobs) == 1 and key != "task")]
 
 
@@ -146,7 +146,7 @@ def _short(key: str) -> str:
     return ".".join(part for part in name.split(".") if part != "use") or key
 
 
-def _values(job: Job) -> dict[str, str]:
+def settings_of(job: Job) -> dict[str, str]:
     """Key without its `+` -> value without its quotes."""
     found = {}
     for word in job.overrides:
@@ -159,13 +159,13 @@ def _values(job: Job) -> dict[str, str]:
 def _beside(outcome: Outcome) -> dict[str, float]:
     """Figures of a job for which the table has no room; empty for those that its metrics.json lacks."""
     figures: Mapping[str, Any] = outcome.figures
-    row = {f"oracle {name}": value for name, value in figures.get("oracle", {}).items()}
+    row = {f"oracle {name}": value for name, value in (figures.get("oracle") or {}).items()}
     null = figures.get("null") or {}
-    row |= {f"null {name}": value for name, value in null.get("metrics", {}).items()}
+    row |= {f"null {name}": value for name, value in (null.get("metrics") or {}).items()}
     latency = figures.get("latency_ms") or {}
     row |= {"p99 ms": latency["p99"]} if "p99" in latency else {}
     names = {"tokens a query": "tokens_per_query", "usd a query": "cost_usd_per_query", "usd": "cost_usd"}
-    return row | {column: figures[key] for column, key in names.items() if key in figures}
+    return row | {column: figures[key] for column, key in names.items() if figures.get(key) is not None}
 
 
 def _note(outcome: Outcome) -> str:
@@ -178,7 +178,7 @@ def _note(outcome: Outcome) -> str:
 
 def _whole(outcome: Outcome) -> float | str:
     """Share of the answers in which nothing was left out; empty where a job has no such figure."""
-    whole = outcome.figures.get("work", {}).get("whole")
+    whole = (outcome.figures.get("work") or {}).get("whole")
     return "" if whole is None else float(whole)
 
 

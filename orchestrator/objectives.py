@@ -41,8 +41,10 @@ class Objectives:
             latency_queries: how many queries are timed.
 
         Raises:
-            ConfigError: a name is unknown, or of a figure that this evaluation does not have.
+            ConfigError: it is no list of names; a name is unknown, or of a figure that this evaluation does not have.
         """
+        if not isinstance(names, str | list | tuple | None):
+            raise ConfigError("task.objectives", f"found {names!r}; expected a name, a list of names, or null")
         given = [measures[0]] if names is None else [names] if isinstance(names, str) else list(names)
         if not given:
             raise ConfigError("task.objectives", "found none; expected at least one, or null for the first measure")

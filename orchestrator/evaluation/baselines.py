@@ -94,13 +94,14 @@ class KeptRuns:
 
 
 def check_name(name: object) -> str | None:
-    """`task.save_as`, where it is a name.
+    """`task.save_as`, where it is a name; a number is one too.
 
     Raises:
         ConfigError: it is none that a folder can have.
     """
     if name is None:
         return None
+    name = str(name) if isinstance(name, int | float) and not isinstance(name, bool) else name
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         expected = "expected a name of at most 60 letters, digits, dots, dashes and underscores"
         raise ConfigError("task.save_as", f"found {name!r}; {expected}")
@@ -187,6 +188,8 @@ def _warn_of_other_documents(baseline: Baseline, content_hash: str) -> None:
         try:
             corpus = json.loads(path.read_text(encoding="utf-8"))["corpus"]
         except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if not isinstance(corpus, dict):
             continue
         if corpus.get("content_hash") != content_hash:
             log.warning("baseline.other_documents", baseline=baseline.name, corpus=corpus.get("name"), file=str(path))

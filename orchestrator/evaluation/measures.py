@@ -29,10 +29,13 @@ class Measures:
             understood too.
 
     Raises:
-        ConfigError: a name is no measure, lacks a parameter, or nothing that is installed computes it.
+        ConfigError: it is no list of names; a name is no measure, lacks a parameter, or nothing that is installed
+            computes it.
     """
 
     def __init__(self, names: Sequence[str] | str) -> None:
+        if not isinstance(names, Sequence):
+            raise ConfigError("task.measures", f"found {names!r}; expected a list of names, for example: {_EXAMPLES}")
         self.names = [names] if isinstance(names, str) else [str(name) for name in names]
         if not self.names:
             raise ConfigError("task.measures", f"names no measure; expected one or more, for example: {_EXAMPLES}")

@@ -60,8 +60,7 @@ class Answers:
         self._folded = _out_of_fold(pipeline, corpus, folds, progress) if folds is not None else None
         if self._folded is not None:
             self.queries = self._folded.queries
-        else:
-            self._warn_of_learned()
+        self._warn_of_learned()
 
     def together(self, queries: Sequence[Query]) -> list[Result]:
         """Answers for the figures: in batches, with kept scores, without the budget unless it is enforced."""
@@ -82,11 +81,11 @@ class Answers:
         return self._pipeline.search_many(queries, enforce_budget=self._enforced, use_kept=False)
 
     def _warn_of_learned(self) -> None:
+        """Tell of stages that learned from these queries: with folds, those that are not trained anew for each."""
+        hint = "flatter it; folds=5" if self._folded is None else "flatter it"
         for stage, n in self._pipeline.learned_from(self.queries).items():
             if n:
-                log.warning(
-                    "evaluate.learned_from", stage=stage, queries=n, of=len(self.queries), figures="flatter it; folds=5"
-                )
+                log.warning("evaluate.learned_from", stage=stage, queries=n, of=len(self.queries), figures=hint)
 
 
 def _out_of_fold(pipeline: Pipeline, corpus: DiskCorpus, folds: Folds, progress: Progress) -> OutOfFold:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report
 from orchestrator.build import plain, sweeper_direction
+from orchestrator.comparison import settings_of
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
@@ -26,7 +27,7 @@ from orchestrator.evaluation.findings import Findings, find
 from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
 from orchestrator.evaluation.folds import learners
 from orchestrator.evaluation.sentences import sentences
-from orchestrator.jobs import Value, current_job
+from orchestrator.jobs import Job, Value, current_job, read_plan
 from orchestrator.objectives import Objectives
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.answering import Answers, Folds
@@ -46,6 +47,7 @@ class _Options:
     objectives: Objectives
     enforced: bool
     folds: Folds | None
+    batch_queries: int
     n_changes: int
     save_as: str | None
     baselines: Sequence[str]
@@ -57,10 +59,11 @@ class _Options:
             raise ConfigError("enforce_budget", "true without a budget; set one, for example budget_ms=200")
         if enforced and folds is not None:
             raise ConfigError("task.folds", f"found {folds.n} beside enforce_budget=true; choose one of the two")
-        measures, save_as = Measures(plain(cfg.task.measures)), check_name(cfg.task.save_as)
-        objectives = Objectives.of(plain(cfg.task.objectives), measures.names, cfg.task.latency_queries)
+        measures, batch_queries = Measures(plain(cfg.task.measures)), count(cfg, "batch_queries")
+        n_changes, save_as = count(cfg, "changes", least=0), _save_as(cfg)
+        objectives = Objectives.of(plain(cfg.task.objectives), measures.names, count(cfg, "latency_queries", least=0))
         objectives.check_directions(sweeper_direction())
-        return cls(measures, objectives, enforced, folds, count(cfg, "changes", least=0), save_as, _baselines(cfg))
+        return cls(measures, objectives, enforced, folds, batch_queries, n_changes, save_as, _baselines(cfg))
 
 
 def _folds(cfg: DictConfig) -> Folds | None:
@@ -69,7 +72,31 @@ def _folds(cfg: DictConfig) -> Folds | None:
     n, validation = count(cfg, "folds", least=2), cfg.task.validation
     if isinstance(validation, bool) or not isinstance(validation, int | float) or not 0 < validation < 1:
         raise ConfigError("task.validation", f"found {validation!r}; expected a share above 0 and below 1")
-    return Folds(n, validation, plain(cfg.task.learner), cfg.task.seed, cfg.task.batch_queries)
+    return Folds(n, validation, plain(cfg.task.learner), cfg.task.seed, count(cfg, "batch_queries"))
+
+
+def _save_as(cfg: DictConfig) -> str | None:
+    """The name to keep the run by.
+
+    Raises:
+        ConfigError: it is no name, or other jobs of the sweep have the same one.
+    """
+    name, job = check_name(cfg.task.save_as), current_job.get()
+    if name is not None and job is not None and not _is_its_own(cfg, job):
+        found = f"found '{name}' in a sweep, whose jobs would replace each other's run"
+        expected = f"expected a name for each job, for example 'save_as={name}-${{hydra:job.num}}', or null"
+        raise ConfigError("task.save_as", f"{found}; {expected}")
+    return name
+
+
+def _is_its_own(cfg: DictConfig, job: Job) -> bool:
+    """Whether no other job of the sweep has this job's name to keep its run by, as far as is known before they run."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if "hydra:job" in str(plain(cfg.task)["save_as"]):
+        return True
+    names = [settings_of(other).get("task.save_as") for other in read_plan(Path(HydraConfig.get().sweep.dir))]
+    return names.count(settings_of(job).get("task.save_as")) == 1
 
 
 def _baselines(cfg: DictConfig) -> list[str]:
@@ -133,7 +160,7 @@ def _measure(
         corpus.qrels(),
         options.measures,
         depth=depth,
-        batch_queries=cfg.task.batch_queries,
+        batch_queries=options.batch_queries,
         progress=progress,
         judged_ids=corpus.judged_ids if by_parent else None,
     )

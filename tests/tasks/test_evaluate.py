@@ -12,13 +12,17 @@ import ir_measures
 import pytest
 import pytrec_eval
 
+from orchestrator.finetune.record import write_record
+from orchestrator.trained import query_hashes
+from orchestrator.types import Query
+
 LEXICAL = ["pipeline=lexical", "fusion@pipeline.stages.fused.use=rrf", "corpus.language=en"]
-RERANKED = [
-    *LEXICAL,
+PRECISE = [
     "+rerank@pipeline.stages.precise.use=null",
     "+pipeline.stages.precise.top_k=2",
     "+pipeline.stages.precise.inputs=[fused]",
 ]
+RERANKED = [*LEXICAL, *PRECISE]
 QUICK = ["evaluate", "latency_queries=0"]
 TREES = ["learner.rounds=40", "learner.early_stopping_rounds=15", "learner.learning_rate=0.3", "learner.max_depth=3"]
 
@@ -143,6 +147,10 @@ def test_keeping_a_name_again_is_said(orchestrate: Callable, corpus: Path, stora
             ["baseline=nope"],
             "task.baseline: 'nope' is neither a kept run nor a folder or file that is there; runs kept",
         ),
+        (["batch_queries=0"], "task.batch_queries: found 0; expected a whole number from 1"),
+        (["latency_queries=some"], "task.latency_queries: found 'some'; expected a whole number from 0"),
+        (["objectives=5"], "task.objectives: found 5; expected a name, a list of names, or null"),
+        (["measures=null"], "task.measures: found None; expected a list of names, for example: nDCG@10"),
         (["save_as=a/b"], "task.save_as: found 'a/b'; expected a name of at most 60"),
         (["changes=many"], "task.changes: found 'many'; expected a whole number from 0"),
         (["folds=1"], "task.folds: found 1; expected a whole number from 2"),
@@ -237,6 +245,21 @@ def test_a_sweep_keeps_bounds_and_costs_in_its_csv(orchestrate: Callable, judged
         assert (row["tokens a query"], row["usd a query"], row["usd"]) == ("0.0", "0.0", "0.0")
 
 
+def test_a_sweep_keeps_runs_under_names_of_their_own(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    words = ["-m", *QUICK, "pipeline=bm25", f"corpus.path={corpus}", "pipeline.stages.bm25.top_k=1,2"]
+    done = orchestrate(*words, "save_as=mine")
+    assert done.code == 2
+    assert (
+        "task.save_as: found 'mine' in a sweep, whose jobs would replace each other's run; expected a name for each "
+        "job, for example 'save_as=mine-${hydra:job.num}', or null"
+    ) in plain(done.err)
+    assert orchestrate(*words, "save_as=a,b").code == 2, "four jobs, two names"
+    assert orchestrate(*words, "save_as=mine-${hydra:job.num}").code == 0
+    assert orchestrate(*words[:-1], "save_as=2023,2024").code == 0
+    kept = {path.parents[1].name for path in (storage_root / "runs").glob("*/*/*/run.trec")}
+    assert kept == {"mine-0", "mine-1", "2023", "2024"}
+
+
 # --- folds
 
 
@@ -272,6 +295,41 @@ def test_folds_cannot_learn_what_is_not_there(orchestrate: Callable, write_judge
     verdict = next(row for row in trained["systems"] if row["system"] == "fused")
     for name, value in figures["metrics"].items():
         assert verdict[name] == pytest.approx(value), "as train itself judges its folds"
+
+
+TUNED = """
+from types import SimpleNamespace
+
+
+class Tuned:
+    score_kind = "graded"
+    needs = frozenset({"text"})
+
+    def __init__(self, path):
+        self.model = SimpleNamespace(path=path)
+
+    def score(self, pairs, call):
+        return [float(len(document.text)) for _, document in pairs]
+"""
+
+
+def test_folds_warn_of_models_that_are_not_trained_anew(
+    orchestrate: Callable, write_judged: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [Query(f"q{place}", f"tell me about zeta{place}x") for place in range(40)]
+    write_record(tmp_path / "model", {"query_hashes": list(query_hashes(asked))})
+    (tmp_path / "tuned_before.py").write_text(TUNED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    stack = ["pipeline=lexical", "corpus.language=en", f"corpus.path={write_judged()}", "corpus.split=train"]
+    use = [
+        "pipeline.stages.precise.use._target_=tuned_before.Tuned",
+        f"+pipeline.stages.precise.use.path={tmp_path}/model",
+    ]
+    done = orchestrate(*QUICK, *stack, *PRECISE, *use, "folds=2", *TREES)
+    assert done.code == 0, done.err
+    (warned,) = [line for line in plain(done.err).split("[warning") if "evaluate.learned_from" in line]
+    assert "queries=40 stage=precise" in warned
+    assert "folds=5" not in warned
 
 
 def test_the_options_of_the_learner_are_those_of_train(

@@ -138,6 +138,13 @@ def test_a_run_over_other_documents_is_warned_of(kept: KeptRuns) -> None:
     assert [entry["event"] for entry in logs if "baseline" in entry["event"]] == ["baseline.other_documents"]
 
 
+def test_figures_beside_a_run_that_are_of_something_else_are_passed_over(kept: KeptRuns) -> None:
+    kept.keep("lexical", {"run.trec": run_text(RUN), "metrics.json": '{"corpus": "old"}'})
+    with structlog.testing.capture_logs() as logs:
+        (baseline,) = read_baselines(["lexical"], kept, "abc")
+    assert (baseline.name, logs) == ("lexical", [])
+
+
 def test_chunks_of_a_run_count_as_their_documents_and_documents_as_themselves(
     write_corpus: Callable[..., Path], opened: Callable[..., DiskCorpus]
 ) -> None:
@@ -146,7 +153,7 @@ def test_chunks_of_a_run_count_as_their_documents_and_documents_as_themselves(
     assert parents_or_selves(corpus)(["b#2", "a", "b#1", "elsewhere", "a#1"]) == ["b", "a", "elsewhere"]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 61, 7, ["a"]])
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 61, True, ["a"]])
 def test_a_name_that_no_folder_can_have_is_refused(name: object) -> None:
     with pytest.raises(ConfigError, match=r"task\.save_as: found .*; expected a name of at most 60"):
         check_name(name)
@@ -154,4 +161,5 @@ def test_a_name_that_no_folder_can_have_is_refused(name: object) -> None:
 
 def test_a_name_may_have_any_letters() -> None:
     assert check_name("基线_v1.2-b") == "基线_v1.2-b"
+    assert check_name(2024) == "2024"
     assert check_name(None) is None

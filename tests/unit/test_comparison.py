@@ -102,6 +102,14 @@ def test_outcomes_come_back_as_they_were_kept(tmp_path: Path) -> None:
     assert failed == Outcome(jobs[1], "deep/er", 2.5, Failure("no", 2, "trace"))
 
 
+def test_figures_that_are_null_are_empty() -> None:
+    known = {"metrics": {"nDCG@10": 0.5}, "served": None, "oracle": None, "work": None, "cost_usd_per_query": None}
+    rows = [replace(outcome(num, ndcg=0.5), figures=figures) for num, figures in enumerate([known, {"metrics": None}])]
+    first, second = csv.DictReader(io.StringIO(Comparison.of(rows).csv()))
+    assert (first["nDCG@10"], second["nDCG@10"]) == ("0.5", "")
+    assert "usd a query" not in first
+
+
 def test_csv_has_bounds_and_costs_of_the_jobs_that_know_them() -> None:
     known = {"oracle": {"nDCG@10": 0.9}, "null": {"stage": "bm25", "metrics": {"nDCG@10": 0.4}}, "cost_usd": 0.5}
     known |= {"tokens_per_query": 12.5, "cost_usd_per_query": 0.01, "latency_ms": {"p50": 1.0, "p95": 2.0, "p99": 3.0}}

@@ -35,6 +35,10 @@ def test_a_single_measure_needs_no_list() -> None:
     assert Measures("nDCG@10").names == ["nDCG@10"]
     with pytest.raises(ConfigError, match=r"task\.measures: names no measure"):
         Measures([])
+    with pytest.raises(
+        ConfigError, match=r"task\.measures: found None; expected a list of names, for example: nDCG@10"
+    ):
+        Measures(None)  # type: ignore[arg-type]
 
 
 def test_rankings_of_nothing_are_worth_nothing() -> None:

@@ -48,6 +48,7 @@ def test_names_become_figures(names: list[str] | str | None, values: object, dir
         ),
         (["p95_ms"], 0, r"^task\.objectives\[0\]: found 'p95_ms' with latency_queries=0, which times nothing"),
         ([], 5, r"^task\.objectives: found none; expected at least one"),
+        (5, 5, r"^task\.objectives: found 5; expected a name, a list of names, or null$"),
     ],
 )
 def test_what_an_evaluation_does_not_have_is_told_before_it_begins(
