@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 log = get_logger()
 
-_GRACE_S = 0.005
+GRACE_S = 0.005
 """How long a stage that was told to stop is waited for, so that it lets go of the processor before others need it."""
 _KEPT_FOR_LATER = 0.25
 """Of what can be shared out, the most that is kept from a stage that cannot be cut for later ones that can use it."""
@@ -40,7 +40,7 @@ def call_for(seconds: float | None, *, is_remote: bool) -> Call:
     One on somebody else's machine is given a little less, so that it says itself that its time is over: then the
     service's breaker hears of it, which a call that nobody waits for any more tells nothing.
     """
-    return Call(seconds if seconds is None or not is_remote else max(0.0, seconds - _GRACE_S))
+    return Call(seconds if seconds is None or not is_remote else max(0.0, seconds - GRACE_S))
 
 
 class Clock:
@@ -135,7 +135,7 @@ class Waited(Generic[T]):
     def leave(self) -> None:
         """Tell it that nobody waits any more, and give it a moment to stop."""
         self._call.cancel()
-        self._done.wait(_GRACE_S)
+        self._done.wait(GRACE_S)
 
     def result(self) -> T:
         """What it gave.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from orchestrator.deadline import Clock, TimeIsUpError, allowance_s
+from orchestrator.deadline import GRACE_S, Clock, TimeIsUpError, allowance_s
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pace import Pace
 
@@ -75,10 +75,10 @@ class Limits:
     def _later_s(self, node: Node, n_in: int, left: float) -> tuple[float, float]:
         """What is still to come after `node`: seconds of what cannot be cut, and of what can.
 
-        Nothing is kept for what does not fit anyway: it would be missing where it could be used.
+        The moment that it is given to stop, where it has to, is part of the first. Nothing is kept for what does not fit anyway: it would be missing where it could be used.
         """
         careful = node.kind != "recall"  # whatever comes later needs what it finds: it is not left behind for a doubt
-        fixed, flexible = self.reading.stage_seconds(self._graph.result.top_k, careful=careful), 0.0
+        fixed, flexible = GRACE_S + self.reading.stage_seconds(self._graph.result.top_k, careful=careful), 0.0
         for stand_in in self._stand_ins_after(node):
             fixed += self._kept_s(stand_in, n_in, left, careful=careful)
         reach = {node.stands_for or node.name: min(node.top_k, n_in)}
