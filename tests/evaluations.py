@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from orchestrator.evaluate import Measures
+from orchestrator.evaluation.folder import stage_file
 from orchestrator.failure import Failure
 from orchestrator.jobs import METRICS_FILE, Job, write_outcome, write_plan
-from orchestrator.storage import slug
 from orchestrator.trec import qrels_text, run_text
 
 MEASURES = ("RR@10", "R@10")
@@ -108,8 +108,9 @@ class Evaluation:
             ".hydra/overrides.yaml": "".join(f"- {json.dumps(word)}\n" for word in overrides),
         }
         if not self.is_old:
-            runs = {**self.stages, "last": self.places, "served": self.places}
-            files |= {f"runs/{slug(stage)}.trec": run_text(ranking(places)) for stage, places in runs.items()}
+            runs = {stage_file(stage): places for stage, places in {**self.stages, "last": self.places}.items()}
+            runs["served"] = self.places
+            files |= {f"runs/{name}.trec": run_text(ranking(places)) for name, places in runs.items()}
             files["qrels.trec"] = qrels_text(qrels(len(self.places)))
             texts = [{"query_id": query_id(n), "text": f"what is <{n}>?"} for n in range(len(self.places))]
             files["queries.jsonl"] = "".join(json.dumps(text) + "\n" for text in texts)

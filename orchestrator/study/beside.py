@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.evaluate import Measures
+from orchestrator.evaluation.folder import stage_file
 from orchestrator.judgements import read_qrels
-from orchestrator.storage import slug
 from orchestrator.study.entry import Entry, Kind, PerQuery
 from orchestrator.study.figures import Figures, Values
 from orchestrator.study.folders import WHOLE
@@ -21,8 +21,6 @@ BEFORE = "before reranking"
 """Words of the row of a stage whose ranking goes into the first rerank."""
 _RESERVED = frozenset({WHOLE, "oracle", "null", "best", "auto"})
 """Names that a report gives rows itself, or that `task.reference` takes for others."""
-_SERVED = "served"
-"""Name of the run file of what is handed out, which no stage takes."""
 _MOST_ALIKE = 6
 _MOST_NAMES = 6
 _Told = Callable[[Figures], tuple[str, Values]]
@@ -43,8 +41,7 @@ class Alike(NamedTuple):
 
 def stage_run(folder: Path, stage: str) -> Path | None:
     """The run file of the ranking as if the pipeline ended at `stage`; None where the folder has none."""
-    name = slug(stage)
-    path = folder / "runs" / (f"{name}-stage.trec" if name == _SERVED else f"{name}.trec")
+    path = folder / "runs" / f"{stage_file(stage)}.trec"
     return path if path.is_file() else None
 
 

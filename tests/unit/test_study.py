@@ -200,6 +200,13 @@ def test_null_is_that_of_the_best_row_where_there_are_several(tmp_path: Path) ->
     assert study.marks["1"]["RR@10"].difference == pytest.approx((14 + 6 / 2) / 20 - (10 / 2 + 10 / 5) / 20)
 
 
+def test_stages_of_like_names_and_one_called_served_have_rankings_of_their_own(tmp_path: Path) -> None:
+    run = Evaluation(GOOD, {"a b": POOR, "a-b": FAIR, "served": POOR})
+    rows = studied(run.write(tmp_path / "run")).rows
+    for row, places in zip(rows, (POOR, FAIR, POOR, GOOD), strict=True):
+        assert dict(row.per_query) == run.judged(places)
+
+
 @pytest.mark.parametrize("name", ["whole", "oracle", "null", "best"])
 def test_a_stage_called_as_a_built_in_row_has_a_name_of_its_own(tmp_path: Path, name: str) -> None:
     run = Evaluation(GOOD, {name: POOR, f"{name}-stage": FAIR}).write(tmp_path / "run")
