@@ -75,8 +75,8 @@ class Limits:
     def _later_s(self, node: Node, n_in: int, left: float) -> tuple[float, float]:
         """What is still to come after `node`: seconds of what cannot be cut, and of what can.
 
-        The moment that it is given to stop, where it has to, is part of the first. Nothing is kept for what does not fit
-        anyway: it would be missing where it could be used.
+        The moment that it is given to stop, where it has to, is part of the first. Nothing is kept for what does not
+        fit anyway: it would be missing where it could be used.
         """
         careful = node.kind != "recall"  # whatever comes later needs what it finds: it is not left behind for a doubt
         fixed, flexible = GRACE_S + self.reading.stage_seconds(self._graph.result.top_k, careful=careful), 0.0
