@@ -75,6 +75,7 @@ def test_a_better_one_takes_the_place_of_what_serves(
     assert list(models(model).values()) == list(models(Path(better["candidate"])).values())
 
 
+@pytest.mark.slow
 def test_a_model_that_learned_from_the_queries_held_out_is_not_compared(
     orchestrate: Callable, write_judged: Callable, storage_root: Path
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_model_of_another_stack_is_left_alone(orchestrate: Callable, write_jud
     assert len(models(Path(found["candidate"]))) == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_no_rival(orchestrate: Callable, write_judged: Callable, tmp_path: Path) -> None:
     model = tmp_path / "model"
     words = words_for(write_judged(), model)

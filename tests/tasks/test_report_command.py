@@ -21,6 +21,7 @@ def folder_of(root: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_real_sweep_is_reported_as_page_markdown_and_csv(orchestrate: Callable, corpus: Path) -> None:
     sweep = orchestrate("-m", *FAST, f"corpus.path={corpus}", "pipeline.stages.bm25.top_k=1,10")
     assert sweep.code == 0, sweep.err
@@ -39,6 +40,7 @@ def test_a_real_sweep_is_reported_as_page_markdown_and_csv(orchestrate: Callable
     assert not list(Path("outputs").glob("*/*report*")), "a report makes no folder of its own"
 
 
+@pytest.mark.slow
 def test_texts_are_left_out_where_the_collection_has_gone(orchestrate: Callable, corpus: Path) -> None:
     assert orchestrate("-m", *FAST, f"corpus.path={corpus}", "pipeline.stages.bm25.top_k=1,10").code == 0
     shutil.rmtree(corpus)

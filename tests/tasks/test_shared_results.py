@@ -174,6 +174,7 @@ def test_a_sweep_costs_what_is_different_in_its_jobs_and_finds_the_same(sweep: C
     assert f"reused='{work(shared, 'reused')} of 64 stage results'" in done.err
 
 
+@pytest.mark.slow
 def test_another_process_costs_nothing_more(sweep: Callable, asked: list[str]) -> None:
     _, first = sweep()
     del asked[:]
@@ -191,6 +192,7 @@ def test_kept_scores_are_no_price_of_a_stack(sweep: Callable) -> None:
     assert (kept["cost_usd"], paid["cost_usd"] > 0) == (0, True)
 
 
+@pytest.mark.slow
 def test_code_of_ones_own_that_changes_is_asked_anew(sweep: Callable, tmp_path: Path) -> None:
     """The next process reads the file again; here it is loaded again by hand."""
     _, before = sweep()
@@ -204,6 +206,7 @@ def test_code_of_ones_own_that_changes_is_asked_anew(sweep: Callable, tmp_path: 
     assert work(after, "reused") > work(before, "reused"), "what stands before it is kept"
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_shown_and_cleared(sweep: Callable, orchestrate: Callable) -> None:
     _, found = sweep()
     shown = json.loads(orchestrate("cache", "show", "format=json").out)
