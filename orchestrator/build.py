@@ -326,6 +326,13 @@ def task_overrides() -> list[str]:
     return [str(word) for word in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
 
 
+def sweep_folder() -> Path:
+    """The folder of the sweep whose job runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return Path(HydraConfig.get().sweep.dir)
+
+
 def sweeper_direction() -> Any:
     """Where the sweeper of this job looks for better figures, as it was given; None where it says nothing of it."""
     from hydra.core.hydra_config import HydraConfig

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import plain, sweeper_direction
+from orchestrator.build import plain, sweep_folder, sweeper_direction
 from orchestrator.comparison import settings_of
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
@@ -91,11 +91,9 @@ def _save_as(cfg: DictConfig) -> str | None:
 
 def _is_its_own(cfg: DictConfig, job: Job) -> bool:
     """Whether no other job of the sweep has this job's name to keep its run by, as far as is known before they run."""
-    from hydra.core.hydra_config import HydraConfig
-
     if "hydra:job" in str(plain(cfg.task)["save_as"]):
         return True
-    names = [settings_of(other).get("task.save_as") for other in read_plan(Path(HydraConfig.get().sweep.dir))]
+    names = [settings_of(other).get("task.save_as") for other in read_plan(sweep_folder())]
     return names.count(settings_of(job).get("task.save_as")) == 1
 
 
