@@ -14,7 +14,7 @@ from servers import LocalServer, chat
 
 TREE = Path(__file__).parents[2]
 EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"))
-SLOW = {"finetune"}
+SLOW = {"finetune", "sweep"}
 NEEDS = {"sweep": "hydra_plugins.hydra_optuna_sweeper"}
 """Example -> module without which it does not run, of an extra that not everybody installs."""
 SAYS = {
