@@ -19,8 +19,8 @@ Value: TypeAlias = float | tuple[float, ...]
 """What a sweeper is told of a job: one figure, or several."""
 METRICS_FILE = "metrics.json"
 """What a verb that measures leaves in its job's folder: `{"metrics": {...}, "served": {...}, "latency_ms": {...}}`."""
-_JOB_FILE = "job.json"
-_PLAN_FILE = "sweep.json"
+JOB_FILE = "job.json"
+PLAN_FILE = "sweep.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +84,13 @@ def write_plan(sweep: Path, jobs: Sequence[Job]) -> None:
     """Keep what a sweep is going to run."""
     sweep.mkdir(parents=True, exist_ok=True)
     plan = [{"job": job.num, "overrides": list(job.overrides)} for job in jobs]
-    write_atomic(sweep / _PLAN_FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(sweep / PLAN_FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_plan(sweep: Path) -> list[Job]:
     """What a sweep was going to run; empty where its sweeper decides that job by job."""
     try:
-        plan = json.loads((sweep / _PLAN_FILE).read_text(encoding="utf-8"))
+        plan = json.loads((sweep / PLAN_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     return [Job(entry["job"], tuple(entry["overrides"])) for entry in plan]
@@ -103,7 +103,7 @@ def write_outcome(folder: Path, job: Job, seconds: float, failure: Failure | Non
     if failure is not None:
         content["error"] = failure_json(failure)
         content["trace"] = failure.trace
-    write_atomic(folder / _JOB_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_atomic(folder / JOB_FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def failure_json(failure: Failure) -> dict[str, object]:
@@ -113,7 +113,7 @@ def failure_json(failure: Failure) -> dict[str, object]:
 
 def read_outcomes(sweep: Path) -> list[Outcome]:
     """Every job that has ended, in the order of their numbers."""
-    found = [_read_outcome(path, sweep) for path in sweep.rglob(_JOB_FILE)]
+    found = [_read_outcome(path, sweep) for path in sweep.rglob(JOB_FILE)]
     return sorted(found, key=lambda outcome: outcome.job.num)
 
 

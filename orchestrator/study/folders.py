@@ -9,13 +9,13 @@ from pathlib import Path
 from orchestrator.comparison import Comparison
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.evaluation.baselines import RUN_FILE
-from orchestrator.jobs import METRICS_FILE, Job, Outcome, read_outcomes, read_plan
+from orchestrator.jobs import JOB_FILE, METRICS_FILE, PLAN_FILE, Job, Outcome, read_outcomes, read_plan
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import read_figures, read_per_query
 
 WHOLE = "whole"
 """Name of the one row of a folder that holds one run."""
-_MARKS = ("sweep.json", "job.json", METRICS_FILE)
+_MARKS = (PLAN_FILE, JOB_FILE, METRICS_FILE)
 """What a folder of `evaluate` holds one of."""
 _EXPECTED = "expected the folder of an evaluation (outputs/...) or of a sweep of them (multirun/...)"
 _MEASURED = "expected what `orchestrate evaluate` writes"
@@ -106,14 +106,14 @@ def _outcomes(root: Path) -> list[Outcome]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         for path in root.rglob(METRICS_FILE):  # says which file it is, where it is one of these
             read_figures(path.parent)
-        raise DataError(str(root), None, f"a job.json in it is damaged, or no job's: {error!r}") from error
+        raise DataError(str(root), None, f"a {JOB_FILE} in it is damaged, or no job's: {error!r}") from error
 
 
 def _plan(root: Path) -> list[Job]:
     try:
         return read_plan(root)
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(str(root / "sweep.json"), None, f"is damaged: {error!r}") from error
+        raise DataError(str(root / PLAN_FILE), None, f"is damaged: {error!r}") from error
 
 
 def _overrides(root: Path) -> tuple[str, ...]:
