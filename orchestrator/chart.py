@@ -43,6 +43,35 @@ def bars(values: Mapping[str, float], label: str, path: Path) -> bool:
     return True
 
 
+def curves(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, path: Path) -> bool:
+    """Draw lines through points, both axes logarithmic; False with nothing to draw, or without matplotlib.
+
+    Args:
+        lines: name -> points, none of them 0 or less.
+        x: label of the horizontal axis.
+        y: label of the vertical one.
+        path: the file; its suffix says the format, `.svg` or `.png`.
+    """
+    if not lines or not _can_draw(path):
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in lines.items():
+        axes.loglog(*zip(*points, strict=True), marker="o", label=name)
+    axes.set_xticks(sorted({point[0] for points in lines.values() for point in points}))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+    return True
+
+
 def beeswarm(names: Sequence[str], values: Scores, colours: Vectors, label: str, path: Path) -> bool:
     """Draw a row of points for each name; False with nothing to draw, or without matplotlib.
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.lengths import Lengths
 
+PAIR_KINDS = frozenset({"cross_encoder", "api", "llm"})
+"""Kinds of stages that read the question once more with every document."""
+AROUND = "around"
+"""The row of what a question takes beside its stages."""
 REMOTE_KINDS = frozenset({"api", "llm"})
 """Kinds of stages that wait for somebody else's machine; their times spread more."""
 PAIR_TOKENS = 3
@@ -41,11 +48,29 @@ class Predicted:
     p95_ms: float
 
     def __add__(self, other: Predicted) -> Predicted:
-        # The sum of p95s is above the p95 of the sum: the careful side.
-        return Predicted(self.p50_ms + other.p50_ms, self.p95_ms + other.p95_ms)
+        """Of two stages, one after the other, whose slow moments have nothing to do with each other."""
+        p50 = self.p50_ms + other.p50_ms
+        return Predicted(p50, p50 + math.hypot(self.p95_ms - self.p50_ms, other.p95_ms - other.p50_ms))
 
 
 NOTHING = Predicted(0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a stage is given for one question.
+
+    Attributes:
+        documents: how many it reads; for recalls, how many the corpus has.
+        tokens: of all that the model reads.
+        query_tokens: of the question.
+        results: how many documents a recall passes on.
+    """
+
+    documents: float = 0.0
+    tokens: float = 0.0
+    query_tokens: float = 0.0
+    results: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +84,13 @@ class StageCost:
         fixed_ms: of a call, whatever it reads.
         ms_per_document: of a document read; for recalls a document of the corpus.
         ms_per_token: of a token read, over all texts.
+        ms_per_query_token: of a token of the question, where the stage reads that once by itself.
+        ms_per_result: of a document that a recall passes on.
         parameters_millions: size of `model`; others are reckoned against it.
+        max_length_tokens: where its model cuts what it reads; None is nowhere, or not known.
+        p95_factor: p95 / p50 of work of one size; None is the `spread` of its place.
+        error: of measured rows, how far off half of the predictions were of times that the row was not fitted to,
+            as a share; None where nobody looked.
     """
 
     kind: str
@@ -68,11 +99,28 @@ class StageCost:
     fixed_ms: float = 0.0
     ms_per_document: float = 0.0
     ms_per_token: float = 0.0
+    ms_per_query_token: float = 0.0
+    ms_per_result: float = 0.0
     parameters_millions: float | None = None
+    max_length_tokens: float | None = None
+    p95_factor: float | None = None
+    error: float | None = None
 
-    def ms(self, documents: float, tokens: float, work: float = 1.0) -> float:
-        """Milliseconds for `tokens` tokens in `documents` documents; `work` stretches what the model does."""
-        return self.fixed_ms + self.ms_per_document * documents + self.ms_per_token * tokens * work
+    def ms(self, load: Load, work: float = 1.0) -> float:
+        """Milliseconds for some work; `work` stretches what the model does."""
+        by_model = self.ms_per_token * load.tokens + self.ms_per_query_token * load.query_tokens
+        by_number = self.ms_per_document * load.documents + self.ms_per_result * load.results
+        return self.fixed_ms + by_number + by_model * work
+
+    def of_model(self, max_length_tokens: float | None, parameters_millions: float | None) -> StageCost:
+        """The same, knowing where its model cuts what it reads, and how large it is."""
+        return replace(self, max_length_tokens=max_length_tokens, parameters_millions=parameters_millions)
+
+    def stretched(self, factor: float) -> StageCost:
+        """The same on a machine that takes `factor` times as long."""
+        times = {name: factor * getattr(self, name) for name in _TIMES}
+        source = self.source if factor == 1 else f"{self.source}; times {factor:.2g}, as this machine embeds"
+        return replace(self, source=source, **times)
 
 
 @dataclass(frozen=True)
@@ -86,6 +134,7 @@ class CostModel:
         device_factors: device -> kind -> factor on the time of the CPU.
         spread: `local` and `remote` -> p95 / p50.
         query_tokens: of a question.
+        calibrated: whether rows that were measured on this machine go before these.
     """
 
     origin: str
@@ -94,6 +143,7 @@ class CostModel:
     device_factors: Mapping[str, Mapping[str, float]]
     spread: Mapping[str, float]
     query_tokens: int = 15
+    calibrated: bool = False
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> CostModel:
@@ -102,9 +152,9 @@ class CostModel:
         Raises:
             ConfigError: a key is unknown or missing, a number is none, or a figure has no source.
         """
-        known = ["origin", "query_tokens", "stages", "models", "devices", "spread"]
+        known = ["origin", "calibrated", "query_tokens", "stages", "models", "devices", "spread"]
         check_keys("cost", data, known, required=["origin", "stages", "spread"])
-        rows = [_row(f"cost.stages[{place}]", row) for place, row in enumerate(data["stages"])]
+        rows = [row_of(f"cost.stages[{place}]", row) for place, row in enumerate(data["stages"])]
         devices = {
             str(device): _figures(f"cost.devices.{device}", kinds, "factor")
             for device, kinds in (data.get("devices") or {}).items()
@@ -117,17 +167,29 @@ class CostModel:
         by_kind: dict[tuple[str, str | None], StageCost] = {(row.kind, None): row for row in reversed(rows)}
         by_kind |= {(row.kind, row.model): row for row in rows}
         query_tokens = _number("cost.query_tokens", data.get("query_tokens", cls.query_tokens))
-        return cls(str(data["origin"]), by_kind, work, devices, spread, int(query_tokens))
+        calibrated = data.get("calibrated", False)
+        if not isinstance(calibrated, bool):
+            raise ConfigError("cost.calibrated", f"found {calibrated!r}; expected true or false")
+        return cls(str(data["origin"]), by_kind, work, devices, spread, int(query_tokens), calibrated)
 
     def predict(
-        self, kind: str, documents: int, *, doc_tokens: int = 0, model: ModelInfo | None = None, device: str = "cpu"
+        self,
+        kind: str,
+        documents: int,
+        *,
+        lengths: Lengths | None = None,
+        results: int = 0,
+        model: ModelInfo | None = None,
+        device: str = "cpu",
     ) -> Predicted:
         """Time of one stage for one query.
 
         Args:
             kind: of the stage.
             documents: how many it reads; for recalls, how many the corpus has.
-            doc_tokens: average length of a document, as the model counts; each is cut at the model's limit.
+            lengths: of questions and documents, as the model counts; each is cut at the model's limit. None is the
+                usual ones.
+            results: how many documents a recall passes on.
             model: the model it runs, for stages that run one.
             device: `cpu` or `gpu`.
 
@@ -135,18 +197,70 @@ class CostModel:
             ConfigError: nothing is known about such a stage.
         """
         row = self._row(kind, model)
-        pair = self.query_tokens + doc_tokens + PAIR_TOKENS
-        if model is not None and model.max_length_tokens is not None:
-            pair = min(pair, model.max_length_tokens)
+        known = lengths or Lengths.even(self.query_tokens)
+        most = row.max_length_tokens if model is None else model.max_length_tokens or row.max_length_tokens
+        load = partial(_load, kind, documents, results, known, most)
         factor = self.device_factors.get(device, {}).get(kind, 1.0)
-        p50 = factor * row.ms(documents, documents * pair, self._work_of(row, model))
-        return Predicted(p50, p50 * self.spread["remote" if kind in REMOTE_KINDS else "local"])
+        return self._predicted(row, load, known, self._work_of(row, model) * factor, kind in REMOTE_KINDS)
 
-    def embed(self, model: ModelInfo | None, tokens: int | None = None) -> Predicted:
-        """Time to embed one text of `tokens` tokens; without them, a question."""
+    def embed(self, model: ModelInfo | None, lengths: Lengths | None = None) -> Predicted:
+        """Time to embed a question."""
+        known, row = lengths or Lengths.even(self.query_tokens), self._row("embed", model)
+        return self._predicted(
+            row, lambda share: Load(1, known.question(share)), known, self._work_of(row, model), False
+        )
+
+    def embed_document_ms(self, model: ModelInfo | None, lengths: Lengths | None = None) -> float:
+        """Time to embed one document of the usual length."""
         row = self._row("embed", model)
-        p50 = row.ms(1, self.query_tokens if tokens is None else tokens, self._work_of(row, model))
-        return Predicted(p50, p50 * self.spread["local"])
+        tokens = (lengths or Lengths.even()).document(1, 0.5, row.max_length_tokens)
+        return row.ms(Load(1, tokens), self._work_of(row, model))
+
+    def around(self, documents: int) -> Predicted:
+        """Time beside the stages, where it was measured: reading the answer's documents, keeping the trace."""
+        row = self.stages.get((AROUND, None))
+        if row is None:
+            return NOTHING
+        return self._predicted(row, lambda _: Load(documents), Lengths.even(), 1.0, False)
+
+    def _predicted(
+        self, row: StageCost, load: Callable[[float], Load], lengths: Lengths, work: float, is_remote: bool
+    ) -> Predicted:
+        """`load(share)`: what the stage is given where `share` of the questions give it less."""
+        p50 = row.ms(load(0.5), work)
+        spread = self.spread["remote" if is_remote else "local"]
+        if row.p95_factor is None:
+            return Predicted(p50, p50 * spread)
+        reads = row.ms_per_token + row.ms_per_query_token > 0
+        noise = row.p95_factor if lengths.are_known or not reads else max(row.p95_factor, spread)
+        return Predicted(p50, p50 + math.hypot(row.ms(load(0.95), work) - p50, (noise - 1) * p50))
+
+    def with_measured(self, rows: Sequence[StageCost], origin: str) -> CostModel:
+        """The same with measured rows in the place of those of other machines.
+
+        What was not measured is stretched by how much slower, or faster, this machine embeds than the one of the rows.
+
+        Args:
+            rows: measured on this machine.
+            origin: in words, what was measured where.
+        """
+        speed = self._speed(rows)
+        stages = {key: row if row.kind in REMOTE_KINDS else row.stretched(speed) for key, row in self.stages.items()}
+        for row in rows:
+            usual = self.stages.get((row.kind, None))
+            stages[row.kind, row.model] = row
+            if usual is None or usual.model in (None, row.model):
+                stages[row.kind, None] = row
+        return replace(self, origin=origin, stages=stages)
+
+    def _speed(self, rows: Sequence[StageCost]) -> float:
+        """Time that this machine takes for a question over that of the machine of the rows; 1 where nobody knows."""
+        for row in rows:
+            usual = self.stages.get((row.kind, None))
+            if row.kind == "embed" and usual is not None and usual.model == row.model:
+                question = Load(1, self.query_tokens, self.query_tokens)
+                return row.ms(question) / usual.ms(question)
+        return 1.0
 
     def knows(self, model: ModelInfo) -> bool:
         """Whether how much `model` works is known: measured, listed, or from the parameters of its card."""
@@ -173,12 +287,32 @@ class CostModel:
         return model.parameters_millions / row.parameters_millions
 
 
-_ROW_FIGURES = ("fixed_ms", "ms_per_document", "ms_per_token", "parameters_millions")
+def _load(kind: str, documents: int, results: int, lengths: Lengths, most: float | None, share: float) -> Load:
+    """What a stage is given for a question of which `share` of all give it less."""
+    if kind in PAIR_KINDS:  # the question is the smaller part of a pair, so that its own length is the usual one
+        question = lengths.question() + PAIR_TOKENS
+        room = None if most is None else max(0.0, most - question)
+        return Load(documents, documents * (question + lengths.document(documents, share, room)), lengths.question())
+    tokens = documents * lengths.document(documents, share, most) if results == 0 else 0.0
+    return Load(documents, tokens, lengths.question(share), results)
 
 
-def _row(path: str, data: Mapping[str, Any]) -> StageCost:
+_TIMES = ("fixed_ms", "ms_per_document", "ms_per_token", "ms_per_query_token", "ms_per_result")
+_ROW_FIGURES = tuple(field.name for field in fields(StageCost) if field.name not in ("kind", "source", "model"))
+
+
+def row_of(path: str, data: Mapping[str, Any]) -> StageCost:
+    """A row of the cost model from its keys.
+
+    Args:
+        path: where it stands, for messages.
+        data: its keys.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a number is none.
+    """
     check_keys(path, data, [field.name for field in fields(StageCost)], required=["kind", "source"])
-    numbers = {key: _number(f"{path}.{key}", data[key]) for key in _ROW_FIGURES if key in data}
+    numbers = {key: _number(f"{path}.{key}", data[key]) for key in _ROW_FIGURES if data.get(key) is not None}
     model = data.get("model")
     return StageCost(str(data["kind"]), str(data["source"]), None if model is None else str(model), **numbers)
 

@@ -145,7 +145,7 @@ def _unknowns(best: Option, need: Need, cost: CostModel) -> Iterator[str]:
         if not cost.knows(model):
             yield f"how much {model.name} works is not known (its card has no parameters_millions): taken as MiniLM"
     if "embedder" in best.models:
-        minutes = cost.embed(best.models["embedder"], need.doc_tokens).p50_ms * need.documents / 60_000
+        minutes = cost.embed_document_ms(best.models["embedder"], need.lengths) * need.documents / 60_000
         if minutes >= 1:
             took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
             yield f"indexing embeds {need.documents:,} documents once: some {took} on one thread"

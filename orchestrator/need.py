@@ -9,6 +9,7 @@ from typing import get_args
 
 from orchestrator.cost import ModelInfo
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.lengths import Lengths
 from orchestrator.rules import Allowance, Slot
 
 USUAL_CANDIDATES = 100
@@ -25,7 +26,7 @@ class Need:
         language: of documents and questions: ISO 639-1, `zh-en` for Chinese mixed with English, `und` for several.
         priority: `precision`, `balanced` or `speed`.
         device: `cpu` or `gpu`.
-        doc_tokens: average length of a document.
+        lengths: of questions and documents.
         allow: what may be used: `hub` models to download once, `api` hosted rerankers, `llm`, `trained` models of
             one's own.
         documents: in the corpus.
@@ -36,7 +37,7 @@ class Need:
     language: str = "en"
     priority: str = "balanced"
     device: str = "cpu"
-    doc_tokens: int = 140
+    lengths: Lengths = field(default_factory=Lengths.even)
     allow: frozenset[str] = frozenset({"hub"})
     documents: int = 10_000
 
@@ -44,8 +45,6 @@ class Need:
         for key, value in (("latency_ms", self.latency_ms), ("candidates", self.candidates)):
             if value is not None and not value > 0:
                 raise ConfigError(f"need.{key}", f"found {value}; expected a number above 0")
-        if self.doc_tokens < 1:
-            raise ConfigError("need.doc_tokens", f"found {self.doc_tokens}; expected 1 or more")
         for word in sorted(self.allow - set(get_args(Allowance))):
             choices = get_args(Allowance)
             hint = did_you_mean(word, choices)

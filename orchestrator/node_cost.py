@@ -5,15 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from orchestrator.calibration.use import corpus_figures, measured_here
 from orchestrator.cost import NOTHING, CostModel, ModelInfo, Predicted
 from orchestrator.errors import ConfigError
 from orchestrator.graph import Node, StageGraph
+from orchestrator.lengths import Lengths
 from orchestrator.models.card import Model
-
-USUAL_DOC_TOKENS = 140
-"""Of a document, where nobody says; as `need.doc_tokens`."""
 
 
 class NodeCosts:
@@ -23,24 +23,37 @@ class NodeCosts:
         graph: the stages: the first one that needs an embedder's vector of the question pays for it.
         cost: the figures.
         cards: name of a model on the hub -> name of its card in conf/model, as the figures name it.
-        doc_tokens: average length of a document.
+        lengths: of questions and documents; None is the usual ones.
     """
 
     def __init__(
-        self, graph: StageGraph, cost: CostModel, cards: Mapping[str, str], doc_tokens: int = USUAL_DOC_TOKENS
+        self, graph: StageGraph, cost: CostModel, cards: Mapping[str, str], lengths: Lengths | None = None
     ) -> None:
-        self._cost, self._cards, self._doc_tokens = cost, cards, doc_tokens
+        self._cost, self._cards, self._lengths = cost, cards, lengths or Lengths.even(cost.query_tokens)
         self._embeds = _first_to_embed(graph)
 
     @classmethod
-    def reference(cls, graph: StageGraph, doc_tokens: int = USUAL_DOC_TOKENS) -> NodeCosts:
+    def reference(cls, graph: StageGraph, lengths: Lengths | None = None) -> NodeCosts:
         """By the shipped figures, conf/cost/reference.yaml."""
-        return cls(graph, *_reference(), doc_tokens)
+        return cls(graph, *_reference(), lengths)
+
+    @classmethod
+    def of_machine(cls, graph: StageGraph, root: Path, corpus: str | None) -> NodeCosts:
+        """By what was measured on this machine, and the shipped figures for what was not.
+
+        Args:
+            graph: the stages.
+            root: where state lives.
+            corpus: key of the corpus; None where it is not found.
+        """
+        cost, cards = _reference()
+        own = corpus_figures(root, corpus) if corpus else None
+        return cls(graph, measured_here(cost, root, corpus), cards, own.lengths if own else None)
 
     @property
     def figures(self) -> str:
         """Where the figures come from, and what they take for granted."""
-        return f"{self._cost.origin}; documents of {self._doc_tokens} tokens (need.doc_tokens)"
+        return f"{self._cost.origin}; {self._lengths.source}"
 
     def predicted_ms(self, node: Node, n_documents: int) -> Predicted | None:
         """What the stage takes for one question; None where its class names no kind, or the figures lack it.
@@ -62,14 +75,17 @@ class NodeCosts:
         if kind is None or device is None or not any(known == kind for known, _ in self._cost.stages):
             return None
         stage_model = self._info(node.stage) if kind == "cross_encoder" else None
-        tokens = min(self._doc_tokens, node.passages.size or self._doc_tokens)
-        return self._cost.predict(str(kind), n_documents, doc_tokens=tokens, model=stage_model, device=device)
+        lengths = self._lengths if node.passages.size is None else self._lengths.cut(node.passages.size)
+        results = node.top_k if node.kind == "recall" else 0
+        return self._cost.predict(
+            str(kind), n_documents, lengths=lengths, results=results, model=stage_model, device=device
+        )
 
     def _embedding(self, embedder: object) -> Predicted | None:
         # A server's time is its own: no figure is known, where it costs nothing here.
         local = callable(getattr(embedder, "at_hand", None))
         try:
-            return self._cost.embed(self._info(embedder)) if local else None
+            return self._cost.embed(self._info(embedder), self._lengths) if local else None
         except ConfigError:  # these figures have no row for it
             return None
 
@@ -77,8 +93,17 @@ class NodeCosts:
         card = getattr(owner, "model", None)
         if not isinstance(card, Model):
             return None
-        name = self._cards.get(card.name or "", card.label)
-        return ModelInfo(name, card.languages, card.parameters_millions, card.max_length_tokens)
+        return ModelInfo(known_as(card, self._cards), card.languages, card.parameters_millions, card.max_length_tokens)
+
+
+def known_as(card: Model, cards: Mapping[str, str]) -> str:
+    """What the figures call a model: its folder, where it has one; else its card, else its name on the hub.
+
+    Args:
+        card: of the model.
+        cards: name on the hub -> name of the card.
+    """
+    return str(card.path) if card.path else cards.get(card.name or "", card.label)
 
 
 def _device(stage: object) -> str | None:
@@ -98,6 +123,11 @@ def _first_to_embed(graph: StageGraph) -> dict[str, object]:
         if "vectors" in node.needs and embedder is not None:
             found.setdefault(id(embedder), (node.name, embedder))
     return dict(found.values())
+
+
+def reference_costs() -> CostModel:
+    """The shipped figures, conf/cost/reference.yaml."""
+    return _reference()[0]
 
 
 def shipped_cards(cost: CostModel) -> dict[str, str]:

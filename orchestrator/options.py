@@ -151,12 +151,13 @@ def _top_ks(stack: StackRule, need: Need, depth: int) -> dict[str, int]:
 def _predict(
     stack: StackRule, need: Need, cost: CostModel, models: Mapping[Slot, ModelInfo], top_ks: Mapping[str, int]
 ) -> Predicted:
-    total = cost.embed(models["embedder"]) if "embedder" in models else NOTHING
+    total = cost.embed(models["embedder"], need.lengths) if "embedder" in models else NOTHING
     reach = 0
     for stage in stack.stages:
         reads = need.documents if stage.kind in RECALL_KINDS else reach
         slot = SLOT_OF_KIND.get(stage.kind)
         model = models[slot] if slot == "reranker" else None  # what the embedder works is in `embed`, once
-        total += cost.predict(stage.kind, reads, doc_tokens=need.doc_tokens, model=model, device=need.device)
+        results = top_ks[stage.name] if stage.kind in RECALL_KINDS else 0
+        total += cost.predict(stage.kind, reads, lengths=need.lengths, results=results, model=model, device=need.device)
         reach = reach + top_ks[stage.name] if stage.kind in RECALL_KINDS else top_ks[stage.name]
-    return total
+    return total + cost.around(reach)

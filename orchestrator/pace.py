@@ -332,10 +332,11 @@ def _tokens(text: str) -> float:
 def machine() -> str:
     """Names this machine by its processor and how many of its cores may be used; the same in every container on it."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return stable_hash([platform.machine(), _processor(), cores], 12)
+    return stable_hash([platform.machine(), processor(), cores], 12)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name; empty where nothing tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

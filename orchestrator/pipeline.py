@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -89,12 +90,14 @@ class Pipeline:
         self._is_warm = False
 
     @classmethod
-    def compose(cls, overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Self:
+    def compose(
+        cls, overrides: Sequence[str] = (), config_dir: str | Path | Sequence[str | Path] | None = None
+    ) -> Self:
         """The pipeline that `orchestrate <overrides>` would run.
 
         Args:
             overrides: as on the command line, for example `["+scenario=low_latency", "corpus.path=docs"]`.
-            config_dir: a folder with configs of your own, as `--config-dir` takes it.
+            config_dir: a folder with configs of your own, as `--config-dir` takes it, or several.
 
         Raises:
             ConfigError: a value is wrong. A key or a file that Hydra cannot find raises Hydra's own error.
@@ -106,9 +109,14 @@ class Pipeline:
 
         schema.register()
         searchpath.register()
-        extra = [f"hydra.searchpath=[{quote(f'file://{Path(config_dir).resolve()}')}]"] if config_dir else []
-        flags = ["--config-dir", str(config_dir)] if config_dir else []
-        with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
+        folders = [config_dir] if isinstance(config_dir, str | Path) else list(config_dir or ())
+        paths = ",".join(quote(f"file://{Path(folder).resolve()}") for folder in folders)
+        extra = [f"hydra.searchpath=[{paths}]"] if folders else []
+        flags = [word for folder in folders for word in ("--config-dir", str(folder))]
+        with (
+            _no_other_hydra(),
+            initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"),
+        ):
             cfg, chosen = compose("config", overrides=[*extra, *overrides]), list(overrides)
             if cfg.need.auto:
                 from orchestrator.planning import decide_for, decided
@@ -133,14 +141,15 @@ class Pipeline:
         """What may not be meant, and what a run on this machine would miss, found without loading anything.
 
         Args:
-            costs: what stages cost; None is the shipped reference figures.
+            costs: what stages cost; None is what was measured on this machine, else the shipped reference figures.
         """
         return lint(self.graph, self.facts(costs))
 
     def facts(self, costs: Costs | None = None) -> Facts:
         """What the lint goes by beside the graph: budget, machine, corpus as far as it is in the store, and costs."""
-        costs = costs or NodeCosts.reference(self.graph)
         corpus = corpus_facts(self.corpus_spec, self.storage_root)
+        key = None if corpus.problem else corpus_key(self.corpus_spec)
+        costs = costs or NodeCosts.of_machine(self.graph, self.storage_root, key)
         places = {node.name: self.place_of_model(node.name) for node in self.graph.nodes} if not corpus.problem else {}
         untrained = {name: why for name, place in places.items() if place and (why := place.why_missing())}
         return Facts(
@@ -430,6 +439,19 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextmanager
+def _no_other_hydra() -> Iterator[None]:
+    """Hydra as it was before anybody started it, a command or the user's own program; theirs is there again afterwards."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def as_query(query: str | Query, place: int) -> Query:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis import analyzer
 from orchestrator.build import build_corpus, model_cards, plain, resolve_language, storage_root
-from orchestrator.corpus import open_corpus
+from orchestrator.calibration.use import corpus_figures, estimated_lengths, measured_here
+from orchestrator.corpus import corpus_key, open_corpus
 from orchestrator.cost import CostModel, ModelInfo
 from orchestrator.decide import Decision, decide
 from orchestrator.errors import ConfigError
 from orchestrator.languages import MIXED, UNDETERMINED
+from orchestrator.lengths import Lengths
 from orchestrator.models import Model, is_hub_off, is_local, takes_graph
 from orchestrator.need import USUAL_CANDIDATES, Catalogue, Need
 from orchestrator.rules import Rules, Slot
@@ -41,7 +43,7 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
         raise ConfigError("need.auto", "set without the rules to decide by; write +scenario=auto")
     resolve_language(cfg)
     need = need_of(cfg)
-    decision = decide(need, Rules.of(plain(cfg.decision)), CostModel.of(plain(cfg.cost)), _catalogue(cfg, words))
+    decision = decide(need, Rules.of(plain(cfg.decision)), _costs(cfg), _catalogue(cfg, words))
     made = [*decision.choice.overrides, *_settings(need, cfg)]
     kept = [word for word in words if _root(word) not in _NOT_OF_THE_STACK]
     keys = {_key(word) for word in kept}
@@ -49,6 +51,11 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
     return dataclasses.replace(
         decision, choice=dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
     )
+
+
+def _costs(cfg: DictConfig) -> CostModel:
+    """By what was measured on this machine, and by `cfg.cost` for the rest."""
+    return measured_here(CostModel.of(plain(cfg.cost)), storage_root(cfg), corpus_key(build_corpus(cfg)))
 
 
 def decided(words: Sequence[str], decision: Decision) -> list[str]:
@@ -80,7 +87,7 @@ def need_of(cfg: DictConfig) -> Need:
     """
     need = cfg.need
     latency_ms = cfg.budget_ms if need.latency_ms is None else need.latency_ms
-    documents = _corpus_size(cfg)
+    documents, lengths = _corpus_facts(cfg)
     candidates = documents if need.candidates is None and documents < USUAL_CANDIDATES else need.candidates
     return Need(
         latency_ms=latency_ms,
@@ -88,17 +95,24 @@ def need_of(cfg: DictConfig) -> Need:
         language=_language(str(cfg.corpus.language if need.language == "auto" else need.language)),
         priority=need.priority.name,
         device=need.device.name,
-        doc_tokens=need.doc_tokens,
+        lengths=lengths,
         allow=_allowed(plain(need.allow)),
         documents=max(documents, candidates or 0),
     )
 
 
-def _corpus_size(cfg: DictConfig) -> int:
+def _corpus_facts(cfg: DictConfig) -> tuple[int, Lengths]:
+    """How many documents the corpus has, and how long those found are: as told, as counted, or as estimated."""
+    root, doc_tokens = storage_root(cfg), cfg.need.doc_tokens
+    if doc_tokens is not None and doc_tokens < 1:
+        raise ConfigError("need.doc_tokens", f"found {doc_tokens}; expected 1 or more, or null")
     # Opening reads a new corpus into the store, as any run over it would.
-    corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
+    corpus = open_corpus(build_corpus(cfg), root)
     try:
-        return len(corpus)
+        if doc_tokens is not None:
+            return len(corpus), Lengths.even(doc_tokens=doc_tokens)
+        counted = corpus_figures(root, corpus.key)
+        return len(corpus), counted.lengths if counted else estimated_lengths(corpus.documents())
     finally:
         corpus.close()
 

@@ -216,7 +216,7 @@ class NeedSchema:
     language: str = "auto"
     priority: Priority = Priority.balanced
     device: Device = Device.cpu
-    doc_tokens: int = 140
+    doc_tokens: int | None = None
     allow: Any = field(default_factory=lambda: ["hub"])
     auto: bool = False
 

@@ -257,10 +257,15 @@ def given_words() -> list[str]:
 
 def given_flags() -> list[str]:
     """`--config-dir DIR` of this process's command line, where it was given."""
+    return [word for folder in given_config_dirs() for word in ("--config-dir", str(folder))]
+
+
+def given_config_dirs() -> list[Path]:
+    """The folders that this process's command line named with `--config-dir`."""
     from hydra.core.hydra_config import HydraConfig
 
     sources = [source for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
-    return [word for source in sources for word in ("--config-dir", source.path.removeprefix("file://"))]
+    return [Path(source.path.removeprefix("file://")) for source in sources]
 
 
 def find_verbs(config_dirs: Sequence[Path]) -> Verbs:

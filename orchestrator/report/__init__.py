@@ -1,5 +1,6 @@
 """Results as people and programs read them: JSON and TREC lines, tables, the tree of a trace, the way of documents."""
 
+from orchestrator.report.calibration import calibration_report, throughput_chart
 from orchestrator.report.evaluation import (
     changes_table,
     comparisons_table,
@@ -22,6 +23,7 @@ from orchestrator.report.trace_tree import TraceTree, trace_tree
 
 __all__ = [
     "TraceTree",
+    "calibration_report",
     "changes_table",
     "choice_table",
     "comparison_table",
@@ -37,6 +39,7 @@ __all__ = [
     "rejected_table",
     "result_json",
     "result_table",
+    "throughput_chart",
     "told_json",
     "trace_json",
     "trace_tree",

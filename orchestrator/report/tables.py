@@ -57,7 +57,7 @@ def need_line(need: Need) -> str:
     budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
     candidates = "the stack's own" if need.candidates is None else need.candidates
     return (
-        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {need.doc_tokens} tokens, "
+        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {need.lengths.document(100):.0f} tokens, "
         f"language {need.language}, priority {need.priority}, device {need.device}, "
         f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
     )

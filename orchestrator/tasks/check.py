@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 from orchestrator import check_report, report
 from orchestrator.build import plain
+from orchestrator.calibration.use import corpus_figures, measured_here
+from orchestrator.corpus import corpus_key
 from orchestrator.cost import CostModel
 from orchestrator.errors import ConfigError
+from orchestrator.lengths import Lengths
 from orchestrator.lint import Finding, lint
-from orchestrator.node_cost import NodeCosts, shipped_cards
+from orchestrator.lint.gather import corpus_facts
+from orchestrator.node_cost import NodeCosts, reference_costs, shipped_cards
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.flags import flag
 
@@ -49,11 +53,15 @@ def run(cfg: DictConfig, output: Path | None) -> None:
 
 
 def _costs(cfg: DictConfig, pipeline: Pipeline) -> NodeCosts:
-    """By the figures of `cfg.cost`, else by the shipped ones."""
-    if cfg.cost is None:
-        return NodeCosts.reference(pipeline.graph, cfg.need.doc_tokens)
-    cost = CostModel.of(plain(cfg.cost))
-    return NodeCosts(pipeline.graph, cost, shipped_cards(cost), cfg.need.doc_tokens)
+    """By what was measured on this machine, and the figures of `cfg.cost`, else the shipped ones, for the rest."""
+    root = pipeline.storage_root
+    key = None if corpus_facts(pipeline.corpus_spec, root).problem else corpus_key(pipeline.corpus_spec)
+    if cfg.cost is None and cfg.need.doc_tokens is None:
+        return NodeCosts.of_machine(pipeline.graph, root, key)
+    cost = CostModel.of(plain(cfg.cost)) if cfg.cost is not None else reference_costs()
+    own = corpus_figures(root, key) if key else None
+    lengths = Lengths.even(cost.query_tokens, cfg.need.doc_tokens) if cfg.need.doc_tokens else own and own.lengths
+    return NodeCosts(pipeline.graph, measured_here(cost, root, key), shipped_cards(cost), lengths)
 
 
 def _refuse(findings: list[Finding]) -> None:

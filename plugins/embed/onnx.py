@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
+
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.models.head import Head
@@ -116,6 +119,10 @@ class OnnxEmbed:
             batch_tokens=self.batch_tokens,
             call=call,
         )
+
+    def token_spans(self, text: str) -> npt.NDArray[np.int64]:
+        """int64 [n_tokens, 2]: first and one past the last character of each token of the whole `text`."""
+        return self._ready.model.encoder.token_spans(text)
 
     @property
     def _ready(self) -> _Loaded:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from orchestrator.cost import CostModel, ModelInfo
 from orchestrator.errors import ConfigError
+from orchestrator.lengths import Lengths
 
 SOURCE = "measured"
 DATA = {
@@ -29,7 +30,7 @@ PAIR = 10 + 3 + 87  # the question, special tokens, the document
 
 
 def cross_encoder(model: ModelInfo, device: str = "cpu") -> float:
-    return COST.predict("cross_encoder", 7, doc_tokens=87, model=model, device=device).p50_ms
+    return COST.predict("cross_encoder", 7, lengths=Lengths.even(10, 87), model=model, device=device).p50_ms
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_remote_stages_spread_more() -> None:
 def test_a_figure_of_the_model_itself_goes_before_one_of_its_kind() -> None:
     row = {"kind": "cross_encoder", "model": "listed", "ms_per_token": 0.7, "fixed_ms": 4, "source": "calibrate"}
     measured = CostModel.of({**DATA, "stages": [*DATA["stages"], row]})
-    found = measured.predict("cross_encoder", 7, doc_tokens=87, model=ModelInfo("listed"))
+    found = measured.predict("cross_encoder", 7, lengths=Lengths.even(10, 87), model=ModelInfo("listed"))
     assert found.p50_ms == pytest.approx(4 + 0.7 * 7 * PAIR)
     assert measured.knows(ModelInfo("listed"))
 
@@ -114,9 +115,13 @@ def test_the_shipped_figures_say_what_the_benchmarks_said() -> None:
     assert cost.predict("dense", 20_000).p50_ms == pytest.approx(2.9, abs=0.4)
     assert cost.predict("dense", 100_000).p50_ms == pytest.approx(15.5, abs=0.2)
     assert cost.predict("bi_encoder", 1000).p50_ms == pytest.approx(0.468, abs=0.05)
-    pairs = cost.predict("cross_encoder", 100, doc_tokens=140 - cost.query_tokens - 3, model=minilm)
+    pairs = cost.predict(
+        "cross_encoder", 100, lengths=Lengths.even(cost.query_tokens, 140 - cost.query_tokens - 3), model=minilm
+    )
     assert pairs.p50_ms == pytest.approx(2842, abs=1)
-    large = cost.predict("cross_encoder", 1, doc_tokens=140, model=ModelInfo("bge_reranker_v2_m3"))
+    large = cost.predict(
+        "cross_encoder", 1, lengths=Lengths.even(cost.query_tokens, 140), model=ModelInfo("bge_reranker_v2_m3")
+    )
     assert 500 < large.p50_ms < 1000, "users report half a second a document"
 
 

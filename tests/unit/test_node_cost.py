@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from lint_stages import Pointwise, Source, Stage, spec
 
 from orchestrator.cost import CostModel, Predicted
 from orchestrator.graph import StageGraph
+from orchestrator.lengths import Lengths
 from orchestrator.models import Model
 from orchestrator.node_cost import NodeCosts, shipped_cards
 from orchestrator.passages import Passages
@@ -43,7 +46,7 @@ def reads_pairs(**attributes: object) -> Pointwise:
 
 def p50(stage: Pointwise, n: int = 50, **graph_keys: object) -> float:
     graph = StageGraph.of([spec("dense", Source(), 50), spec("precise", stage, 5, **graph_keys)])
-    predicted = NodeCosts(graph, COST, CARDS, doc_tokens=100).predicted_ms(graph["precise"], n)
+    predicted = NodeCosts(graph, COST, CARDS, Lengths.even(COST.query_tokens, 100)).predicted_ms(graph["precise"], n)
     assert predicted is not None
     return predicted.p50_ms
 
@@ -70,7 +73,10 @@ def test_the_first_stage_that_needs_the_questions_vector_pays_for_it() -> None:
     specs = [spec("dense", Source(cost_kind="dense", **vectors), 50), spec("short", Pointwise(**vectors), 5)]
     graph = StageGraph.of(specs)
     costs = NodeCosts(graph, COST, CARDS)
-    assert costs.predicted_ms(graph["dense"], 1000) == Predicted(10 + 5 + 10 * 0.5, (10 + 5 + 10 * 0.5) * 1.5)
+    search, question = 10.0, 5 + 10 * 0.5
+    assert costs.predicted_ms(graph["dense"], 1000) == Predicted(
+        search + question, search + question + math.hypot(0.5 * search, 0.5 * question)
+    )
     assert costs.predicted_ms(graph["short"], 50) is None, "no kind, and the vector is there"
 
 

@@ -1,0 +1,107 @@
+"""Questions asked of a pipeline at several depths, and what each of its stages took for what it was given."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.calibration.fit import Point
+from orchestrator.cost import AROUND, Load
+from orchestrator.graph import Node, StageGraph
+from orchestrator.pipeline import Pipeline
+from orchestrator.trace import Result, StageTrace
+from orchestrator.types import Query
+
+RowKey = tuple[str, str | None]
+"""Kind of a row of the cost model, and the model that it is of, or None."""
+CountTokens = Callable[[str], int]
+
+_WARM_UP = 3
+
+
+def climb(
+    pipeline: Pipeline,
+    steps: Sequence[Mapping[str, int]],
+    queries: Sequence[Query],
+    count: CountTokens,
+    seconds: float,
+) -> dict[str, list[Point]]:
+    """What each stage took: its name -> times; `around` is what a question took beside all of them.
+
+    Args:
+        pipeline: loaded.
+        steps: depths, each stage -> `top_k`; each step is asked `queries` in turn for an even share of `seconds`.
+        queries: more than stages remember.
+        count: tokens of a text, as models count them.
+        seconds: in all; each step is asked three questions at least.
+    """
+    points: dict[str, list[Point]] = defaultdict(list)
+    counted = _Counted(pipeline, count)
+    for depths in steps:
+        graph = StageGraph(
+            tuple(replace(node, top_k=depths.get(node.name, node.top_k)) for node in pipeline.graph.nodes)
+        )
+        for result in _answers(pipeline, graph, queries, seconds / len(steps)):
+            for name, point in _points(result, graph, counted):
+                points[name].append(point)
+    return points
+
+
+def _answers(pipeline: Pipeline, graph: StageGraph, queries: Sequence[Query], seconds: float) -> Iterator[Result]:
+    runner = pipeline.running(graph)
+    for query in queries[:_WARM_UP]:
+        runner.run([query], use_kept=False)
+    started = time.perf_counter()
+    for place in range(len(queries)):
+        if place >= _WARM_UP and time.perf_counter() - started > seconds:
+            return
+        yield runner.run([queries[-1 - place]], use_kept=False)[0]
+
+
+class _Counted:
+    """Tokens of the corpus's documents, each counted once."""
+
+    def __init__(self, pipeline: Pipeline, count: CountTokens) -> None:
+        self.n_documents = len(pipeline.corpus)
+        self._corpus, self._count, self._known = pipeline.corpus, count, dict[str, int]()
+
+    def query(self, query: Query) -> int:
+        return self._count(query.text)
+
+    def documents(self, doc_ids: Sequence[str], most: float) -> float:
+        """Tokens of all of them, each cut at `most`."""
+        missing = [doc_id for doc_id in doc_ids if doc_id not in self._known]
+        for doc_id, document in zip(missing, self._corpus.get(missing), strict=True):
+            self._known[doc_id] = self._count(document.full_text)
+        return float(sum(min(self._known[doc_id], most) for doc_id in doc_ids))
+
+
+def _points(result: Result, graph: StageGraph, counted: _Counted) -> Iterator[tuple[str, Point]]:
+    deepest = 0
+    for trace in result.trace.stages:
+        if trace.skipped is None and trace.ms > 0:
+            yield trace.stage, Point(_load(result, graph[trace.stage], trace, counted), trace.ms)
+        deepest = max(deepest, trace.n_in)
+    beside = result.trace.total_ms - sum(trace.ms for trace in result.trace.stages)
+    if beside > 0:
+        yield AROUND, Point(Load(documents=deepest), beside)
+
+
+def _load(result: Result, node: Node, trace: StageTrace, counted: _Counted) -> Load:
+    query_tokens = counted.query(result.query)
+    if node.kind == "recall":
+        return Load(counted.n_documents, 0, query_tokens, node.top_k)
+    if "text" not in node.needs:
+        return Load(trace.n_in, 0, query_tokens)
+    if trace.tokens > trace.n_in * 2 and node.behaviour == "pointwise" and not hasattr(node.stage, "encoder"):
+        return Load(trace.n_in, trace.tokens, query_tokens)  # of pairs, as the model counted them
+    read = result.outputs[node.inputs[0]].doc_ids[: trace.n_in]
+    return Load(trace.n_in, counted.documents(read, max_tokens(node)), query_tokens)
+
+
+def max_tokens(node: Node) -> float:
+    """Where a stage cuts a document, as far as it says."""
+    found = getattr(node.stage, "max_length_tokens", None) or getattr(node.stage, "max_document_tokens", None)
+    return float("inf") if found is None else float(found)
