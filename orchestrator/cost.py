@@ -201,14 +201,13 @@ class CostModel:
         most = row.max_length_tokens if model is None else model.max_length_tokens or row.max_length_tokens
         load = partial(_load, kind, documents, results, known, most)
         factor = self.device_factors.get(device, {}).get(kind, 1.0)
-        return self._predicted(row, load, known, self._work_of(row, model) * factor, kind in REMOTE_KINDS)
+        return self._predicted(row, load, known, self._work_of(row, model) * factor, is_remote=kind in REMOTE_KINDS)
 
     def embed(self, model: ModelInfo | None, lengths: Lengths | None = None) -> Predicted:
         """Time to embed a question."""
         known, row = lengths or Lengths.even(self.query_tokens), self._row("embed", model)
-        return self._predicted(
-            row, lambda share: Load(1, known.question(share)), known, self._work_of(row, model), False
-        )
+        work = self._work_of(row, model)
+        return self._predicted(row, lambda share: Load(1, known.question(share)), known, work, is_remote=False)
 
     def embed_document_ms(self, model: ModelInfo | None, lengths: Lengths | None = None) -> float:
         """Time to embed one document of the usual length."""
@@ -221,10 +220,10 @@ class CostModel:
         row = self.stages.get((AROUND, None))
         if row is None:
             return NOTHING
-        return self._predicted(row, lambda _: Load(documents), Lengths.even(), 1.0, False)
+        return self._predicted(row, lambda _: Load(documents), Lengths.even(), 1.0, is_remote=False)
 
     def _predicted(
-        self, row: StageCost, load: Callable[[float], Load], lengths: Lengths, work: float, is_remote: bool
+        self, row: StageCost, load: Callable[[float], Load], lengths: Lengths, work: float, *, is_remote: bool
     ) -> Predicted:
         """`load(share)`: what the stage is given where `share` of the questions give it less."""
         p50 = row.ms(load(0.5), work)

@@ -443,7 +443,7 @@ class Pipeline:
 
 @contextmanager
 def _no_other_hydra() -> Iterator[None]:
-    """Hydra as it was before anybody started it, a command or the user's own program; theirs is there again afterwards."""
+    """Hydra as it was before a command, or the user's own program, started it; theirs is there again afterwards."""
     from hydra.core.global_hydra import GlobalHydra
 
     running = GlobalHydra.instance().hydra

@@ -1,4 +1,4 @@
-"""Corpora to measure on: made up of the sample's sentences, as large as wanted; and what is to be known of a real one."""
+"""Corpora to measure on: made up of the sample's sentences, as large as wanted; and what a real one has to tell."""
 
 from __future__ import annotations
 

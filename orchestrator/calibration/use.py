@@ -50,7 +50,7 @@ def corpus_figures(root: Path, corpus: str) -> CorpusFigures | None:
 
 
 def estimated_lengths(documents: Iterable[Document]) -> Lengths:
-    """Lengths by the bytes of the first documents, for a corpus that was never calibrated; those found may be longer."""
+    """Lengths by the bytes of the first documents, for a corpus that nobody calibrated; those found may be longer."""
     sizes = [len(document.full_text.encode()) / _BYTES_PER_TOKEN for document in islice(documents, _SAMPLED)]
     mean = max(1, round(sum(sizes) / len(sizes))) if sizes else Lengths().documents[0][0]
     source = f"documents of {mean} tokens, estimated from {len(sizes)}; `orchestrate calibrate` counts those found"

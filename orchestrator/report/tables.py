@@ -56,8 +56,9 @@ def need_line(need: Need) -> str:
     """What a decision is for, in one line."""
     budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
     candidates = "the stack's own" if need.candidates is None else need.candidates
+    tokens = f"{need.lengths.document(100):.0f}"
     return (
-        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {need.lengths.document(100):.0f} tokens, "
+        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {tokens} tokens, "
         f"language {need.language}, priority {need.priority}, device {need.device}, "
         f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
     )

@@ -54,7 +54,7 @@ def _similarity(query: Vectors, documents: KeptTokens) -> Vectors:
 
 
 def _product(rows: Vectors, columns: Vectors, out: Vectors) -> None:
-    """rows @ columns into `out`, [n_rows, n_columns], as products of so few rows that each stays on one thread."""
+    """Put rows @ columns into `out`, [n_rows, n_columns], in parts of so few rows that each stays on one thread."""
     dim, width = columns.shape
     few = min(len(rows), max(1, _ONE_THREAD // columns.size))
     whole = len(rows) // few * few
