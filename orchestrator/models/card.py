@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.stage import Json
 from orchestrator.storage import default_root
+from orchestrator.types import Json
 
 Role = Literal["embedder", "reranker", "multi_vector", "sparse"]
 _PROMPT_KEYS = ("query", "document")
