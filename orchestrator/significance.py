@@ -139,8 +139,8 @@ def _comparison(pair: Pair, p_randomization: float, p_holm: float, interval: tup
     )
 
 
-def bootstrap(values: Values, *, resamples: int = RESAMPLES, seed: int = SEED, confidence: float = 0.95) -> Values:
-    """float64 [n_columns, 2]: the percentile interval of each column's mean when queries are drawn again.
+def bootstrap(values: Values, *, resamples: int = RESAMPLES, seed: int = SEED) -> Values:
+    """float64 [n_columns, 2]: the 95 % percentile interval of each column's mean when queries are drawn again.
 
     One drawing serves all columns, so that intervals made together are of the same samples of queries.
 
@@ -148,7 +148,6 @@ def bootstrap(values: Values, *, resamples: int = RESAMPLES, seed: int = SEED, c
         values: float64 [n_queries, n_columns], one query or more.
         resamples: how many samples of n_queries queries are drawn.
         seed: of the drawing.
-        confidence: share of the samples' means inside the interval.
     """
     n = len(values)
     rng = np.random.default_rng(seed)
@@ -159,7 +158,7 @@ def bootstrap(values: Values, *, resamples: int = RESAMPLES, seed: int = SEED, c
         # How often each query was drawn: a product with that is much less work than gathering the values.
         times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
         means.append(times @ values / n)
-    ends = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    ends = np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return np.asarray(ends.T, dtype=np.float64)
 
 
@@ -174,9 +173,9 @@ def paired_t(differences: Values) -> float:
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 
-def paired_randomization(differences: Values, *, resamples: int = RESAMPLES, seed: int = SEED) -> float:
+def paired_randomization(differences: Values, *, seed: int = SEED) -> float:
     """`randomization` of one pair: the p of `differences`, float64 [n]."""
-    return float(randomization(differences[:, np.newaxis], resamples=resamples, seed=seed)[0])
+    return float(randomization(differences[:, np.newaxis], seed=seed)[0])
 
 
 def randomization(differences: Values, *, resamples: int = RESAMPLES, seed: int = SEED) -> Values:
