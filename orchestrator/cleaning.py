@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.checks import check_choice
 from orchestrator.entries import Entries, open_entries, today
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.errors import ConfigError
 from orchestrator.holdings import ENTRIES, KINDS, LEARNED, VECTORS, Holding, entries_bytes, holdings, remove_holding
 
 _MB = 1 << 20
@@ -66,9 +67,7 @@ def chosen_kinds(what: object) -> tuple[str, ...]:
             found = f"models that were {name}" if name != "runs" else "runs kept by save_as"
             found += " are never removed by this command"
             raise ConfigError("task.what", f"{found}; 'orchestrate cache show' says where they lie")
-        if name not in choices:
-            hint = did_you_mean(str(name), choices)
-            raise ConfigError("task.what", f"found {name!r}; choices: {', '.join(choices)}.{hint}")
+        check_choice("task.what", name, choices)
     return tuple(dict.fromkeys(kind for name in names for kind in GROUPS.get(name, (name,))))
 
 

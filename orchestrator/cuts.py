@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.checks import check_choice, check_counts
+from orchestrator.errors import ConfigError
 from orchestrator.types import RankedList, ScoreKind, Scores
 
 CutHow = Literal["fixed", "ratio", "gap", "threshold"]
@@ -49,12 +50,11 @@ class Cut:
     min: int = 1
 
     def __post_init__(self) -> None:
-        _check_choice("how", self.how, get_args(CutHow))
+        check_choice("how", self.how, get_args(CutHow))
         for key, how in _BELONGS.items():
             if getattr(self, key) is not None and self.how != how:
                 raise ConfigError(key, f"found with how={self.how}; expected how={how}, or leave it out")
-        if isinstance(self.min, bool) or not isinstance(self.min, int) or self.min < 1:
-            raise ConfigError("min", f"found {self.min!r}; expected a whole number from 1")
+        check_counts(min=self.min)
         if self.how == "fixed" and self.min != 1:
             found = f"found {self.min} with how=fixed, which passes on top_k"
             raise ConfigError("min", f"{found}; choices: ratio, gap, threshold")
@@ -139,12 +139,6 @@ def _before_gap(scores: Scores, least: int, top_k: int) -> int:
     return least + int(np.flatnonzero(drops >= drops.max() * (1 - 1e-9))[-1])
 
 
-def _check_choice(name: str, found: object, choices: tuple[str, ...]) -> None:
-    if found not in choices:
-        hint = did_you_mean(str(found), choices)
-        raise ConfigError(name, f"found '{found}'; choices: {', '.join(choices)}.{hint}")
-
-
 def _check_ratio(ratio: float | None) -> None:
     if ratio is None:
         found = "missing; how=ratio passes on what scores at least so much of the best"
@@ -161,7 +155,7 @@ def _check_value(value: float | None, kind: str | None) -> None:
     if kind is None:
         kinds = ", ".join(kind for kind in get_args(ScoreKind) if kind != "rank")
         raise ConfigError("kind", f"missing; {value:g} means another thing for each kind of score. Choices: {kinds}")
-    _check_choice("kind", kind, get_args(ScoreKind))
+    check_choice("kind", kind, get_args(ScoreKind))
 
 
 TOP_K = Cut()

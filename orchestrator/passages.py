@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.checks import check_choice, check_counts_or_null
+from orchestrator.errors import ConfigError
 
 How = Literal["truncate", "head_tail", "title_lead", "windows"]
 Aggregate = Literal["max", "mean", "first"]
@@ -45,14 +46,8 @@ class Passages:
 
     def __post_init__(self) -> None:
         for name, kind in (("how", How), ("aggregate", Aggregate), ("choose", Choose)):
-            value, choices = getattr(self, name), get_args(kind)
-            if value not in choices:
-                hint = did_you_mean(str(value), choices)
-                raise ConfigError(name, f"found '{value}'; choices: {', '.join(choices)}.{hint}")
-        for name in ("size", "stride", "max_windows"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(name, f"found {value!r}; expected a whole number from 1, or null")
+            check_choice(name, getattr(self, name), get_args(kind))
+        check_counts_or_null(size=self.size, stride=self.stride, max_windows=self.max_windows)
         if self.cuts and None not in (self.size, self.stride) and cast(int, self.stride) > cast(int, self.size):
             raise ConfigError("stride", f"found {self.stride} with size={self.size}; what lies between would be lost")
 

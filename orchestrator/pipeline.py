@@ -306,17 +306,18 @@ class Pipeline:
         """Names of the stages that are loaded, so that their score kinds are known."""
         return self._loading.loaded
 
-    def search(self, query: str | Query, *, budget_ms: float | None = None) -> Result:
+    def search(self, query: str | Query, *, budget_ms: float | None = None, enforce_budget: bool = True) -> Result:
         """The corpus's best documents for one query, within the budget where there is one.
 
         Args:
             query: the question.
-            budget_ms: in place of the pipeline's own.
+            budget_ms: in place of the pipeline's own; None is that.
+            enforce_budget: False lifts it, and `max_ms` of stages: the whole stack answers, however long it takes.
 
         Raises:
             StageError: a stage failed.
         """
-        return self.search_many([query], budget_ms=budget_ms)[0]
+        return self.search_many([query], budget_ms=budget_ms, enforce_budget=enforce_budget)[0]
 
     def search_many(
         self,
@@ -371,6 +372,7 @@ class Pipeline:
         documents: Sequence[str | Document | Mapping[str, object]],
         *,
         budget_ms: float | None = None,
+        enforce_budget: bool = True,
     ) -> Result:
         """The caller's documents in the order of this pipeline's rerank stages; recall and fusion do not run.
 
@@ -380,7 +382,8 @@ class Pipeline:
                 `doc_id` (or `_id`), `text`, perhaps `title`, and payload: under `metadata`, or what else they hold. A
                 stage that reads the corpus's statistics has them where an index of the corpus has been built already;
                 none is built here.
-            budget_ms: in place of the pipeline's own.
+            budget_ms: in place of the pipeline's own; None is that.
+            enforce_budget: as for `search`.
 
         Raises:
             PipelineError: the pipeline has no rerank stage.
@@ -402,10 +405,12 @@ class Pipeline:
         )
         runner = self._new_runner(graph, GivenDocuments(held, self.storage_root))
         asked, given = as_query(query, 0), {name: [incoming] for name in replaced}
-        if (runner.has_limits or budget_ms is not None) and not self._is_warm and held:
+        is_limited = enforce_budget and (runner.has_limits or budget_ms is not None)
+        if is_limited and not self._is_warm and held:
             runner.warm_up(asked, given)
             self._is_warm = True
-        return self._told([asked], lambda: runner.run([asked], given, budget_ms=budget_ms))[0]
+        run = partial(runner.run, [asked], given, budget_ms=budget_ms, enforce_budget=enforce_budget)
+        return self._told([asked], run)[0]
 
     def _told(self, queries: Sequence[Query], answer: Callable[[], list[Result]]) -> list[Result]:
         """What `answer` returns, told as spans where that is wanted."""

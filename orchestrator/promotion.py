@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import training
-from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError, did_you_mean
+from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError
 from orchestrator.evaluate import Measures, Qrels, Rankings
 from orchestrator.manifest import Manifest
 from orchestrator.significance import Comparison, compare
@@ -67,18 +67,6 @@ class Trial:
     depth: int
     parents: training.Parents | None
     seed: int
-
-
-def check_choice(how: object) -> str:
-    """`how`, where it is one of the choices.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if how not in CHOICES:
-        hint = did_you_mean(str(how), CHOICES)
-        raise ConfigError("task.promote", f"found {how!r}; choices: {', '.join(CHOICES)}.{hint}")
-    return str(how)
 
 
 def promote_if_better(

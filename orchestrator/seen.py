@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.errors import ConfigError
 from orchestrator.training_queries import TrainingQueries
 
 Seen = Mapping[str, frozenset[str]]
@@ -18,17 +18,6 @@ OUT_OF_FOLD = "out_of_fold"
 MODES = ("refuse", "drop", OUT_OF_FOLD, "allow")
 LEAST = 20
 """Queries that have to remain to learn from; fewer teach little, and a verdict on a share of them says less."""
-
-
-def check_mode(how: object) -> str:
-    """`how`, where it is one of the modes.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if how not in MODES:
-        raise ConfigError("task.seen", f"found {how!r}; choices: {', '.join(MODES)}.{did_you_mean(str(how), MODES)}")
-    return str(how)
 
 
 def without_seen(topics: TrainingQueries, seen: Seen, how: str) -> TrainingQueries:

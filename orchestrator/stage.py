@@ -53,11 +53,13 @@ from orchestrator.types import (
     TokenVectors,
     Vectors,
 )
+from orchestrator.types import (
+    Json as Json,
+)
 
 if TYPE_CHECKING:
     from orchestrator.models.card import Model
 
-Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 Progress: TypeAlias = Callable[[str, int, int], None]
 """`progress(what, done, total)`: called now and then by long work, for example `("embed", 640, 15772)`."""
 

@@ -31,7 +31,7 @@ from typing import TypeVar
 
 from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.log import get_logger
-from orchestrator.stage import Json
+from orchestrator.types import Json
 
 log = get_logger()
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from hydra.experimental.callback import Callback
 
 from orchestrator import log, schema
-from orchestrator.comparison import Comparison
 from orchestrator.errors import OrchestratorError
 from orchestrator.failure import CONFIG_ERROR, RUN_ERROR, Failure, failure_of
 from orchestrator.jobs import (
@@ -32,6 +31,7 @@ from orchestrator.jobs import (
 )
 from orchestrator.storage import write_atomic
 from orchestrator.sweep_progress import SweepProgress, about, reused
+from orchestrator.sweep_table import SweepTable
 from orchestrator.words import NO_FOLDER
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def conclude(*, interrupted: bool = False) -> int:
         return 0
     failed = [outcome.failure for outcome in outcomes if outcome.failure]
     if sweep.verb == "evaluate" or any(outcome.figures for outcome in outcomes):
-        _show(sweep, Comparison.of(outcomes, plan))
+        _show(sweep, SweepTable.of(outcomes, plan))
     if sweep.verb not in NO_FOLDER or failed or interrupted:
         planned = f" of {len(plan)}" if plan else ""
         folder = {} if sweep.verb in NO_FOLDER else {"folder": str(sweep.folder)}
@@ -178,12 +178,12 @@ def conclude(*, interrupted: bool = False) -> int:
     return CONFIG_ERROR if mistakes else RUN_ERROR
 
 
-def _show(sweep: _Sweep, comparison: Comparison) -> None:
+def _show(sweep: _Sweep, table: SweepTable) -> None:
     if sweep.verb not in NO_FOLDER:
-        write_atomic(sweep.folder / COMPARISON_FILE, comparison.csv())
+        write_atomic(sweep.folder / COMPARISON_FILE, table.csv())
         _logger.info("sweep.comparison", file=str(sweep.folder / COMPARISON_FILE))
     if sweep.format == "table":
-        sys.stdout.write(f"\n{comparison.table()}\n{_LEGEND}\n")
+        sys.stdout.write(f"\n{table.text()}\n{_LEGEND}\n")
 
 
 def _run_verb(cfg: DictConfig, decision: Decision | None = None) -> Value | None:
@@ -226,7 +226,7 @@ def end_job(
         sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         sys.stdout.flush()
     progress = SweepProgress.of(read_outcomes(sweep), read_plan(sweep), planned)
-    swept = progress.comparison.describe(job)
+    swept = progress.table.describe(job)
     facts: dict[str, object] = {"job": progress.done, "swept": swept, "seconds": round(seconds, 1)}
     facts |= {"left": about(progress.left_s)} if progress.left_s else {}
     if failure is not None:

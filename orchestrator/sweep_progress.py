@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orchestrator.comparison import Comparison
 from orchestrator.jobs import Job, Outcome
+from orchestrator.sweep_table import SweepTable
 
 _RECENT = 8
 """Jobs by which the next ones are judged: the first ones load models and build indexes, the later ones share work."""
@@ -21,12 +21,12 @@ class SweepProgress:
     Attributes:
         outcomes: jobs that have ended.
         planned: how many there will be; None where nobody knows.
-        comparison: of those that have ended.
+        table: of those that have ended.
     """
 
     outcomes: tuple[Outcome, ...]
     planned: int | None
-    comparison: Comparison
+    table: SweepTable
 
     @classmethod
     def of(cls, outcomes: Sequence[Outcome], plan: Sequence[Job], planned: int | None = None) -> SweepProgress:
@@ -37,7 +37,7 @@ class SweepProgress:
             plan: all jobs, where they are known beforehand.
             planned: how many there will be, where only that is known.
         """
-        return cls(tuple(outcomes), len(plan) or planned, Comparison.of(outcomes, plan))
+        return cls(tuple(outcomes), len(plan) or planned, SweepTable.of(outcomes, plan))
 
     @property
     def done(self) -> str:
@@ -47,7 +47,7 @@ class SweepProgress:
     @property
     def measure(self) -> str | None:
         """The measure that is told of each job: the first one."""
-        return next(iter(self.comparison.measures), None)
+        return next(iter(self.table.measures), None)
 
     @property
     def best(self) -> float | None:

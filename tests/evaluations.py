@@ -15,9 +15,14 @@ from orchestrator.evaluate import Measures
 from orchestrator.evaluation.folder import stage_file
 from orchestrator.failure import Failure
 from orchestrator.jobs import METRICS_FILE, Job, write_outcome, write_plan
+from orchestrator.study.folders import read_folders
+from orchestrator.study.headline import headline
+from orchestrator.study.study import Study, study_of, with_queries
 from orchestrator.trec import qrels_text, run_text
 
 MEASURES = ("RR@10", "R@10")
+GOOD, FAIR, POOR = [1] * 20, [1] * 14 + [2] * 6, [2] * 10 + [5] * 10
+"""Ranks of the one relevant document, a query each."""
 DEPTH = 10
 
 Places = Sequence[int]
@@ -141,3 +146,18 @@ def write_sweep(folder: Path, jobs: Jobs, *, n_planned: int | None = None) -> Pa
             found.write(own, job.overrides)
         write_outcome(own, job, 1.5, failure)
     return folder
+
+
+def studied(folder: Path, measure: str | None = None, reference: str = "auto") -> Study:
+    """What a report finds in a folder."""
+    return with_queries(study_of(read_folders({"task.folder": folder}), measure, reference), None)
+
+
+def sweep(tmp_path: Path, jobs: Jobs, n_planned: int | None = None) -> Path:
+    """A sweep of these jobs, written."""
+    return write_sweep(tmp_path / "sweep", jobs, n_planned=n_planned)
+
+
+def said(study: Study) -> str:
+    """The headline of a report in one piece."""
+    return " ".join(one.text for one in headline(study))

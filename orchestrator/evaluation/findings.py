@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from orchestrator.differences import most_changed
 from orchestrator.evaluation.baselines import Judged
 from orchestrator.evaluation.measures import PerQuery
 from orchestrator.evaluation.quality import Quality
@@ -15,7 +16,6 @@ from orchestrator.graph import Node
 from orchestrator.significance import Comparison, Pair, Values, bootstrap, compare_pairs
 
 Kind = Literal["baseline", "stage"]
-_TIE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +157,14 @@ def _changes(quality: Quality, measure: str, baselines: Sequence[Judged], n_chan
         return None
     if not n_changes:
         return None
-    all_of_them = [
-        Change(
+    changes = {
+        query.query_id: Change(
             query.query_id,
             query.text,
             before[query.query_id][measure],
             quality.per_query[query.query_id][measure],
         )
         for query in quality.queries
-    ]
-    up = sorted((one for one in all_of_them if one.difference > _TIE), key=lambda one: -one.difference)
-    down = sorted((one for one in all_of_them if one.difference < -_TIE), key=lambda one: one.difference)
-    return Changes(against, tuple(up[:n_changes]), tuple(down[:n_changes]))
+    }
+    up, down = most_changed({query_id: change.difference for query_id, change in changes.items()}, n_changes)
+    return Changes(against, tuple(changes[query_id] for query_id in up), tuple(changes[query_id] for query_id in down))

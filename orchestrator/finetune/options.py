@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
+from orchestrator.checks import check_counts, check_counts_or_null
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.finetune.negatives import Rules
 from orchestrator.stage import Json
@@ -41,10 +42,9 @@ class Tuning:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "positives_per_query", "check_steps", "check_queries", "check_candidates"):
-            _whole(name, getattr(self, name))
+            check_counts(**{name: getattr(self, name)})
         for name in ("max_length_tokens", "patience", "threads"):
-            if getattr(self, name) is not None:
-                _whole(name, getattr(self, name))
+            check_counts_or_null(**{name: getattr(self, name)})
         for name in ("epochs", "learning_rate"):
             _number(name, getattr(self, name), above=True)
         for name in ("warmup", "weight_decay"):
@@ -107,11 +107,6 @@ def _read(path: str, values: Mapping[str, Json], into: type[_Options]) -> _Optio
         return into(**values)  # type: ignore[arg-type]  # each value is checked by the class itself
     except ConfigError as error:
         raise ConfigError(f"{path}.{error.path}", error.detail) from None
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(name, f"found {value!r}; expected a whole number from 1")
 
 
 def _number(name: str, value: object, above: bool) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.finetune.options import KINDS
 from orchestrator.graph import Node, StageGraph
 from orchestrator.models.card import Model
 from orchestrator.stage import Tunable
@@ -64,11 +63,6 @@ def find_student(graph: StageGraph, kind: str, name: str | None) -> Student:
         names = ", ".join(student.node.name for student in several.values())
         raise ConfigError("task.stage", f"missing, and several stages have a model of kind {kind}: {names}")
     return next(iter(several.values()))
-
-
-def kinds_in(graph: StageGraph) -> list[str]:
-    """The kinds of model that the pipeline has."""
-    return [kind for kind in KINDS if any(_student(node, kind) for node in graph.nodes)]
 
 
 def _student(node: Node, kind: str) -> Student | None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.stage import Json
+from orchestrator.checks import check_choice
+from orchestrator.errors import ConfigError
 from orchestrator.storage import default_root
+from orchestrator.types import Json
 
 Role = Literal["embedder", "reranker", "multi_vector", "sparse"]
 _PROMPT_KEYS = ("query", "document")
@@ -64,7 +65,7 @@ class Model:
     storage_root: Path | None = None
 
     def __post_init__(self) -> None:
-        _check_role(self.role)
+        check_choice("role", self.role, get_args(Role))
         object.__setattr__(self, "languages", _as_tuple("languages", self.languages))
         object.__setattr__(self, "published", _as_tuple("published", self.published))
         if self.template is not None:
@@ -94,10 +95,10 @@ CARD_KEYS = frozenset(spec.name for spec in fields(Model))
 """Keys of a model node that describe the model; the others belong to the class that runs it."""
 
 
-def _check_role(role: str) -> None:
-    roles = get_args(Role)
-    if role not in roles:
-        raise ConfigError("role", f"found '{role}'; choices: {', '.join(roles)}.{did_you_mean(role, roles)}")
+def check_role(model: Model, role: Role, path: str = "role") -> None:
+    """Refuse a card of another role than `role`; `path` is the key that the card stands under, or its own `role`."""
+    if model.role != role:
+        raise ConfigError(path, f"{model.label} is a card of role {model.role}; expected {role}")
 
 
 def _as_tuple(key: str, value: object) -> tuple[object, ...]:
@@ -117,9 +118,7 @@ def _check_length(model: Model) -> None:
 
 def _check_prompts(model: Model) -> None:
     for key in model.prompts or ():
-        if key not in _PROMPT_KEYS:
-            hint = did_you_mean(key, _PROMPT_KEYS)
-            raise ConfigError("prompts", f"found '{key}'; choices: {', '.join(_PROMPT_KEYS)}.{hint}")
+        check_choice("prompts", key, _PROMPT_KEYS)
 
 
 def _check_template(model: Model) -> None:

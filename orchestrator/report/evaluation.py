@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from orchestrator.evaluation.quality import Quality
 
 _TIMES = ("p50", "p95", "p99")
-_CLOSE = (0, 1, 0, 0)
-"""Room around cells: two columns between numbers, so that all of them fit into a hundred."""
 
 
 class _Rows:
@@ -35,8 +33,7 @@ class _Rows:
         rest += [f"{name} ms" for name in _TIMES] if latency else []
         rest += ["tokens"] if self._tokens else []
         rest += ["$/1000"] if self._usd else []
-        self.table: Table = plain_table("ending at", *self._names, *rest, right=[*self._names, *rest])
-        self.table.padding = _CLOSE
+        self.table: Table = plain_table("ending at", *self._names, *rest, right=[*self._names, *rest], is_close=True)
 
     def add(
         self,
@@ -125,8 +122,7 @@ def comparisons_table(findings: Findings) -> RenderableType:
     from rich.text import Text
 
     tests = ("difference", "95 % from", "to", "won/tied/lost", "p t-test", "p random.", "p Holm")
-    table = plain_table(f"on {findings.measure}", *tests, right=tests)
-    table.padding = _CLOSE
+    table = plain_table(f"on {findings.measure}", *tests, right=tests, is_close=True)
     for one in findings.compared:
         found = one.comparison
         label = f"{'whole' if one.kind == 'baseline' else one.stage} over {found.other}"
@@ -146,8 +142,8 @@ def changes_table(findings: Findings, text_chars: int = 60) -> RenderableType | 
     if changes is None or not (changes.up or changes.down):
         return None
     numbers = ("before", "after", "change")
-    table = plain_table(*numbers, f"{findings.measure} changed most, against {escape(changes.against)}", right=numbers)
-    table.padding = _CLOSE
+    head = f"{findings.measure} changed most, against {escape(changes.against)}"
+    table = plain_table(*numbers, head, right=numbers, is_close=True)
     for part in (changes.up, changes.down):
         for one in part:
             text = " ".join(one.text.split())

@@ -89,8 +89,8 @@ def rejected_table(decision: Decision) -> RenderableType:
 def comparison_table(verdict: Verdict) -> RenderableType:
     """One row a system: its means, and how the learned stage, which stands first, does beside it."""
     names = list(next(iter(verdict.means.values()), {}))
-    tests = ("difference", "won/tied/lost", "p t-test", "p random.", "p corrected")
-    table = plain_table("system", *names, *tests, right=[*names, *tests])
+    tests = ("diff.", "won/tied/lost", "p t", "p rand.", "p Holm")  # short: names of systems need the room
+    table = plain_table("system", *names, *tests, right=[*names, *tests], is_close=True)
     compared = {other.other: other for other in verdict.comparisons}
     for system, means in verdict.means.items():
         row = [system, *(f"{means[name]:.4f}" for name in names)]

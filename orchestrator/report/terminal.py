@@ -21,12 +21,18 @@ def console() -> Console:
     return Console(width=width, highlight=False, soft_wrap=False)
 
 
-def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
-    """A table with a line under its head and no box; those of its `columns` that are `right` are numbers."""
+def plain_table(*columns: str, right: Sequence[str] = (), is_close: bool = False) -> Table:
+    """A table with a line under its head and no box.
+
+    Args:
+        columns: their heads.
+        right: those of them that are numbers.
+        is_close: two spaces between columns, so that many numbers fit into a hundred.
+    """
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0) if is_close else (0, 1))
     for column in columns:
         justify = "right" if column in right else "left"
         table.add_column(column, justify=justify, overflow="fold", no_wrap=column in right)  # type: ignore[arg-type]

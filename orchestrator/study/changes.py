@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator.differences import Tally, most_changed, tally
 from orchestrator.study.entry import Entry
-from orchestrator.study.marks import TIE, column, is_paired
+from orchestrator.study.marks import column, is_paired
 
 N_CHANGED = 5
 """Queries shown on either side."""
@@ -76,19 +77,9 @@ class Pair:
     changed: tuple[Changed, ...]
 
     @property
-    def wins(self) -> int:
-        """Queries on which `after` is better."""
-        return sum(difference > TIE for difference in self.differences)
-
-    @property
-    def losses(self) -> int:
-        """Queries on which `before` is better."""
-        return sum(difference < -TIE for difference in self.differences)
-
-    @property
-    def ties(self) -> int:
-        """Queries on which both are alike."""
-        return len(self.differences) - self.wins - self.losses
+    def tally(self) -> Tally:
+        """How many queries `after` won, tied and lost."""
+        return tally(self.differences)
 
 
 def chosen_pairs(best: Entry, reference: Entry, rows: Sequence[Entry], measure: str) -> list[tuple[Entry, Entry]]:
@@ -135,9 +126,8 @@ def pair_of(
         qrels: query id -> document id -> grade, empty where that is not known.
     """
     ours, theirs = column(after, measure), column(before, measure)
-    ordered = sorted(ours, key=lambda query_id: (theirs[query_id] - ours[query_id], query_id))
-    differences = tuple(ours[query_id] - theirs[query_id] for query_id in ordered)
-    most = [*ordered[:N_CHANGED], *ordered[N_CHANGED:][-N_CHANGED:]]
+    differences = {query_id: ours[query_id] - theirs[query_id] for query_id in ours}
+    gained, lost = most_changed(differences, N_CHANGED)
     rankings = ranking_of(after), ranking_of(before)
     changed = [
         Changed(
@@ -147,10 +137,9 @@ def pair_of(
             _first(rankings[1].get(query_id, ()), rankings[0].get(query_id, ()), qrels.get(query_id, {})),
             _first(rankings[0].get(query_id, ()), rankings[1].get(query_id, ()), qrels.get(query_id, {})),
         )
-        for query_id in most
-        if abs(ours[query_id] - theirs[query_id]) > TIE
+        for query_id in (*gained, *reversed(lost))
     ]
-    return Pair(after, before, differences, tuple(changed))
+    return Pair(after, before, tuple(sorted(differences.values(), reverse=True)), tuple(changed))
 
 
 def _first(ranking: Sequence[str], other: Sequence[str], judged: Mapping[str, int]) -> tuple[Shown, ...]:

@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator.significance import ALPHA, Values, holm
+from orchestrator.significance import ALPHA, Values, holm, randomization
 from orchestrator.study.entry import Entry
 from orchestrator.study.marks import column, is_paired
-from orchestrator.study.randomization import randomization
 
 MOST_VALUES = 16
 """A key of more values than this, drawn by an optimiser for example, has no table of its own."""

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from orchestrator.comparison import Comparison
 from orchestrator.errors import ConfigError, DataError
 from orchestrator.evaluation.baselines import RUN_FILE
 from orchestrator.jobs import JOB_FILE, METRICS_FILE, PLAN_FILE, Job, Outcome, read_outcomes, read_plan
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import read_figures, read_per_query
+from orchestrator.sweep_table import SweepTable
 
 WHOLE = "whole"
 """Name of the one row of a folder that holds one run."""
@@ -71,11 +71,11 @@ def read_folders(folders: Mapping[str, Path]) -> Evaluations:
             n_missing += max(len(plan) - len(outcomes), 0)
         _check_some_done(key, folder, jobs)
         found += jobs
-    # Without their figures, which are read and checked below: the comparison tells settings alone.
+    # Without their figures, which are read and checked below: the table tells settings alone.
     outcomes_alone = [replace(one.outcome, figures={}) for one in found]
-    comparison = Comparison.of(outcomes_alone, [*plans, *(one.outcome.job for one in found)])
+    table = SweepTable.of(outcomes_alone, [*plans, *(one.outcome.job for one in found)])
     several = len({one.root for one in found}) > 1 and len({one.outcome.job.num for one in found}) < len(found)
-    entries = tuple(_entries(found, comparison, several))
+    entries = tuple(_entries(found, table, several))
     keys = dict.fromkeys(key for entry in entries for key, value in entry.settings.items() if value)
     return Evaluations(entries, tuple(keys), n_missing)
 
@@ -139,11 +139,11 @@ def _check_some_done(key: str, folder: Path, jobs: Sequence[_Found]) -> None:
     raise ConfigError(key, f"{folder}: none of its {len(jobs)} jobs left a metrics.json; {_EXPECTED}")
 
 
-def _entries(found: Sequence[_Found], comparison: Comparison, several: bool) -> Iterator[Entry]:
+def _entries(found: Sequence[_Found], table: SweepTable, several: bool) -> Iterator[Entry]:
     for place, one in enumerate(found):
         job, failure = one.outcome.job, one.outcome.failure
         name = WHOLE if len(found) == 1 else str(place if several else job.num)
-        settings = dict(comparison.settings(job)) if len(found) > 1 else {}
+        settings = dict(table.settings(job)) if len(found) > 1 else {}
         if several:
             settings = {"folder": one.root.name, **settings}
         entry = Entry(name, "run", one.folder, settings, failure=failure.reason if failure else "")

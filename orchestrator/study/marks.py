@@ -8,12 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.significance import ALPHA, Values, holm
+from orchestrator.differences import tally
+from orchestrator.significance import ALPHA, Values, holm, randomization
 from orchestrator.study.entry import Entry
-from orchestrator.study.randomization import randomization
 
-TIE = 1e-9
-"""Values that are nearer to each other than this are the same."""
 _COLLECTION = ("name", "split")
 
 Word = Literal["better", "worse", "same"]
@@ -26,8 +24,8 @@ class Mark:
     Attributes:
         difference: of the means; above 0 where the row is better.
         wins: queries on which the row is better; `ties`, `losses` likewise.
-        p: of the paired randomization test (`study.randomization`), corrected (Holm) for all rows tested beside this
-            reference.
+        p: of the paired randomization test, corrected (Holm) for all rows tested beside this reference; what
+            `evaluate` prints of the same pair is corrected for the stages and baselines of the one run.
         word: `better` or `worse` beyond chance (p below 0.05), or `same`: not told apart.
     """
 
@@ -51,8 +49,9 @@ def marks(reference: Entry, others: Sequence[Entry], measures: Sequence[str]) ->
         base = column(reference, measure)
         rows = {other.name: values for other in testable if (values := column(other, measure))}
         if base and rows:
-            theirs = np.array([[values[query_id] for query_id in base] for values in rows.values()])
-            differences = theirs.T - np.array(list(base.values()))[:, np.newaxis]
+            ordered = sorted(base)  # as `evaluate` has them, so that it draws the same
+            theirs = np.array([[values[query_id] for query_id in ordered] for values in rows.values()])
+            differences = theirs.T - np.array([base[query_id] for query_id in ordered])[:, np.newaxis]
             p_values = holm(randomization(differences).tolist())
             for place, (name, p) in enumerate(zip(rows, p_values, strict=True)):
                 found[name][measure] = _mark(differences[:, place], p)
@@ -61,9 +60,8 @@ def marks(reference: Entry, others: Sequence[Entry], measures: Sequence[str]) ->
 
 def _mark(differences: Values, p: float) -> Mark:
     mean = float(differences.mean())
-    wins, losses = int((differences > TIE).sum()), int((differences < -TIE).sum())
     word: Word = "same" if p >= ALPHA or mean == 0 else "better" if mean > 0 else "worse"
-    return Mark(mean, wins, len(differences) - wins - losses, losses, p, word)
+    return Mark(mean, *tally(differences), p, word)
 
 
 def is_paired(one: Entry, other: Entry) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator import cleaning_tables, report
 from orchestrator.build import plain, storage_root
+from orchestrator.checks import check_choice
 from orchestrator.cleaning import Limits, Removal, chosen_kinds, clear, prune
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.errors import ConfigError
 from orchestrator.holdings import LEARNED, holdings
 from orchestrator.score_cache import check_limits
 from orchestrator.stage_results import check_stage_limits
@@ -77,9 +78,7 @@ def _print_json(content: dict[str, object]) -> None:
 
 def _check(cfg: DictConfig) -> None:
     task = cfg.task
-    if task.action not in _ACTIONS:
-        hint = did_you_mean(str(task.action), _ACTIONS)
-        raise ConfigError("task.action", f"found '{task.action}'; choices: {', '.join(_ACTIONS)}.{hint}")
+    check_choice("task.action", task.action, _ACTIONS)
     if cfg.format.name == "trec":
         raise ConfigError("format", "found trec; cache ranks no documents. Choices: table, json")
     for key in ("max_mb", "older_than_days"):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report
 from orchestrator.build import plain, sweep_folder, sweeper_direction
-from orchestrator.comparison import settings_of
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
@@ -30,6 +29,7 @@ from orchestrator.evaluation.sentences import sentences
 from orchestrator.jobs import Job, Value, current_job, read_plan
 from orchestrator.objectives import Objectives
 from orchestrator.pipeline import Pipeline
+from orchestrator.sweep_table import settings_of
 from orchestrator.tasks.answering import Answers, Folds
 from orchestrator.tasks.flags import count, flag
 from orchestrator.tasks.progress import ProgressBars, say_building

@@ -1,21 +1,49 @@
-"""What `orchestrate train fusion` prints, and what it keeps in the folder of its run."""
+"""What came of `orchestrate train fusion`: what it prints, and what it keeps in the folder of its run."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from orchestrator import chart, report
+from orchestrator import chart, report, training
+from orchestrator.contributions import Contributions
+from orchestrator.evaluate import Rankings
+from orchestrator.model_search import Choice
+from orchestrator.promotion import Promotion
 from orchestrator.report.effects import effects_line, effects_table
+from orchestrator.stage import Fitted, Json
 from orchestrator.storage import write_atomic
+from orchestrator.training_queries import TrainingQueries
+from orchestrator.verdict import Verdict
 
-if TYPE_CHECKING:
-    from orchestrator.contributions import Contributions
-    from orchestrator.stage import Json
-    from orchestrator.tasks.train_fusion import Outcome
-    from orchestrator.training_queries import TrainingQueries
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one training came to.
+
+    Attributes:
+        fitted: the model that is kept.
+        verdict: on the queries held out.
+        splits: one a training; the last one's model is kept.
+        useless: how many queries to learn from have no relevant candidate.
+        learned: query id -> its ranking, for the queries held out.
+        contributions: what the features did on the queries held out, by the models that did not learn from them.
+        choices: which options each training got, where they were searched for.
+        before: in words, what stages before know of these queries.
+        promotion: what became of the model, where that was a question.
+    """
+
+    fitted: Fitted
+    verdict: Verdict
+    splits: tuple[training.Split, ...]
+    useless: int
+    learned: Rankings
+    contributions: Contributions | None = None
+    choices: tuple[Choice, ...] = ()
+    before: tuple[str, ...] = ()
+    promotion: Promotion | None = None
 
 
 def keep(output: Path, outcome: Outcome) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.checks import check_choice
+from orchestrator.errors import ConfigError
 from orchestrator.finetune.options import KINDS
-from orchestrator.promotion import check_choice
-from orchestrator.seen import OUT_OF_FOLD, check_mode
+from orchestrator.promotion import CHOICES
+from orchestrator.seen import MODES, OUT_OF_FOLD
 from orchestrator.tasks import train_fusion, train_model, train_weights
 from orchestrator.tasks.flags import count
 
@@ -32,9 +33,7 @@ def run(cfg: DictConfig, output: Path | None) -> float:
 
 def _check(cfg: DictConfig) -> None:
     task = cfg.task
-    if task.what not in _WHAT:
-        choices = f"{', '.join(_WHAT)}.{did_you_mean(str(task.what), _WHAT)}"
-        raise ConfigError("task.what", f"'{task.what}' is nothing that can be trained; choices: {choices}")
+    check_choice("task.what", task.what, _WHAT)
     if not isinstance(task.held_out, str):
         _share("task.held_out", task.held_out, least=0.0)
     _share("task.validation", task.validation, least=1e-9)
@@ -52,11 +51,13 @@ def _check(cfg: DictConfig) -> None:
 def _check_meaning(task: DictConfig) -> None:
     """Refuse options, set to anything but the default, that mean nothing to what is trained."""
     what, is_model = task.what, task.what not in _FOLDABLE
-    if check_mode(task.seen) != "refuse" and is_model:
+    check_choice("task.seen", task.seen, MODES)
+    check_choice("task.promote", task.promote, CHOICES)
+    if task.seen != "refuse" and is_model:
         raise ConfigError("task.seen", f"found {task.seen} with {what}, where it has no meaning; expected refuse")
     if task.seen == OUT_OF_FOLD and what != "fusion":
         raise ConfigError("task.seen", f"found {task.seen} with {what}; expected refuse, drop or allow")
-    if check_choice(task.promote) != "always" and what != "fusion":
+    if task.promote != "always" and what != "fusion":
         found = f"found {task.promote} with {what}, which takes the place of nothing"
         raise ConfigError("task.promote", f"{found}; expected always")
     if task.search.rounds != 0 and what != "fusion":

@@ -18,45 +18,19 @@ from orchestrator.evaluate import Measures, Rankings
 from orchestrator.manifest import Manifest
 from orchestrator.model_search import Choice, Exam, Search, choose
 from orchestrator.pipeline import Pipeline
-from orchestrator.promotion import Promotion, Trial, promote_if_better
+from orchestrator.promotion import Trial, promote_if_better
 from orchestrator.seen import without_seen
-from orchestrator.stage import Fitted, Json
+from orchestrator.stage import Json
 from orchestrator.tasks import fusion_told
+from orchestrator.tasks.fusion_told import Outcome
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.training_candidates import candidates, splits_of, told_before
 from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.training_queries import TrainingQueries, training_queries
-from orchestrator.verdict import Verdict, judge
+from orchestrator.verdict import judge
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one training came to.
-
-    Attributes:
-        fitted: the model that is kept.
-        verdict: on the queries held out.
-        splits: one a training; the last one's model is kept.
-        useless: how many queries to learn from have no relevant candidate.
-        learned: query id -> its ranking, for the queries held out.
-        contributions: what the features did on the queries held out, by the models that did not learn from them.
-        choices: which options each training got, where they were searched for.
-        before: in words, what stages before know of these queries.
-        promotion: what became of the model, where that was a question.
-    """
-
-    fitted: Fitted
-    verdict: Verdict
-    splits: tuple[training.Split, ...]
-    useless: int
-    learned: Rankings
-    contributions: Contributions | None = None
-    choices: tuple[Choice, ...] = ()
-    before: tuple[str, ...] = ()
-    promotion: Promotion | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError
-from orchestrator.models.card import Model
+from orchestrator.checks import check_counts, check_counts_or_null
+from orchestrator.models.card import Model, check_role
 from orchestrator.models.head import Head
 from orchestrator.models.onnx import OnnxModel, load_onnx
 from orchestrator.models.resolve import is_local
@@ -46,10 +46,9 @@ class OnnxEmbed:
     tunes = "bi_encoder"
 
     def __init__(self, model: Model, threads: int | None = None, batch_tokens: int = 1024) -> None:
-        if model.role != "embedder":
-            raise ConfigError("role", f"{model.label} is a {model.role}; expected an embedder")
-        if batch_tokens < 1 or (threads is not None and threads < 1):
-            raise ConfigError("", f"found batch_tokens={batch_tokens}, threads={threads}; expected numbers from 1")
+        check_role(model, "embedder")
+        check_counts(batch_tokens=batch_tokens)
+        check_counts_or_null(threads=threads)
         self.model = model
         self.threads = threads
         self.batch_tokens = batch_tokens

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
+from orchestrator.checks import check_choice, check_counts, check_counts_or_null
 from orchestrator.errors import ConfigError, MalformedReplyError
 from orchestrator.models import Model
 from orchestrator.remote import Patience, split
@@ -18,7 +19,6 @@ from orchestrator.spending import Price, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 
-from ..arguments import check_choice
 from ..estimate import fitting_characters
 from ..openai_client import OpenAIConnection
 
@@ -77,7 +77,8 @@ class OpenAIEmbed:
             raise ConfigError("name", f"found a {model.role} named {model.name!r}; expected an embedder with a name")
         check_choice("similarity", similarity, get_args(Similarity))
         check_choice("encoding_format", encoding_format, get_args(Encoding))
-        _check_numbers(dimensions=dimensions, dim=dim, batch_texts=batch_texts, batch_bytes=batch_bytes)
+        check_counts(batch_texts=batch_texts, batch_bytes=batch_bytes)
+        check_counts_or_null(dimensions=dimensions, dim=dim)
         check_usd(usd_per_million_tokens=usd_per_million_tokens)
         self.model = model
         self._similarity: Similarity = similarity
@@ -231,9 +232,3 @@ def _row(found: Any, place: int) -> Vectors:
     if row.ndim != 1 or not np.isfinite(row).all():
         raise ValueError(f"the vector of text {place} is no list of finite numbers")
     return row
-
-
-def _check_numbers(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(name, f"found {value!r}; expected a whole number from 1")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from orchestrator.errors import ConfigError
-from orchestrator.models.card import Model
+from orchestrator.checks import check_counts, check_counts_or_null
+from orchestrator.models.card import Model, check_role
 from orchestrator.models.onnx import OnnxModel, load_onnx
 from orchestrator.models.resolve import is_local
 from orchestrator.models.sparse_head import StaticQueries, sparse_rows, strongest
@@ -50,12 +50,9 @@ class SpladeEmbed:
     def __init__(
         self, model: Model, max_active_dims: int | None = None, threads: int | None = None, batch_tokens: int = 512
     ) -> None:
-        if model.role != "sparse":
-            raise ConfigError("role", f"{model.label} is a card of role {model.role}; expected sparse")
-        given = {"max_active_dims": max_active_dims, "threads": threads, "batch_tokens": batch_tokens}
-        for name, value in given.items():
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(name, f"found {value!r}; expected a whole number from 1")
+        check_role(model, "sparse")
+        check_counts(batch_tokens=batch_tokens)
+        check_counts_or_null(max_active_dims=max_active_dims, threads=threads)
         self.model = model
         self.max_active_dims = max_active_dims
         self.threads = threads

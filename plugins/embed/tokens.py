@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from orchestrator.errors import ConfigError
-from orchestrator.models.card import Model
+from orchestrator.checks import check_counts, check_counts_or_null
+from orchestrator.models.card import Model, check_role
 from orchestrator.models.head import TokenHead
 from orchestrator.models.manifest import TOKENIZER_FILE, TokenRules
 from orchestrator.models.onnx import OnnxModel, load_onnx
@@ -47,10 +47,9 @@ class OnnxTokenEmbed:
     tunes = "late_interaction"
 
     def __init__(self, model: Model, threads: int | None = None, batch_tokens: int = 1024) -> None:
-        if model.role != "multi_vector":
-            raise ConfigError("role", f"{model.label} is a card of role {model.role}; expected multi_vector")
-        if batch_tokens < 1 or (threads is not None and threads < 1):
-            raise ConfigError("", f"found batch_tokens={batch_tokens}, threads={threads}; expected numbers from 1")
+        check_role(model, "multi_vector")
+        check_counts(batch_tokens=batch_tokens)
+        check_counts_or_null(threads=threads)
         self.model = model
         self.threads = threads
         self.batch_tokens = batch_tokens

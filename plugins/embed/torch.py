@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from orchestrator.checks import check_counts
 from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
-from orchestrator.models.card import Model
+from orchestrator.models.card import Model, check_role
 from orchestrator.models.description import read_saved
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.models.kind import check_kind
@@ -37,10 +38,8 @@ class TorchEmbed:
     optional_modules: ClassVar[Mapping[str, str]] = {"sentence_transformers": "torch"}
 
     def __init__(self, model: Model, device: str | None = None, batch_tokens: int = 1024) -> None:
-        if model.role != "embedder":
-            raise ConfigError("role", f"{model.label} is a {model.role}; expected an embedder")
-        if batch_tokens < 1:
-            raise ConfigError("batch_tokens", f"found {batch_tokens}; expected a number from 1")
+        check_role(model, "embedder")
+        check_counts(batch_tokens=batch_tokens)
         self.model = model
         self.device = device
         self.batch_tokens = batch_tokens

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.errors import ConfigError
 from orchestrator.types import Example, Vectors
 
 from .tokens import Floats
@@ -14,18 +14,6 @@ from .tokens import Floats
 GAINS = ("linear", "exponential")
 _MOST = 31
 """2^31 is as far as XGBoost's exponential gain goes; a float32 holds no more anyway."""
-
-
-def check_gain(gain: object) -> str:
-    """`gain`, where it is one.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    if gain not in GAINS:
-        hint = did_you_mean(str(gain), GAINS)
-        raise ConfigError("gain", f"found {gain!r}; choices: {', '.join(GAINS)}.{hint}")
-    return str(gain)
 
 
 def check_grades(examples: Sequence[Example], gain: str) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError, did_you_mean
 
-from .gains import check_gain
+from .gains import GAINS
 from .monotone import Monotone, directions, setting
 
 _METRIC = "ndcg@10"
@@ -60,7 +61,7 @@ class Parameters:
             _check(name, getattr(self, name), 1e-6, 1)
         for name in ("min_child_weight", "reg_lambda"):
             _check(name, getattr(self, name), 0, None)
-        check_gain(self.gain)
+        check_choice("gain", self.gain, GAINS)
         object.__setattr__(self, "monotone", setting(self.monotone))
 
     @classmethod

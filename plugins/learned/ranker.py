@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.stage import Fitted, Json, Progress
 from orchestrator.types import Example, Scores, Vectors
 
 from .boosting import LambdaMart, require_xgboost
-from .gains import check_gain
+from .gains import GAINS
 from .linear import MODEL, LinearRanker
 from .monotone import directions
 from .parameters import Parameters
@@ -115,9 +116,7 @@ def learner_of(options: Mapping[str, Json]) -> Learner:
         ConfigError: there is no such learner.
     """
     name = str(options.get("model", "trees"))
-    if name not in _LEARNERS:
-        choices = f"{', '.join(_LEARNERS)}.{did_you_mean(name, _LEARNERS)}"
-        raise ConfigError("model", f"found '{name}'; choices: {choices}")
+    check_choice("model", name, _LEARNERS)
     return _LEARNERS[name]
 
 
@@ -146,4 +145,6 @@ def _l2(options: Mapping[str, Json]) -> float:
 
 
 def _gain(options: Mapping[str, Json]) -> str:
-    return check_gain(options.get("gain", "linear"))
+    gain = options.get("gain", "linear")
+    check_choice("gain", gain, GAINS)
+    return str(gain)

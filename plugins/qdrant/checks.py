@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TypeAlias
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.stage import Json
 
@@ -58,9 +59,7 @@ def choice(*names: str) -> Check:
     """A check for one of `names`."""
 
     def check(path: str, value: object) -> Json:
-        if value not in names:
-            hint = did_you_mean(str(value), names)
-            raise ConfigError(path, f"found {value!r}; choices: {', '.join(names)}.{hint}")
+        check_choice(path, value, names)
         return str(value)
 
     return check

@@ -121,8 +121,8 @@ class ExistingEngine(Generic[V]):
         if unknown and self._existing.on_unknown == "error":
             return unknown_ids(collection, corpus, unknown, n_points)
         if differing:
-            some = f"{len(differing)} of {n_points} points hold another text than corpus '{corpus.name}'"
-            choices = "choices: the corpus that the collection was made of, text_field"
+            some = f"{len(differing)} of {n_points} points hold another text or title than corpus '{corpus.name}'"
+            choices = "choices: the corpus that the collection was made of, text_field, title_field"
             return f"{collection.where}: {some}: {shown(differing)}; {choices}"
         return None
 

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.analysis import Analyzer, Segmenter, analyzer
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError, IndexStateError, MissingExtraError
 from orchestrator.stage import Corpus, Json, Progress
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind
-
-from ..arguments import check_choice
 
 Variant = Literal["lucene", "robertson", "atire", "bm25l", "bm25+"]
 Backend = Literal["numpy", "numba"]

@@ -12,17 +12,17 @@ from typing import get_args
 
 import numpy as np
 
+from orchestrator.checks import check_choice, check_counts_or_null
 from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress
 from orchestrator.storage import default_root, write_atomic
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens, projected
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
-from ..arguments import check_choice
 from ..qdrant.multi import MultiSpace
 from ..qdrant.options import ExistingOptions, checked_options
 from ..qdrant.stage import QdrantStage, chosen_engine
-from ..rerank.token_weights import TokenWeights, Weights, check_dim
+from ..rerank.token_weights import TokenWeights, Weights
 
 _AXES = "axes"
 """Notes in the index which axes its vectors were reduced by."""
@@ -92,7 +92,7 @@ class QdrantMultivectorRecall(QdrantStage[Vectors]):
         )
         self._weights = TokenWeights("equal" if existing and query_weights == "auto" else query_weights, encoder)
         check_choice("precision", precision, get_args(Precision))
-        check_dim(dim)
+        check_counts_or_null(dim=dim)
         if existing and (self._weights.kind != "equal" or dim is not None):
             name = "dim" if dim is not None else "query_weights"
             raise ConfigError(name, "is fitted to a corpus that we index; for a collection of yours expected null")

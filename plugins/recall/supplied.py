@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError
 from orchestrator.storage import file_digest
 from orchestrator.trec import read_run
 from orchestrator.types import Call, Query, Scored, ScoreKind
-
-from ..arguments import check_choice
 
 
 class SuppliedRecall:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, MalformedReplyError, MissingExtraError, TransientError, did_you_mean
+from orchestrator.checks import check_choice, check_counts, check_counts_or_null
+from orchestrator.errors import ConfigError, MalformedReplyError, MissingExtraError, TransientError
 from orchestrator.loop import OnLoop
-from orchestrator.models import Model
+from orchestrator.models.card import Model, check_role
 from orchestrator.remote import Patience, Remote, address, checked_url, split
 from orchestrator.replies import error_inside, json_reply, missing_key, redacted, said_in, status_error
 from orchestrator.spending import Price, Purse, check_usd
@@ -85,14 +86,10 @@ class ApiRerank:
         retries: int = 2,
         concurrency: int = 4,
     ) -> None:
-        if model.role != "reranker":
-            raise ConfigError("role", f"found '{model.role}'; expected reranker")
-        if score_kind not in get_args(ApiScoreKind):
-            kinds = get_args(ApiScoreKind)
-            hint = did_you_mean(str(score_kind), kinds)
-            raise ConfigError("score_kind", f"found '{score_kind}'; choices: {', '.join(kinds)}.{hint}")
-        _check_numbers(max_documents=max_documents, max_bytes=max_bytes)
-        _check_numbers(max_tokens=max_tokens, max_document_tokens=max_document_tokens)
+        check_role(model, "reranker")
+        check_choice("score_kind", score_kind, get_args(ApiScoreKind))
+        check_counts(max_documents=max_documents)
+        check_counts_or_null(max_bytes=max_bytes, max_tokens=max_tokens, max_document_tokens=max_document_tokens)
         self.model = model
         self.base_url = checked_url(base_url)
         self.format = RerankFormat.of(format)
@@ -245,9 +242,3 @@ def _refuse_others(scores: npt.NDArray[np.float64]) -> None:
     """Raise where a score is no probability: a threshold on it would mean something else."""
     for score in scores[(scores < -1e-6) | (scores > 1 + 1e-6)][:1].tolist():
         raise ValueError(f"the reply has a score of {score:g}, which is no probability; set score_kind: logit")
-
-
-def _check_numbers(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ConfigError(name, f"found {value!r}; expected a whole number from 1")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypeAlias, get_args
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError, did_you_mean
 
 Decay = Literal["exp", "gauss", "linear"]
@@ -200,9 +201,7 @@ def _mapping(path: str, given: object, known: Sequence[str]) -> Mapping[str, Any
 
 
 def _choice(path: str, value: object, choices: Sequence[object]) -> Any:
-    if value not in choices:
-        hint = did_you_mean(str(value), list(map(str, choices)))
-        raise ConfigError(path, f"found {value!r}; choices: {', '.join(map(str, choices))}.{hint}")
+    check_choice(path, value, choices)
     return value
 
 

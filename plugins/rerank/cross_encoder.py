@@ -10,8 +10,9 @@ from typing import Literal, Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.models.card import Model
+from orchestrator.checks import check_choice, check_counts, check_counts_or_null
+from orchestrator.errors import ConfigError
+from orchestrator.models.card import Model, check_role
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.models.int8 import check_agreement, int8_kind
 from orchestrator.models.manifest import Manifest
@@ -87,7 +88,8 @@ class CrossEncoderRerank:
     ) -> None:
         _check(model, backend, device)
         _check_precision(backend, precision, device, min_agreement)
-        _check_numbers(threads=threads, batch_tokens=batch_tokens, max_length_tokens=max_length_tokens)
+        check_counts(batch_tokens=batch_tokens)
+        check_counts_or_null(threads=threads, max_length_tokens=max_length_tokens)
         self.model = model
         self.threads = threads
         self.batch_tokens = batch_tokens
@@ -219,21 +221,14 @@ class CrossEncoderRerank:
 
 
 def _check(model: Model, backend: str, device: str | None) -> None:
-    if model.role != "reranker":
-        raise ConfigError("model", f"{model.label} is an {model.role}; expected a reranker")
-    backends = get_args(Backend)
-    if backend not in backends:
-        hint = did_you_mean(backend, backends)
-        raise ConfigError("backend", f"found '{backend}'; choices: {', '.join(backends)}.{hint}")
+    check_role(model, "reranker", "model")
+    check_choice("backend", backend, get_args(Backend))
     if backend != "torch" and device is not None:
         raise ConfigError("device", f"found '{device}' with backend {backend}, on CPU; expected backend=torch")
 
 
 def _check_precision(backend: Backend, precision: str, device: str | None, least: float) -> None:
-    known = get_args(Precision)
-    if precision not in known:
-        hint = did_you_mean(precision, known)
-        raise ConfigError("precision", f"found '{precision}'; choices: {', '.join(known)}.{hint}")
+    check_choice("precision", precision, get_args(Precision))
     if precision not in _PRECISIONS[backend]:
         other = next(name for name, has in _PRECISIONS.items() if precision in has)
         choices = ", ".join(_PRECISIONS[backend])
@@ -254,12 +249,6 @@ def _check_device(precision: str, device: str | None) -> None:
             f"found '{precision}' on cpu, which computes it 3 to 6 times slower than fp32; expected a GPU "
             "(device=cuda or mps), precision=fp32, or backend=onnx with precision=int8",
         )
-
-
-def _check_numbers(**values: int | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < 1:
-            raise ConfigError(name, f"found {value}; expected a number from 1")
 
 
 def _identity(model: Model, manifest: Manifest, length: int | None, backend: str) -> str:

@@ -10,6 +10,7 @@ from typing import Self, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.checks import check_choice, check_counts_or_null
 from orchestrator.errors import CallCancelledError, ConfigError, IndexStateError
 from orchestrator.models.card import Model
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
@@ -17,9 +18,8 @@ from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors
 
-from ..arguments import check_choice
 from .maxsim import maxsim
-from .token_weights import TokenWeights, Weights, check_dim
+from .token_weights import TokenWeights, Weights
 
 _FORMAT = 1
 _QUESTIONS_HELD = 16
@@ -65,7 +65,7 @@ class LateInteractionRerank:
     ) -> None:
         self._weights = TokenWeights(query_weights, encoder)
         check_choice("precision", precision, get_args(Precision))
-        check_dim(dim)
+        check_counts_or_null(dim=dim)
         self.encoder = encoder
         self.query_weights: Weights = query_weights
         self.precision: Precision = precision

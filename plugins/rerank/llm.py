@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
+from orchestrator.checks import check_counts
 from orchestrator.errors import ConfigError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
-from ..arguments import check_counts
 from .llm_chat import Answer
 from .llm_prompt import check_instructions, fenced, messages
 from .llm_reply import RANKING, read_order

@@ -10,10 +10,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.checks import check_choice, check_counts
 from orchestrator.errors import ConfigError, PermanentError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
-from ..arguments import check_choice, check_counts
 from .llm_chat import Answer, Messages
 from .llm_judgement import first_token, grade_schema, read_grade, yes_probability
 from .llm_prompt import check_instructions, fenced, messages

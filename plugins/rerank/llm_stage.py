@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.checks import check_choice, check_counts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
 from orchestrator.remote import Patience
@@ -17,7 +18,6 @@ from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need
 
-from ..arguments import check_choice, check_counts
 from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
 from ..openai_client import OpenAIConnection
 from .llm_chat import LADDER, Chat, Structure

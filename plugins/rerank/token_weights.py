@@ -9,12 +9,12 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.checks import check_choice
+from orchestrator.errors import IndexStateError
 from orchestrator.stage import EmbedTokens
 from orchestrator.storage import write_atomic
 from orchestrator.types import Call, TokenVectors, Vectors
 
-from ..arguments import check_choice
 from .maxsim import idf
 
 Weights = Literal["auto", "idf", "equal"]
@@ -82,13 +82,3 @@ class TokenWeights:
         known = query.token_ids < len(self._idf)
         weights[known] = self._idf[query.token_ids[known]]
         return weights
-
-
-def check_dim(dim: object) -> None:
-    """Nothing, where `dim` is None or a whole number from 1.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    if dim is not None and (isinstance(dim, bool) or not isinstance(dim, int) or dim < 1):
-        raise ConfigError("dim", f"found {dim!r}; expected a whole number from 1, or null for the encoder's own")

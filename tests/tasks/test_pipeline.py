@@ -33,6 +33,13 @@ def test_search_finds_what_the_question_means(low_latency: Pipeline) -> None:
     assert result.ranked.score_kind == "cosine"
 
 
+def test_a_budget_can_be_set_and_lifted_for_one_search(low_latency: Pipeline) -> None:
+    assert low_latency.search("what harms the eye?", budget_ms=1e-3).degraded
+    whole = low_latency.search("what harms the eye?", budget_ms=1e-3, enforce_budget=False)
+    assert (whole.degraded, whole.trace.enforced) == ((), False)
+    assert whole.doc_ids == low_latency.search("what harms the eye?").doc_ids
+
+
 def test_many_queries_at_once_give_the_same_as_one_at_a_time(low_latency: Pipeline) -> None:
     queries = low_latency.corpus.queries()[:8]
     for query, together in zip(queries, low_latency.search_many(queries), strict=True):

@@ -170,7 +170,7 @@ def test_queries_for_which_nothing_is_found_are_counted(orchestrate: Callable, w
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "reranker"], "task.what: 'reranker' is nothing that can be trained; choices: fusion, weights,"),
+        (["train", "reranker"], "task.what: found 'reranker'; choices: fusion, weights,"),
         (["train", "fusion", "pipeline=bm25"], "pipeline.stages: no stage learns; for example: +scenario=learned"),
         (["train", "fusion", *STACK, "task.stage=fusd"], "stages that do: fused. Did you mean 'fused'?"),
         (["train", "fusion", *STACK, "held_out=1.5"], "task.held_out: found 1.5; expected a share below 1"),

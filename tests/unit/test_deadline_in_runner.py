@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +27,16 @@ from slow_stages import (
     spec,
 )
 
+from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.cuts import Cut
 from orchestrator.errors import (
     ConfigError,
     StageError,
 )
 from orchestrator.gates import Gate
+from orchestrator.graph import StageGraph
 from orchestrator.pace import Paces
+from orchestrator.pipeline import Pipeline
 from orchestrator.policy import OnError
 from orchestrator.types import Call, Document, Query
 
@@ -60,6 +64,16 @@ def test_a_budget_that_is_not_to_be_kept_is_only_told() -> None:
     assert result.degraded == ()
     assert result.trace.budget_ms == 1.0
     assert not result.trace.enforced
+
+
+def test_a_budget_of_the_pipeline_can_be_lifted_for_one_answer(tmp_path: Path) -> None:
+    graph = StageGraph.of([spec("bm25", Finds()), spec("precise", Reads(0.02), 20)])
+    pipeline = Pipeline(graph, CorpusSpec("none", "none"), tmp_path, budget_ms=50.0)
+    documents = [Document(f"d{place:02}", "x" * 100) for place in range(20)]
+    assert [name for name, *_ in reasons(pipeline.rerank("what?", documents))] == ["precise"]
+    whole = pipeline.rerank("what?", documents, enforce_budget=False)
+    assert (whole.degraded, whole.trace.enforced, whole.trace.budget_ms) == ((), False, 50.0)
+    assert whole.ranked.n_scored == 20
 
 
 def test_what_was_scored_in_time_stands_above_the_rest_in_the_order_it_came() -> None:

@@ -18,6 +18,7 @@ OPEN_TO_PLUGINS = {
     "token_vectors",
     "sparse_vectors",
     "types",
+    "checks",
     "errors",
     "stage",
     "analysis",

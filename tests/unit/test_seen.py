@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.seen import LEAST, check_mode, without_seen
+from orchestrator.seen import LEAST, without_seen
 from orchestrator.training_queries import TrainingQueries
 from orchestrator.types import Query
 
@@ -59,10 +59,3 @@ def test_too_few_that_remain_are_refused(seen: tuple[str, ...], left: str) -> No
     with pytest.raises(ConfigError) as error:
         without_seen(topics(test=TEST), {"fused": frozenset(seen)}, "drop")
     assert left in str(error.value)
-
-
-def test_a_wrong_mode_is_named() -> None:
-    with pytest.raises(
-        ConfigError, match=r"task\.seen: found 'alow'; choices: refuse, drop, out_of_fold, allow\. Did you mean"
-    ):
-        check_mode("alow")

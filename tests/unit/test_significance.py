@@ -9,7 +9,16 @@ import pytest
 from scipy import stats
 
 from orchestrator import significance
-from orchestrator.significance import Pair, bootstrap, compare, compare_pairs, holm, paired_randomization, paired_t
+from orchestrator.significance import (
+    Pair,
+    bootstrap,
+    compare,
+    compare_pairs,
+    holm,
+    paired_randomization,
+    paired_t,
+    randomization,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -38,6 +47,37 @@ def test_many_queries_are_sampled_by_seed_and_agree_with_the_t_test() -> None:
 @pytest.mark.parametrize("differences", [np.zeros(5), np.array([0.4]), np.empty(0)])
 def test_nothing_to_tell_apart_is_no_difference(differences: np.ndarray) -> None:
     assert paired_t(differences) == paired_randomization(differences) == 1.0
+
+
+def test_many_columns_are_tested_at_once_as_scipy_tests_each() -> None:
+    differences = RNG.normal([0.0, 0.05, 0.1, 0.2], 0.3, (60, 4))
+    found = randomization(differences)
+    assert found == pytest.approx([scipys(column) for column in differences.T], abs=0.03)
+    assert found.tolist() == [paired_randomization(column) for column in differences.T], "whatever stands beside it"
+    few = differences[:9]
+    assert randomization(few) == pytest.approx([scipys(column) for column in few.T]), "all 2^9 assignments"
+
+
+def scipys(differences: np.ndarray) -> float:
+    found = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9_999, rng=5)
+    return float(found.pvalue)
+
+
+def test_columns_without_differences_and_differences_without_doubt() -> None:
+    assert randomization(np.zeros((60, 2))).tolist() == [1.0, 1.0]
+    assert randomization(np.full((60, 1), 0.1)).tolist() == [2 / (9_999 + 1)]
+    assert randomization(np.zeros((60, 0))).tolist() == []
+
+
+def test_thousands_of_queries_are_tested_too() -> None:
+    differences = np.stack([np.zeros(1_100), np.full(1_100, 0.1)], axis=1)
+    assert randomization(differences, resamples=99).tolist() == [1.0, 2 / (99 + 1)]
+
+
+def test_the_order_of_the_queries_changes_nothing() -> None:
+    ours, theirs = ({f"q{n}": value for n, value in enumerate(RNG.normal(0.5, 0.2, 40))} for _ in range(2))
+    backwards = dict(reversed(theirs.items()))
+    assert compare(ours, {"other": theirs}) == compare(dict(reversed(ours.items())), {"other": backwards})
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:

@@ -6,6 +6,9 @@ import csv
 import io
 from collections.abc import Mapping
 
+from rich.console import Console
+
+from orchestrator import report
 from orchestrator.evaluate import Measures
 from orchestrator.verdict import Verdict, judge
 
@@ -50,3 +53,16 @@ def test_rows_hold_means_and_tests() -> None:
     assert (second["system"], second["wins"], second["losses"]) == ("bm25", "14", "0")
     assert float(second["difference"]) == 0.5
     assert verdict.as_json()["queries"] == 14
+
+
+def test_names_of_systems_stay_in_one_piece_beside_four_measures_on_a_hundred_columns() -> None:
+    names = ["fused", "shortlist before"]
+    lists = {name: dict.fromkeys(QRELS, ("good",)) for name in names}
+    measures = Measures(["nDCG@10", "RR@10", "R@100", "AP"])
+    verdict = judge("fused", lists.pop("fused"), lists, QRELS, list(QRELS), measures, seed=1)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(report.comparison_table(verdict))
+    _, head, _, *rows = console.export_text().splitlines()
+    assert head.split() == ["system", *measures.names, "diff.", "won/tied/lost", "p", "t", "p", "rand.", "p", "Holm"]
+    assert rows[1].startswith(" shortlist before   1.0000")
+    assert max(map(len, rows)) <= 100

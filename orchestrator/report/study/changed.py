@@ -34,7 +34,7 @@ def _short(row: Entry) -> str:
 
 def _section(study: Study, pair: Pair, place: int) -> str:
     hidden = " hidden" if place else ""
-    told = f"{pair.wins} queries won, {pair.ties} tied, {pair.losses} lost"
+    told = f"{pair.tally.wins} queries won, {pair.tally.ties} tied, {pair.tally.losses} lost"
     means = [measure_words(row.mean(study.measure)) for row in (pair.after, pair.before)]
     head = f"{pair.after.title}: {means[0]}, beside {pair.before.title}: {means[1]}"
     changed = "\n".join(_query(study, change) for change in pair.changed)

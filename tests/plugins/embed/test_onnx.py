@@ -242,7 +242,7 @@ def test_length_beyond_the_positions_is_refused(checkpoints: Any, shared_root: P
 
 
 def test_reranker_card_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"role: .* is a reranker; expected an embedder"):
+    with pytest.raises(ConfigError, match=r"role: .* is a card of role reranker; expected embedder"):
         OnnxEmbed(Model(role="reranker", name="org/model"))
 
 

@@ -173,7 +173,7 @@ def test_model_with_two_labels_is_refused(checkpoints: Any, shared_root: Path) -
 
 
 def test_embedder_card_is_refused() -> None:
-    with pytest.raises(ConfigError, match="model: org/model is an embedder; expected a reranker"):
+    with pytest.raises(ConfigError, match="model: org/model is a card of role embedder; expected reranker"):
         CrossEncoderRerank(Model(role="embedder", name="org/model"))
 
 
@@ -189,7 +189,7 @@ def test_embedder_card_is_refused() -> None:
         ({"precision": "int8", "backend": "openvino"}, "with backend openvino; choices: fp32, or backend=onnx"),
         ({"precision": "bf16", "backend": "torch", "device": "cpu"}, "found 'bf16' on cpu, which computes it 3 to 6"),
         ({"min_agreement": 95}, "min_agreement: found 95; expected a share from 0 to 1"),
-        ({"batch_tokens": 0}, "batch_tokens: found 0; expected a number from 1"),
+        ({"batch_tokens": 0}, "batch_tokens: found 0; expected a whole number from 1"),
         ({"max_length_tokens": -1}, "max_length_tokens: found -1"),
     ],
 )

@@ -17,7 +17,7 @@ _LATENCIES = ("p50", "p95")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class SweepTable:
     """What varied between the jobs of a sweep, and what came of it.
 
     Attributes:
@@ -31,8 +31,8 @@ class Comparison:
     outcomes: tuple[Outcome, ...]
 
     @classmethod
-    def of(cls, outcomes: Sequence[Outcome], plan: Sequence[Job] = ()) -> Comparison:
-        """The comparison of `outcomes`.
+    def of(cls, outcomes: Sequence[Outcome], plan: Sequence[Job] = ()) -> SweepTable:
+        """The table of `outcomes`.
 
         Args:
             outcomes: jobs that have ended.
@@ -60,7 +60,7 @@ class Comparison:
                 found[column] = min(values) if column.endswith(" ms") else max(values)
         return found
 
-    def table(self) -> str:
+    def text(self) -> str:
         """One row a job, `*` marks the best of a column; a failed job has its reason in place of figures."""
         best = self.best()
         shown = [name for name in self._columns() if name in self._shown()]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from orchestrator.comparison import Comparison, short_names, swept_keys
 from orchestrator.failure import Failure
 from orchestrator.jobs import METRICS_FILE, Job, Outcome, read_outcomes, read_plan, write_outcome, write_plan
+from orchestrator.sweep_table import SweepTable, short_names, swept_keys
 
 
 def outcome(num: int, *overrides: str, ndcg: float | None = None, p50: float = 1.0) -> Outcome:
@@ -51,7 +51,7 @@ def test_what_varies_is_swept_and_what_only_some_jobs_have_too() -> None:
 
 def test_the_best_is_the_highest_measure_and_the_lowest_latency() -> None:
     rows = [outcome(0, "k=1", ndcg=0.5, p50=2.0), outcome(1, "k=2", ndcg=0.75, p50=3.0), outcome(2, "k=3")]
-    assert Comparison.of(rows).best() == {"nDCG@10": 0.75, "served nDCG@10": 0.75, "p50 ms": 2.0}, (
+    assert SweepTable.of(rows).best() == {"nDCG@10": 0.75, "served nDCG@10": 0.75, "p50 ms": 2.0}, (
         "p95 is the same in all"
     )
 
@@ -59,32 +59,32 @@ def test_the_best_is_the_highest_measure_and_the_lowest_latency() -> None:
 def test_a_job_whose_answers_lack_something_says_so_beside_its_figures() -> None:
     short = outcome(1, "k=2", ndcg=0.75)
     short = replace(short, figures={**short.figures, "work": {"whole": 0.6}})  # type: ignore[dict-item]
-    comparison = Comparison.of([outcome(0, "k=1", ndcg=0.5), short])
-    assert comparison.table().splitlines()[3].endswith("  40% of the answers fell short")
-    assert [row["whole answers"] for row in csv.DictReader(io.StringIO(comparison.csv()))] == ["", "0.6"]
+    table = SweepTable.of([outcome(0, "k=1", ndcg=0.5), short])
+    assert table.text().splitlines()[3].endswith("  40% of the answers fell short")
+    assert [row["whole answers"] for row in csv.DictReader(io.StringIO(table.csv()))] == ["", "0.6"]
 
 
 def test_a_failed_job_is_a_row_with_the_first_line_of_its_reason() -> None:
-    table = Comparison.of([outcome(0, "k=1", ndcg=0.5), outcome(1, "k=[bm25]")]).table().splitlines()
+    table = SweepTable.of([outcome(0, "k=1", ndcg=0.5), outcome(1, "k=[bm25]")]).text().splitlines()
     assert table[0].split() == ["job", "k", "nDCG@10", "served", "nDCG@10", "p50", "ms", "p95", "ms"]
     assert table[-1] == "  1  [bm25]  failed: it broke"
 
 
 def test_columns_stand_straight_whatever_the_script() -> None:
     rows = [outcome(0, "corpus=青光眼", ndcg=0.5), outcome(1, "corpus=glaucoma", ndcg=0.25)]
-    lines = Comparison.of(rows).table().splitlines()
+    lines = SweepTable.of(rows).text().splitlines()
     places = [cell_len(line[: line.index("0.")]) for line in lines[2:]]
     assert places[0] == places[1]
 
 
 def test_an_interrupted_sweep_shows_what_was_swept_by_its_plan() -> None:
     plan = [Job(0, ("a=1", "b=1")), Job(1, ("a=2", "b=1"))]
-    assert Comparison.of([outcome(0, "a=1", "b=1", ndcg=0.5)], plan).swept == {"a": "a"}
+    assert SweepTable.of([outcome(0, "a=1", "b=1", ndcg=0.5)], plan).swept == {"a": "a"}
 
 
 def test_csv_has_full_precision_and_survives_awkward_values() -> None:
     rows = [outcome(0, 'k="a, b"', ndcg=1 / 3), outcome(1, "k=2")]
-    first, second = csv.DictReader(io.StringIO(Comparison.of(rows).csv()))
+    first, second = csv.DictReader(io.StringIO(SweepTable.of(rows).csv()))
     assert float(first["nDCG@10"]) == 1 / 3
     assert first["k"] == "a, b"
     assert (second["status"], second["reason"], second["nDCG@10"]) == ("failed", "it broke", "")
@@ -105,7 +105,7 @@ def test_outcomes_come_back_as_they_were_kept(tmp_path: Path) -> None:
 def test_figures_that_are_null_are_empty() -> None:
     known = {"metrics": {"nDCG@10": 0.5}, "served": None, "oracle": None, "work": None, "cost_usd_per_query": None}
     rows = [replace(outcome(num, ndcg=0.5), figures=figures) for num, figures in enumerate([known, {"metrics": None}])]
-    first, second = csv.DictReader(io.StringIO(Comparison.of(rows).csv()))
+    first, second = csv.DictReader(io.StringIO(SweepTable.of(rows).csv()))
     assert (first["nDCG@10"], second["nDCG@10"]) == ("0.5", "")
     assert "usd a query" not in first
 
@@ -116,7 +116,7 @@ def test_csv_has_bounds_and_costs_of_the_jobs_that_know_them() -> None:
     new = outcome(0, "k=1", ndcg=0.5)
     new = replace(new, figures={**new.figures, **known})  # type: ignore[dict-item]
     first, second, third = csv.DictReader(
-        io.StringIO(Comparison.of([new, outcome(1, "k=2", ndcg=0.4), outcome(2, "k=3")]).csv())
+        io.StringIO(SweepTable.of([new, outcome(1, "k=2", ndcg=0.4), outcome(2, "k=3")]).csv())
     )
     columns = ("oracle nDCG@10", "null nDCG@10", "tokens a query", "usd a query", "usd", "p99 ms")
     assert [first[name] for name in columns] == ["0.9", "0.4", "12.5", "0.01", "0.5", "3.0"]
