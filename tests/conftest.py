@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -9,6 +10,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,26 @@ def shared_root(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.C
             shutil.copytree(path, fresh / path.relative_to(root))
         shutil.rmtree(kept, ignore_errors=True)
         fresh.rename(kept)
+
+
+@pytest.fixture(scope="session")
+def small_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped sample with a seventh of its documents, each cut to its beginning; questions and judgements whole.
+
+    For tests that need a corpus of real texts, not its size: vectors of the whole one take a minute of a core.
+    """
+    folder = tmp_path_factory.mktemp("corpus") / "small_sample"
+    sample = files("orchestrator") / "sample"
+    (folder / "qrels").mkdir(parents=True)
+    qrels = (sample / "qrels" / "test.tsv").read_text()
+    (folder / "qrels" / "test.tsv").write_text(qrels)
+    (folder / "queries.jsonl").write_bytes(gzip.decompress((sample / "queries.jsonl.gz").read_bytes()))
+    judged = {line.split("\t")[1] for line in qrels.splitlines()[1:]}
+    rows = [json.loads(line) for line in gzip.decompress((sample / "corpus.jsonl.gz").read_bytes()).splitlines()]
+    rows.sort(key=lambda row: row["_id"] not in judged)
+    cut = [json.dumps({**row, "text": row["text"][:300]}) + "\n" for row in rows[:100]]
+    (folder / "corpus.jsonl").write_text("".join(cut))
+    return folder
 
 
 def _fingerprint() -> str:

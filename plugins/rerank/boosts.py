@@ -90,11 +90,16 @@ def read_date(value: object) -> datetime | None:
 
 
 def _from_number(value: float) -> datetime:
-    if value in _YEARS:
+    if _among(_YEARS, value):
         return datetime(int(value), 1, 1, tzinfo=UTC)
-    if value in _COMPACT_DATES and (written := _compact(int(value))) is not None:
+    if _among(_COMPACT_DATES, value) and (written := _compact(int(value))) is not None:
         return written
     return datetime.fromtimestamp(value / 1000 if abs(value) >= _MILLISECONDS_FROM else value, UTC)
+
+
+def _among(numbers: range, value: float) -> bool:
+    """Whether `value` is one of `numbers`; a range by itself walks through all of them to find a float."""
+    return value.is_integer() and int(value) in numbers
 
 
 def _compact(value: int) -> datetime | None:
@@ -108,7 +113,8 @@ def _compact(value: int) -> datetime | None:
 def _from_text(value: str) -> datetime | None:
     if value.replace(".", "", 1).lstrip("-").isdigit():  # CSV has no numbers
         number = float(value)
-        known = number in _YEARS or (number in _COMPACT_DATES and _compact(int(number))) or abs(number) >= _SECONDS_FROM
+        a_day = _among(_COMPACT_DATES, number) and _compact(int(number))
+        known = _among(_YEARS, number) or a_day or abs(number) >= _SECONDS_FROM
         return _from_number(number) if known else None
     if len(value) == 7:  # 2024-05
         value += "-01"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +110,14 @@ def test_wrong_options_are_named(options: dict[str, Any], message: str) -> None:
     assert str(error.value) == message
 
 
-def balanced(root: Path, *more: str) -> Pipeline:
-    return Pipeline.compose(["+scenario=balanced", f"storage.root={root}", "budget_ms=null", *more])
+@pytest.fixture
+def balanced(shared_root: Path, small_sample: Path) -> Callable[..., Pipeline]:
+    words = ["+scenario=balanced", f"corpus.path={small_sample}", f"storage.root={shared_root}", "budget_ms=null"]
+    return lambda *more: Pipeline.compose([*words, *more])
 
 
-def test_the_shipped_model_serves_the_balanced_stack_untrained(shared_root: Path) -> None:
-    with balanced(shared_root) as pipeline:
+def test_the_shipped_model_serves_the_balanced_stack_untrained(balanced: Callable[..., Pipeline]) -> None:
+    with balanced() as pipeline:
         result = pipeline.search("who is at risk for low vision?")
         assert [stage.stage for stage in result.trace.stages] == ["bm25", "dense", "fused", "shortlist", "precise"]
         assert len(result.ranked) == 5
@@ -122,16 +125,16 @@ def test_the_shipped_model_serves_the_balanced_stack_untrained(shared_root: Path
         assert pipeline.learned_from(pipeline.corpus.topics.queries) == {"precise": 0}, "not trained on the sample"
 
 
-def test_the_shipped_model_serves_other_settings_and_encoders(shared_root: Path) -> None:
-    with balanced(shared_root, "pipeline.stages.bm25.use.k1=2", "pipeline.stages.shortlist.use.precision=float32") as p:
+def test_the_shipped_model_serves_other_settings_and_encoders(balanced: Callable[..., Pipeline]) -> None:
+    with balanced("pipeline.stages.bm25.use.k1=2", "pipeline.stages.shortlist.use.precision=float32") as p:
         place = p.place_of_model("precise")
         assert place is not None
         p.graph["precise"].stage.load()  # type: ignore[union-attr]
         place.open(p.loaded, None)
 
 
-def test_a_language_that_the_shipped_model_does_not_know_is_told(shared_root: Path) -> None:
-    with balanced(shared_root, "corpus.language=de") as pipeline:
+def test_a_language_that_the_shipped_model_does_not_know_is_told(balanced: Callable[..., Pipeline]) -> None:
+    with balanced("corpus.language=de") as pipeline:
         place = pipeline.place_of_model("precise")
         assert place is not None
         with pytest.raises(ModelNotFoundError) as error:

@@ -124,10 +124,12 @@ def test_tokens_are_those_of_sentencepiece_itself(bge: Path, shared_root: Path) 
     assert [row.ids.tolist() for row in encoder.encode(short)] == expected
 
 
-def test_whole_pipeline_answers_in_the_order_of_the_models_scores(bge: Path, shared_root: Path) -> None:
+def test_whole_pipeline_answers_in_the_order_of_the_models_scores(
+    bge: Path, shared_root: Path, small_sample: Path
+) -> None:
     small = [f"pipeline.stages.{name}.top_k={count}" for name, count in (("bm25", 8), ("dense", 8), ("fused", 10))]
     words = ["pipeline=cross_encoder", "model@models.reranker=local", f"models.reranker.path={bge}", *small]
-    with Pipeline.compose([*words, f"storage.root={shared_root}"]) as pipeline:
+    with Pipeline.compose([*words, f"corpus.path={small_sample}", f"storage.root={shared_root}"]) as pipeline:
         result = pipeline.search("who is at risk for low vision?")
         pairs = [(result.query, result.documents[doc_id]) for doc_id in result.doc_ids]
         scores = pipeline.graph["precise"].stage.score(pairs, Call())  # type: ignore[union-attr]

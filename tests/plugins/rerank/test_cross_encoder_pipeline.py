@@ -27,9 +27,14 @@ def compose(scenario: str, folder: Path, root: Path, *more: str) -> Pipeline:
     ],
 )
 def test_the_scenario_answers_in_the_order_of_the_models_own_scores(
-    scenario: str, stages: list[str], top_k: int, checkpoints: Any, shared_root: Path
+    scenario: str, stages: list[str], top_k: int, checkpoints: Any, shared_root: Path, small_sample: Path
 ) -> None:
-    small = ["pipeline.stages.bm25.top_k=8", "pipeline.stages.dense.top_k=8", "pipeline.stages.fused.top_k=12"]
+    small = [
+        f"corpus.path={small_sample}",
+        "pipeline.stages.bm25.top_k=8",
+        "pipeline.stages.dense.top_k=8",
+        "pipeline.stages.fused.top_k=12",
+    ]
     small += ["pipeline.stages.shortlist.top_k=6"]
     with compose(scenario, checkpoints.transformer("xlmr", labels=1), shared_root, *small) as pipeline:
         result = pipeline.search("who is at risk for low vision?")
@@ -52,8 +57,15 @@ def test_rerank_alone_needs_no_corpus_and_no_embedder(checkpoints: Any, shared_r
         assert tied == ["0", "2"], "equal texts keep the order in which they came"
 
 
-def test_long_documents_are_read_in_windows_from_yaml_alone(checkpoints: Any, shared_root: Path) -> None:
-    words = ["pipeline=long_documents", "model@models.reranker=local", f"storage.root={shared_root}"]
+def test_long_documents_are_read_in_windows_from_yaml_alone(
+    checkpoints: Any, shared_root: Path, small_sample: Path
+) -> None:
+    words = [
+        "pipeline=long_documents",
+        f"corpus.path={small_sample}",
+        "model@models.reranker=local",
+        f"storage.root={shared_root}",
+    ]
     words += [f"models.reranker.path={checkpoints.transformer('xlmr', labels=1)}"]
     words += ["pipeline.stages.fused.top_k=4", "pipeline.stages.precise.passages={size: 30, max_windows: null}"]
     with Pipeline.compose(words) as pipeline:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,18 @@ def test_int8_differs_little_and_vectors_are_encoded_once(
 SMALL = ["pipeline.stages.bm25.top_k=8", "pipeline.stages.dense.top_k=8", "pipeline.stages.fused.top_k=12"]
 
 
-def compose(checkpoints: Any, root: Path, *more: str) -> Pipeline:
-    local = [
-        "model@models.multi_vector=local_multi_vector",
-        f"models.multi_vector.path={checkpoints.transformer('bert')}",
-    ]
+@pytest.fixture
+def compose(checkpoints: Any, small_sample: Path) -> Callable[..., Pipeline]:
+    """`compose(root, *more)`: hybrid recall and late interaction by a tiny encoder, over a small corpus."""
+    local = [f"model@models.{role}=local_{role}" for role in ("embedder", "multi_vector")]
+    local += [f"models.{role}.path={checkpoints.transformer('bert')}" for role in ("embedder", "multi_vector")]
     stage = ["pipeline=bi_encoder", "rerank@pipeline.stages.shortlist.use=late_interaction"]
-    return Pipeline.compose([*stage, *local, *SMALL, f"storage.root={root}", *more])
+    words = [*stage, *local, *SMALL, f"corpus.path={small_sample}"]
+    return lambda root, *more: Pipeline.compose([*words, f"storage.root={root}", *more])
 
 
-def test_rare_tokens_of_the_query_count_more(checkpoints: Any, shared_root: Path) -> None:
-    with compose(checkpoints, shared_root) as pipeline:
+def test_rare_tokens_of_the_query_count_more(compose: Callable[..., Pipeline], shared_root: Path) -> None:
+    with compose(shared_root) as pipeline:
         result = pipeline.search("the eye")
         stage: Any = pipeline.graph["shortlist"].stage
         assert result.ranked.score_kind == "maxsim"
@@ -148,24 +150,24 @@ def test_rare_tokens_of_the_query_count_more(checkpoints: Any, shared_root: Path
 
 
 def test_documents_of_a_caller_are_weighed_by_the_index_where_there_is_one(
-    checkpoints: Any, shared_root: Path, tmp_path: Path
+    compose: Callable[..., Pipeline], shared_root: Path, tmp_path: Path
 ) -> None:
     given = ["a great wall", "glaucoma damages the eye", "a great wall"]
-    with compose(checkpoints, tmp_path) as pipeline:
+    with compose(tmp_path) as pipeline:
         result = pipeline.rerank("the eye", given)
         assert result.trace.stages[-1].notes == (
             "tokens of the query weighed alike: no index of the corpus tells how rare they are",
         )
-    with compose(checkpoints, shared_root) as pipeline:
+    with compose(shared_root) as pipeline:
         pipeline.load()
         weighed = pipeline.rerank("the eye", given)
         assert not weighed.trace.stages[-1].notes
         assert sorted(weighed.doc_ids) == ["0", "1", "2"]
 
 
-def test_a_lower_dimension_is_an_index_of_its_own(checkpoints: Any, shared_root: Path) -> None:
+def test_a_lower_dimension_is_an_index_of_its_own(compose: Callable[..., Pipeline], shared_root: Path) -> None:
     def top(*more: str) -> dict[str, float]:
-        with compose(checkpoints, shared_root, *more) as pipeline:
+        with compose(shared_root, *more) as pipeline:
             return {c.doc_id: c.score for c in pipeline.search("the eye").ranked}
 
     full, half = top(), top("pipeline.stages.shortlist.use.dim=24")
@@ -223,28 +225,30 @@ def test_more_dimensions_than_the_encoder_has_are_refused(encoder: OnnxTokenEmbe
         LateInteractionRerank(encoder, dim=64, storage_root=storage_root).load()
 
 
-def test_a_damaged_index_is_built_again(checkpoints: Any, storage_root: Path) -> None:
-    with compose(checkpoints, storage_root) as pipeline:
+def test_a_damaged_index_is_built_again(compose: Callable[..., Pipeline], storage_root: Path) -> None:
+    with compose(storage_root) as pipeline:
         before = pipeline.search("the eye").ranked
     (facts,) = storage_root.glob("indexes/*/*/*/facts.json")
     facts.write_text("{")
     reasons: list[str] = []
-    with compose(checkpoints, storage_root) as pipeline:
+    with compose(storage_root) as pipeline:
         pipeline.load(on_build=lambda stage, reason: reasons.append(f"{stage}: {reason}"))
         assert pipeline.search("the eye").ranked.doc_ids == before.doc_ids
     assert len(reasons) == 1
     assert reasons[0].startswith("shortlist: damaged")
 
 
-def test_a_removed_store_of_a_lower_dimension_is_filled_again(checkpoints: Any, storage_root: Path) -> None:
+def test_a_removed_store_of_a_lower_dimension_is_filled_again(
+    compose: Callable[..., Pipeline], storage_root: Path
+) -> None:
     dim = "pipeline.stages.shortlist.use.dim=16"
-    with compose(checkpoints, storage_root, dim) as pipeline:
+    with compose(storage_root, dim) as pipeline:
         before = pipeline.search("the eye").ranked
         stage: Any = pipeline.graph["shortlist"].stage
         folder = stage._store.directory
     shutil.rmtree(folder)
     _shared_store.cache_clear()
-    with compose(checkpoints, storage_root, dim) as pipeline:
+    with compose(storage_root, dim) as pipeline:
         after = pipeline.search("the eye").ranked
         assert after.doc_ids == before.doc_ids
         np.testing.assert_allclose(after.scores, before.scores, atol=1e-3)
