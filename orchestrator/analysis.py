@@ -19,7 +19,7 @@ import itertools
 import re
 import threading
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -40,6 +40,8 @@ _WORD = r"[\w--\p{M}]\w{0,254}"
 # Letters and marks of the scripts that put no space between words. (Tibetan marks every syllable: it is not one.)
 _NO_SPACES = r"[[\p{Han}\p{Hiragana}\p{Katakana}ー\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]&&\w]"
 _STEMS_KEPT = 500_000
+_BY_NAME = {name: code for code, name in STEMMERS.items()} | {"chinese": "zh", "japanese": "ja", "thai": "th"}
+_BY_NAME |= {"korean": "ko", "cn": "zh", "jp": "ja", "cz": "cs", "gr": "el", "multilingual": _UNDETERMINED}
 
 Segmenter = Literal["pairs", "jieba"]
 
@@ -160,13 +162,18 @@ def _segmenter(code: str) -> Segmenter:
 
 
 def _unknown(language: str) -> str:
-    by_name = {name: code for code, name in STEMMERS.items()} | {"chinese": "zh", "japanese": "ja", "thai": "th"}
-    named = by_name.get(language.lower())
-    hint = f" Did you mean '{named}'?" if named else did_you_mean(language.lower(), languages())
     return (
         f"unknown language '{language}'; expected an ISO 639-1 code. With rules of their own: {', '.join(languages())};"
-        f" any other code, and '{_UNDETERMINED}' for unknown or several, gets the Unicode analyzer.{hint}"
+        f" any other code, and '{_UNDETERMINED}' for unknown or several, gets the Unicode analyzer."
+        f"{meant_code(language, languages())}"
     )
+
+
+def meant_code(word: str, codes: Collection[str]) -> str:
+    """` Did you mean 'zh'?` for `chinese`, the country `cn`, ISO 639-3's `zho`, or a typo of one of `codes`; or ``."""
+    word = word.lower()
+    named = _BY_NAME.get(word) or (word[:2] if len(word) == 3 and word[:2] in codes else None)
+    return f" Did you mean '{named}'?" if named else did_you_mean(word, codes)
 
 
 class _Reduced(dict[str, str]):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -40,9 +39,9 @@ _SLOTS = {"embedder": "embed", "multi_vector": "embed_tokens", "sparse": "embed_
 _EXAMPLES = {"embedder": "minilm", "multi_vector": "minilm_tokens", "sparse": "bm25", "reranker": "ms_marco_minilm_l6"}
 _MODEL_REFERENCE = re.compile(r"^\$\{models\.([\w-]+)\}$")
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:\s*(\w+)")
-_FILLED_IN = ("model", "storage_root", "key_variable")
+_FILLED_IN = ("model", "storage_root", "key_variable", "slot")
 """Arguments that a class may have and nobody writes."""
-_MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root"}
+_MODEL_KEYS = frozenset(field.name for field in dataclasses.fields(Model)) - {"storage_root", "slot"}
 
 
 def storage_root(cfg: DictConfig) -> Path:
@@ -215,6 +214,8 @@ class _Builder:
         parameters = inspect.signature(target).parameters
         if "storage_root" in parameters:
             arguments.setdefault("storage_root", self._root)
+        if target is Model and path.startswith("models."):
+            arguments["slot"] = path.removeprefix("models.")
         if "key_variable" in parameters:
             arguments.setdefault("key_variable", key_variable)
         if "model" in parameters and "model" not in arguments:
@@ -369,7 +370,7 @@ def card_names() -> dict[str, str]:
 
 
 def resolve_language(cfg: DictConfig) -> None:
-    """Put the language of the corpus's first hundred documents in the place of `corpus.language: auto`.
+    """Put the language of a hundred of the corpus's documents in the place of `corpus.language: auto`.
 
     Raises:
         OrchestratorError: the corpus cannot be read.
@@ -381,8 +382,7 @@ def resolve_language(cfg: DictConfig) -> None:
 
     corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
     try:
-        texts = (document.full_text for document in itertools.islice(corpus.documents(), _SAMPLE_DOCUMENTS))
-        cfg.corpus.language = detect_many(texts)
+        cfg.corpus.language = detect_many(document.full_text for document in corpus.sample(_SAMPLE_DOCUMENTS))
     finally:
         corpus.close()
     log.info("corpus.language", corpus=corpus.name, detected=cfg.corpus.language)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.cost import NOTHING, Predicted
-from orchestrator.lint.budget import predictions
+from orchestrator.cost import Predicted
+from orchestrator.lint.budget import predictions, together
+from orchestrator.routes import given_by
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,12 +31,12 @@ def graph_table(graph: StageGraph, facts: Facts) -> RenderableType:
     for column in ("top_k", "ms"):
         table.add_column(column, justify="right", no_wrap=True)
     for node in graph.nodes:
-        reads = ", ".join(node.inputs) or "corpus"
+        reads = ", ".join(given_by(node, graph)) or "corpus"
         cost = f"{costs[node.name].p50_ms:,.1f}" if node.name in costs else "–"
         table.add_row(node.name, node.kind, _what(node), _model(node.stage) or "–", reads, str(node.top_k), cost)
     if costs:
         table.add_section()
-        table.add_row("predicted", "", "", "", "", "", f"{sum(costs.values(), NOTHING).p50_ms:,.1f}")
+        table.add_row("predicted", "", "", "", "", "", f"{together(costs, graph).p50_ms:,.1f}")
     return table
 
 
@@ -57,7 +58,7 @@ def check_json(graph: StageGraph, facts: Facts, findings: Sequence[Finding]) -> 
         "stages": [_stage_json(node, costs) for node in graph.nodes],
         "language": facts.language,
         "budget_ms": facts.budget_ms,
-        "predicted_ms": _ms(sum(costs.values(), NOTHING)) if costs else None,
+        "predicted_ms": _ms(together(costs, graph)) if costs else None,
         "figures": facts.figures,
         "findings": [asdict(finding) for finding in findings],
     }
@@ -94,10 +95,15 @@ def _what(node: Node) -> str:
     """The class with its backend, and what the graph declares beside it that is not the default."""
     backend = getattr(node.stage, "backend", None)
     policies: list[str] = [node.passages.how] if node.passages.cuts else []
-    gate = [key for key in node.when.conditions if not key.startswith("margin")]
+    gate = [_condition(key, value) for key, value in node.when.conditions.items() if not key.startswith("margin")]
     policies += [f"when {', '.join(gate)}"] if gate else []
     policies += [f"cut {node.cut.how}"] if node.cut.settings else []
     return "; ".join([type(node.stage).__name__, *([backend] if backend else []), *policies])
+
+
+def _condition(key: str, value: object) -> str:
+    """A condition by its key; languages also by their codes, which say whose route a stage is."""
+    return f"{key} {', '.join(value)}" if isinstance(value, list) else key
 
 
 def _model(stage: object) -> str | None:

@@ -154,6 +154,10 @@ class DiskCorpus:
         """Documents in the order of `ordinals`."""
         return self._store.get(ordinals)
 
+    def sample(self, n: int) -> list[Document]:
+        """At most `n` documents at even distances, the first and the last among them."""
+        return self.at(np.unique(np.linspace(0, len(self) - 1, n).astype(np.int64))) if len(self) else []
+
     def get(self, doc_ids: Sequence[str]) -> list[Document]:
         """Documents in the order of `doc_ids`, read all at once.
 

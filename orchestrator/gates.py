@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import chain
 from typing import Literal, get_args
 
 from orchestrator.analysis import count_words
-from orchestrator.detection import detect, script_language, told_by_script
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.languages import ISO_639_1, MIXED
+from orchestrator.gate_languages import codes_of, covers, language_of, let_through, why_refused
 from orchestrator.types import Query, RankedList, Scores
 
 Margin = Literal["relative", "absolute"]
@@ -39,9 +39,10 @@ class Gate:
         max_margin: the largest margin with which it runs: above it the order is clear already.
         margin_rank: the rank whose score is compared with the first, from 2.
         margin: `relative` or `absolute`.
-        languages: ISO 639-1 codes of questions that it runs for: the query's own code where it has one, else as
-            detected. Chinese mixed with English is both.
-        not_languages: codes of questions that it does not run for.
+        language: what questions are in that it runs for: one ISO 639-1 code or several, `zh-en` for Chinese with
+            English in it, which `zh` covers too, or `und` where nothing tells. A question is in what it says itself,
+            else in what its text tells. Given as a code or a list, kept as a tuple.
+        not_language: what questions are in that it does not run for, likewise.
         min_query_words: least words of the question, as `analysis.count_words` counts.
         max_query_words: most words of the question.
         min_left_ms: least milliseconds left of the budget; holds where there is none.
@@ -55,8 +56,8 @@ class Gate:
     max_margin: float | None = None
     margin_rank: int = 3
     margin: Margin = "relative"
-    languages: tuple[str, ...] = ()
-    not_languages: tuple[str, ...] = ()
+    language: tuple[str, ...] = ()
+    not_language: tuple[str, ...] = ()
     min_query_words: int | None = None
     max_query_words: int | None = None
     min_left_ms: float | None = None
@@ -69,11 +70,11 @@ class Gate:
             _check_range(low, getattr(self, low), high, getattr(self, high))
         _check_margin(self)
         _check_number("min_left_ms", self.min_left_ms)
-        for key in ("languages", "not_languages"):
-            object.__setattr__(self, key, tuple(_codes(key, getattr(self, key))))
-        for place, code in enumerate(self.languages):
-            if code in self.not_languages:
-                raise ConfigError(f"languages[{place}]", f"'{code}' stands in not_languages too")
+        for key in ("language", "not_language"):
+            object.__setattr__(self, key, codes_of(key, getattr(self, key)))
+        for place, code in enumerate(self.language):
+            if any(covers(other, code) for other in self.not_language):
+                raise ConfigError(f"language[{place}]", f"'{code}' is left out by not_language")
 
     @property
     def conditions(self) -> dict[str, object]:
@@ -84,6 +85,24 @@ class Gate:
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in found.items() if _is_set(value)
         }
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The codes that questions are asked for; empty where their language decides nothing."""
+        return self.language + self.not_language
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """All that a question can be told to be in, and be let through."""
+        return let_through(self.language, self.not_language)
+
+    def lets_through(self, language: str) -> bool:
+        """Whether questions in `language` are, as far as that decides."""
+        return why_refused(language, self.language, self.not_language) is None
+
+    def excludes(self, other: Gate) -> bool:
+        """Whether no question is let through by both, whatever it is in."""
+        return self.languages.isdisjoint(other.languages)
 
     def refuse_for(self, kind: str) -> None:
         """Refuse conditions that a stage of this kind cannot have.
@@ -100,34 +119,47 @@ class Gate:
             left = ", ".join(key for key in Gate.__slots__ if key not in (*_OF_THE_LIST, "margin", "margin_rank"))
             raise ConfigError(of_the_list[0], f"asks for a list, and a recall is given none; choices: {left}")
 
-    def refusal(self, query: Query, incoming: RankedList | None, left_ms: float | None) -> str | None:
+    def refusal(
+        self, query: Query, incoming: RankedList | None, left_ms: float | None, language: str | None = None
+    ) -> str | None:
         """Why the stage does not run for `query`, in a few words; None where it runs.
 
         Args:
             query: the question.
             incoming: what the stage would be given; None for a recall.
             left_ms: what is left of the budget; None without one.
+            language: what the question is in, where that is known already; None tells it here.
 
         Raises:
             MissingExtraError: the language of a question has to be told, and what tells it is not installed.
         """
-        return next(self._refusals(query, incoming, left_ms), None)
+        reasons = chain(self._of_list(incoming), self._of_time(left_ms), self._of_question(query, language))
+        return next(reasons, None)
 
-    def _refusals(self, query: Query, incoming: RankedList | None, left_ms: float | None) -> Iterator[str]:
-        """Every reason, the cheapest to know first."""
-        if incoming is not None:
-            yield from _outside("candidates", len(incoming), self.min_candidates, self.max_candidates)
+    def question_refusal(self, query: Query, language: str | None = None) -> str | None:
+        """The same as far as the question alone tells, before anything was found for it."""
+        return next(self._of_question(query, language), None)
+
+    def _of_list(self, incoming: RankedList | None) -> Iterator[str]:
+        if incoming is None:
+            return
+        yield from _outside("candidates", len(incoming), self.min_candidates, self.max_candidates)
+        margin = None if self.max_margin is None else self._margin_of(incoming)
+        if margin is not None and self.max_margin is not None and margin > self.max_margin:
+            yield f"margin {_apart(margin, self.max_margin)} > max_margin {self.max_margin:g}"
+
+    def _of_time(self, left_ms: float | None) -> Iterator[str]:
         if self.min_left_ms is not None and left_ms is not None and left_ms < self.min_left_ms:
             yield f"{_apart(left_ms, self.min_left_ms)} ms left < min_left_ms {self.min_left_ms:g}"
-        if incoming is not None and self.max_margin is not None:
-            margin = self._margin_of(incoming)
-            if margin is not None and margin > self.max_margin:
-                yield f"margin {_apart(margin, self.max_margin)} > max_margin {self.max_margin:g}"
+
+    def _of_question(self, query: Query, language: str | None) -> Iterator[str]:
         if self.min_query_words is not None or self.max_query_words is not None:
             words = count_words(query.text)
             yield from _outside("query_words", words, self.min_query_words, self.max_query_words)
-        if self.languages or self.not_languages:
-            yield from self._of_language(_language(query, {*self.languages, *self.not_languages}))
+        if self.asked:
+            found = language or language_of(query, self.asked)
+            if (why := why_refused(found, self.language, self.not_language)) is not None:
+                yield why
 
     def _margin_of(self, incoming: RankedList) -> float | None:
         scores = self._compared(incoming)
@@ -148,23 +180,6 @@ class Gate:
         if not incoming.parts or incoming.kind_at(0) == "rank" or (self.margin == "absolute" and not incoming.n_scored):
             return incoming.scores[:0]
         return incoming.scores[: incoming.parts[0][0]]
-
-    def _of_language(self, found: str) -> Iterator[str]:
-        codes = {"zh", "en"} if found == MIXED else {found.split("-")[0]}
-        if self.languages and not codes & set(self.languages):
-            yield f"language {found} not in languages [{', '.join(self.languages)}]"
-        if codes & set(self.not_languages):
-            yield f"language {found} in not_languages [{', '.join(self.not_languages)}]"
-
-
-def _language(query: Query, asked: set[str]) -> str:
-    """The query's language, or that its script tells that it is none of those asked for."""
-    if query.language is not None:
-        return query.language.replace("_", "-").lower()
-    found = script_language(query.text)
-    if found is None:
-        return "of another script" if all(map(told_by_script, asked)) else detect(query.text)
-    return found
 
 
 def _outside(what: str, found: int, least: int | None, most: int | None) -> Iterator[str]:
@@ -210,17 +225,6 @@ def _check_number(name: str, value: float | None) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is not None and not (number and 0 <= value < float("inf")):
         raise ConfigError(name, f"found {value!r}; expected a number from 0, or null")
-
-
-def _codes(key: str, given: object) -> Iterator[str]:
-    if isinstance(given, str) or not isinstance(given, list | tuple):
-        raise ConfigError(key, f"found {given!r}; expected a list of ISO 639-1 codes, for example [zh, ja]")
-    for place, word in enumerate(given):
-        code = str(word).replace("_", "-").lower().split("-")[0]
-        if code not in ISO_639_1:
-            hint = did_you_mean(code, sorted(ISO_639_1))
-            raise ConfigError(f"{key}[{place}]", f"found '{word}'; expected an ISO 639-1 code, for example zh.{hint}")
-        yield code
 
 
 ALWAYS = Gate()

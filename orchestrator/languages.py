@@ -35,3 +35,5 @@ sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo
 """
 ISO_639_1 = frozenset(_ISO_639_1.split())
 """The two-letter codes of ISO 639-1, the withdrawn ones left out."""
+TOLD = ISO_639_1 | {MIXED, UNDETERMINED}
+"""All that a question can be told to be in."""

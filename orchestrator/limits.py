@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from orchestrator.deadline import GRACE_S, Clock, TimeIsUpError, allowance_s
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pace import Pace
+from orchestrator.routes import routes_of
 
 _UNKNOWN = 0.1
 """Share of what is left that is kept for a stage that cannot be cut and has never been timed."""
@@ -29,10 +31,20 @@ class Limits:
         self._graph, self._paces, self.reading, self._are_kept = graph, paces, reading, are_kept
         self._left: dict[str, list[Callable[[], bool]]] = {}
         self._lock = threading.Lock()
+        self._routes = routes_of(graph)
+        self._absent: Collection[str] = ()
 
     def lifted(self) -> Limits:
         """The same paces, and no limit."""
         return Limits(self._graph, self._paces, self.reading, are_kept=False)
+
+    def without(self, absent: Collection[str]) -> Limits:
+        """The same for one question, for which these stages do not run: nothing is kept for them."""
+        if not absent:
+            return self
+        other = copy.copy(self)  # what is still running is the same to both
+        other._absent = absent
+        return other
 
     def pace(self, node: Node) -> Pace:
         """What the stage takes."""
@@ -82,10 +94,13 @@ class Limits:
         fixed, flexible = GRACE_S + self.reading.stage_seconds(self._graph.result.top_k, careful=careful), 0.0
         for stand_in in self._stand_ins_after(node):
             fixed += self._kept_s(stand_in, n_in, left, careful=careful)
-        reach = {node.stands_for or node.name: min(node.top_k, n_in)}
+        reach = {name: 0 for name in self._absent if self._graph[name].kind == "recall"}
+        reach[node.stands_for or node.name] = min(node.top_k, n_in)
         for later in self._after(node):
             given = sum(reach.get(name, self._graph[name].top_k) for name in later.inputs)
-            reach[later.name] = min(later.top_k, given)
+            reach[later.name] = given if later.name in self._routes else min(later.top_k, given)
+            if later.name in self._absent:
+                continue
             if later.can_be_cut:
                 flexible += self.pace(later).stage_seconds(given)
             elif fixed + (needed := self._kept_s(later, given, left, careful=careful)) <= left:

@@ -13,12 +13,14 @@ from orchestrator.by_query import ByQuery
 from orchestrator.cutting import Span
 from orchestrator.deadline import Clock
 from orchestrator.errors import TransientError, check_ms, naming
+from orchestrator.gate_languages import language_of
 from orchestrator.graph import Node, StageGraph
 from orchestrator.limited import LimitedSteps, Outcome
 from orchestrator.limits import Limits
 from orchestrator.log import get_logger
 from orchestrator.pace import Pace, Paces, pace_key
 from orchestrator.recalls import Recalls, nothing_found
+from orchestrator.routes import left_aside, routes_of
 from orchestrator.scoring import KeptScores
 from orchestrator.stage_results import SharedResults
 from orchestrator.steps import Answer, Asked, Documents, QueryVectors, Steps
@@ -34,9 +36,18 @@ _ENOUGH_TO_LEARN = 8
 
 @dataclass
 class _Run:
-    """One query on its way through the graph: what each stage ranked, what it passed on, what it told."""
+    """One query on its way through the graph: what each stage ranked, what it passed on, what it told.
+
+    Attributes:
+        language: what the query is in, where a gate asks for it.
+        absent: stages that do not run for it, whatever is found, with the reason.
+        aside: of those, the routes that it does not take.
+    """
 
     query: Query
+    language: str | None = None
+    absent: Mapping[str, str] = field(default_factory=dict)
+    aside: frozenset[str] = frozenset()
     full: dict[str, RankedList] = field(default_factory=dict)
     passed: dict[str, RankedList] = field(default_factory=dict)
     stages: list[StageTrace] = field(default_factory=list)
@@ -49,9 +60,11 @@ class _Run:
 
     def refusal(self, node: Node, clock: Clock) -> str | None:
         """Why the stage does not run for this query, where its gate says so."""
+        if node.name in self.absent:
+            return self.absent[node.name]
         left_ms = None if clock.left_s is None else clock.left_s * 1000
         incoming = self.passed[node.inputs[0]] if node.kind == "rerank" else None
-        return node.when.refusal(self.query, incoming, left_ms)
+        return node.when.refusal(self.query, incoming, left_ms, self.language)
 
     def take(
         self, node: Node, outcome: Outcome, n_queries: int = 1, skipped: str | None = None, place: int = 0
@@ -62,7 +75,7 @@ class _Run:
         # Scores of another stage, before it or in its place, are not what the cut judges.
         judged = skipped is None and node.name in ranked.stage_scores
         kept = node.cut.keep(ranked, node.top_k, node.stage.score_kind) if judged else node.top_k
-        self.passed[node.name] = ranked.head(kept)
+        self.passed[node.name] = ranked if node.name in self.aside and skipped is not None else ranked.head(kept)
         self.passages.update(outcome.answer.spans)
         self.degraded += outcome.degraded
         told = self._told(node, outcome, n_queries, skipped, place)
@@ -126,6 +139,8 @@ class Runner:
         self._warming = threading.Lock()
         self._is_warm = False
         self._limits = Limits(graph, by_name, self._paces.of("reading"))
+        self._routes = routes_of(graph)
+        self._languages = tuple(code for node in graph.nodes for code in node.when.asked)
 
     @property
     def is_warm(self) -> bool:
@@ -204,6 +219,8 @@ class Runner:
 
     def _warm(self, query: Query, given: Given, n_documents: int, limits: Limits) -> None:
         steps, vectors, clock = Steps(self._documents), QueryVectors([query]), Clock()
+        if self._languages:  # what tells languages apart is read from disk by the first question
+            language_of(Query(query.query_id, query.text), self._languages)
         run = _Run(query, passed={name: lists[0] for name, lists in given.items()})
         local = [node for node in self._graph.nodes if not node.is_remote]
         recalls = [node for node in local if node.kind == "recall"]
@@ -225,10 +242,18 @@ class Runner:
                 with naming(node.name, None):
                     run.take(node, asker.ask(node, inputs, vectors, clock))
 
+    def _ask_gates(self, run: _Run) -> None:
+        """Find out what the question alone decides: its language, and which stages do not run for it."""
+        run.language = language_of(run.query, self._languages) if self._languages else None
+        refusals = {node.name: node.when.question_refusal(run.query, run.language) for node in self._graph.nodes}
+        run.absent = {name: why for name, why in refusals.items() if why is not None}
+        run.aside = left_aside(self._routes, run.language) if run.language else frozenset()
+
     def _one(self, run: _Run, steps: Steps, read_documents: bool, budget_ms: float | None, limited: bool) -> Result:
         """The answer to one query by itself."""
         clock = Clock(budget_ms / 1000 if limited and budget_ms is not None else None)
-        limits = self._limits if limited else self._limits.lifted()
+        self._ask_gates(run)
+        limits = self._limits.without(run.absent) if limited else self._limits.lifted()
         vectors, asker = QueryVectors([run.query]), LimitedSteps(steps, limits)
         recalls = [node for node in self._graph.nodes if node.kind == "recall"]
         refused = {node.name: why for node in recalls if (why := run.refusal(node, clock)) is not None}
@@ -263,6 +288,8 @@ class Runner:
         without it.
         """
         started, vectors = time.perf_counter(), QueryVectors([run.query for run in runs])
+        for run in runs:
+            self._ask_gates(run)
         for node in self._graph.nodes:
             with naming(node.name, None):
                 try:
@@ -321,7 +348,7 @@ def _share(total: int, n_queries: int, place: int) -> int:
 
 
 def _trace(run: _Run, total_ms: float, budget_ms: float | None, enforced: bool) -> Trace:
-    return Trace(total_ms, budget_ms, tuple(run.stages), tuple(run.degraded), enforced)
+    return Trace(total_ms, budget_ms, tuple(run.stages), tuple(run.degraded), enforced, run.language)
 
 
 def _runs(queries: Sequence[Query], given: Given | None) -> list[_Run]:

@@ -94,8 +94,8 @@ class WhenSchema:
     max_margin: float | None = None
     margin_rank: int = 3
     margin: Margin = Margin.relative
-    languages: list[str] = field(default_factory=list)
-    not_languages: list[str] = field(default_factory=list)
+    language: Any = None
+    not_language: Any = None
     min_query_words: int | None = None
     max_query_words: int | None = None
     min_left_ms: float | None = None

@@ -152,6 +152,8 @@ def _of_query(result: Result) -> Mapping[str, AttributeValue]:
     }
     if trace.budget_ms is not None:
         attributes |= {"orchestrate.budget_ms": trace.budget_ms, "orchestrate.budget.enforced": trace.enforced}
+    if trace.language is not None:
+        attributes["orchestrate.query.language"] = trace.language
     if os.environ.get("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "").lower() == "true":
         attributes["gen_ai.retrieval.query.text"] = (
             result.query.text

@@ -94,6 +94,7 @@ class Trace:
         budget_ms: the pipeline's latency budget, or None.
         degraded: what was left out to keep it, or because something failed; empty for a whole answer.
         enforced: whether the budget was kept by leaving things out, or only stands beside the time it took.
+        language: what the question is in, by itself or as told by its text, where a gate asks for that; else None.
     """
 
     total_ms: float
@@ -101,6 +102,7 @@ class Trace:
     stages: tuple[StageTrace, ...]
     degraded: tuple[Degraded, ...] = ()
     enforced: bool = False
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

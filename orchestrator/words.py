@@ -40,6 +40,8 @@ _BARE_NULL = re.compile(r"(?<![\w'\"])null(?![\w'\"])")
 _MULTIRUN = frozenset({"-m", "--multirun"})
 _DEPENDS_ON_CHOICES = re.compile(r"^[+~]*([\w/]+@)?(pipeline\.stages|models)\.")
 """Keys that exist or not by what is chosen elsewhere, so that only a whole job can tell."""
+_DECIDES = re.compile(r"^\+?scenario=(.*\W)?auto\b")
+_LANGUAGE = re.compile(r"^(\+{0,2})(language=(.*))$", re.DOTALL)
 _OVERRIDE = re.compile(r"^(?P<prefix>\+{0,2}|~)(?P<key>[^=\s]+)=(?P<value>.*)$", re.DOTALL)
 
 
@@ -77,7 +79,15 @@ def rewrite(words: Sequence[str], verbs: Verbs, sweep_dir: str = "multirun") -> 
         extra.append(f"{ARGUMENTS[verb]}={quote(bare[1])}")
     if verb in NO_FOLDER:
         extra += ["hydra.output_subdir=null", "hydra.run.dir=.", f"hydra.sweep.dir={quote(sweep_dir)}"]
-    return [*flags, *extra, *(_override(word, verb, verbs) for word in overrides)]
+    decides = verb == "plan" or any(_DECIDES.match(word) for word in overrides)
+    named = [_of_corpus(word, decides) for word in overrides]
+    return [*flags, *extra, *(_override(word, verb, verbs) for word in named)]
+
+
+def _of_corpus(word: str, decides: bool) -> str:
+    """`language=zh` as the corpus's own; a decision goes by it as it is given, unless it is to be found out first."""
+    found = _LANGUAGE.match(word)
+    return f"{found[1]}corpus.{found[2]}" if found and (not decides or found[3] == "auto") else word
 
 
 def _refuse_secrets(overrides: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def find_candidates(
 def _keep(found: Found, result: Result, student: Student, depth: int, chunked: DiskCorpus | None) -> None:
     query_id = result.query.query_id
     ranked = result.outputs[found.source]
-    ranked = ranked.head(result.graph[found.source].top_k) if student.reranks else ranked
+    ranked = ranked.head(_given(result, found.source)) if student.reranks else ranked
     found.candidates[query_id] = Candidates(ranked.doc_ids, tuple(ranked.scores.tolist()), ranked.stage_scores)
     before = [node.name for node in result.graph.nodes if node.name != student.node.name or not student.reranks]
     for name in before:
@@ -122,6 +122,12 @@ def _keep(found: Found, result: Result, student: Student, depth: int, chunked: D
             found.parents.update(zip(unknown, chunked.parents(unknown), strict=True))
             doc_ids = tuple(dict.fromkeys(found.parents[doc_id] for doc_id in doc_ids))
         found.rankings.setdefault(name, {})[query_id] = doc_ids[:depth]
+
+
+def _given(result: Result, source: str) -> int:
+    """How many documents a rerank after `source` is given: `top_k`, or all where that is another route's stage."""
+    passed_on = next((stage.n_out for stage in result.trace.stages if stage.stage == source), 0)
+    return max(passed_on, result.graph[source].top_k)
 
 
 def make_lessons(

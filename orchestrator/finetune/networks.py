@@ -142,7 +142,7 @@ def open_network(kind: str, card: Model, folder: Path, tuning: Tuning, seed: int
     except (ConfigError, MissingExtraError):
         raise
     except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
-        raise ConfigError(f"models.{card.role}", f"sentence-transformers cannot load {card.label}: {error}") from error
+        raise ConfigError(card.key, f"sentence-transformers cannot load {card.label}: {error}") from error
 
 
 def trained_head(folder: Path) -> bool:
@@ -202,7 +202,7 @@ def _refuse_other_scoring(card: Model, folder: Path) -> None:
     if card.template is not None or (reranker and not (isinstance(reranker.scoring, Classifier) and not reranker.chat)):
         found = f"{card.label} is a generative reranker, or scores by layers of sentence-transformers"
         expected = "a sequence classifier with one label, for example model@models.reranker=bge_reranker_base"
-        raise ConfigError(f"models.{card.role}", f"{found}; what can be tuned is {expected}")
+        raise ConfigError(card.key, f"{found}; what can be tuned is {expected}")
 
 
 def _renew(model: Any) -> None:
@@ -226,7 +226,7 @@ def _encoder(library: ModuleType, kind: str, card: Model, folder: Path, tuning: 
     model = library.SentenceTransformer(str(folder), **settings)
     if model.similarity_fn_name not in ("cosine", "dot"):
         found = model.similarity_fn_name
-        raise ConfigError(f"models.{card.role}", f"found similarity '{found}'; vectors are compared by cosine or dot")
+        raise ConfigError(card.key, f"found similarity '{found}'; vectors are compared by cosine or dot")
     return Network(kind, model)
 
 

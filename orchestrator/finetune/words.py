@@ -83,7 +83,7 @@ def warnings(known: Mapping[str, int]) -> list[str]:
 
 def use_words(words: Sequence[str], card: Model, folder: str) -> list[str]:
     """The words of a command line that serves with the model in `folder`."""
-    key = f"models.{card.role}.path"
+    key = f"{card.key}.path"
     return [*(word for word in words if word.partition("=")[0].lstrip("+") != key), f"{key}={folder}"]
 
 

@@ -1,8 +1,9 @@
 """What can be known to be wasteful, doubtful or absent about a pipeline before anything runs. No model is loaded.
 
-One idea a file: `depths` (how many documents pass), `gates`, `scores` (whose scores are compared with what), `policy`
-(failures), `budget` (time), `models` (files, keys, libraries, languages), `reading` (long documents), `collection` (the
-documents themselves), `caches`. Each has one function of (graph, facts) that gives findings.
+One idea a file: `depths` (how many documents pass), `gates`, `languages` (of questions and models), `scores` (whose
+scores are compared with what), `policy` (failures), `budget` (time), `models` (files, keys, libraries), `reading` (long
+documents), `collection` (the documents themselves), `caches`. Each has one function of (graph, facts) that gives
+findings.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from orchestrator.graph import StageGraph
-from orchestrator.lint import budget, caches, collection, depths, gates, models, policy, reading, scores
+from orchestrator.lint import budget, caches, collection, depths, gates, languages, models, policy, reading, scores
 from orchestrator.lint.facts import CorpusFacts, Facts
 from orchestrator.lint.finding import Finding, Severity
 
@@ -21,6 +22,7 @@ _CHECKS: tuple[Callable[[StageGraph, Facts], Iterator[Finding]], ...] = (
     models.findings,
     depths.findings,
     gates.findings,
+    languages.findings,
     scores.findings,
     policy.findings,
     budget.findings,

@@ -8,6 +8,7 @@ from orchestrator.cost import NOTHING, Predicted
 from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, n_read
 from orchestrator.lint.finding import Finding
+from orchestrator.routes import given_by, of_one_question, routes_of
 
 _SHOWN = 3
 
@@ -16,6 +17,17 @@ def predictions(graph: StageGraph, facts: Facts) -> dict[str, Predicted]:
     """Stage -> what it takes for one question; stages of which nothing is known are left out."""
     found = {node.name: facts.predicted_ms(node, n_read(node, graph, facts)) for node in graph.nodes}
     return {name: predicted for name, predicted in found.items() if predicted is not None}
+
+
+def together(costs: Mapping[str, Predicted], graph: StageGraph) -> Predicted:
+    """What one question takes; of routes the dearest, since each question takes one."""
+    return sum(_taken(costs, graph).values(), NOTHING)
+
+
+def _taken(costs: Mapping[str, Predicted], graph: StageGraph) -> dict[str, Predicted]:
+    rows = of_one_question(costs, routes_of(graph))
+    dearest = (max(row, key=lambda name: costs[name].p50_ms) for row in rows)
+    return {name: costs[name] for name in dearest}
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:
@@ -45,19 +57,20 @@ def _alone(node: Node, graph: StageGraph, facts: Facts, costs: Mapping[str, Pred
         yield Finding(
             node.path,
             f"{runs}is predicted to take {_ms(p50)} for half of the questions, more than {name} {limit:g} allows{done}"
-            f". {_advice(node, name)} By {facts.figures}",
+            f". {_advice(node, graph, name)} By {facts.figures}",
         )
 
 
 def _together(graph: StageGraph, facts: Facts, costs: Mapping[str, Predicted]) -> Iterator[Finding]:
     budget = facts.budget_ms
     assert budget is not None
+    costs = _taken(costs, graph)
     total = sum(costs.values(), NOTHING)
     if total.p95_ms <= budget:
         return
     dearest = sorted(costs, key=lambda name: -costs[name].p50_ms)[:_SHOWN]
     parts = ", ".join(f"{name} {_ms(costs[name].p50_ms)}" for name in dearest)
-    half, advice = total.p50_ms > budget, _advice(graph[dearest[0]], "budget_ms")
+    half, advice = total.p50_ms > budget, _advice(graph[dearest[0]], graph, "budget_ms")
     which, over = ("half", total.p50_ms) if half else ("one in twenty", total.p95_ms)
     yield Finding(
         "budget_ms",
@@ -67,8 +80,8 @@ def _together(graph: StageGraph, facts: Facts, costs: Mapping[str, Predicted]) -
     )
 
 
-def _advice(node: Node, limit: str) -> str:
-    lower = f"Lower top_k of '{node.inputs[0]}'" if node.inputs else "Choose a smaller model"
+def _advice(node: Node, graph: StageGraph, limit: str) -> str:
+    lower = f"Lower top_k of '{given_by(node, graph)[0]}'" if node.inputs else "Choose a smaller model"
     return f"{lower}, raise {limit}, or let `orchestrate plan` choose."
 
 

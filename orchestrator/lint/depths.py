@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.graph import Node, StageGraph
-from orchestrator.lint.facts import Facts, reach
+from orchestrator.lint.facts import Facts
 from orchestrator.lint.finding import Finding
+from orchestrator.routes import given_by, reach
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:
@@ -23,7 +24,7 @@ def _top_k_grows(node: Node, graph: StageGraph) -> Iterator[Finding]:
         return
     most = reach(node, graph)
     if node.top_k > most:
-        names = ", ".join(f"{name} ({graph[name].top_k})" for name in node.inputs)
+        names = ", ".join(f"{name} ({graph[name].top_k})" for name in given_by(node, graph))
         yield Finding(
             f"{node.path}.top_k",
             f"{node.top_k} is more than its input can pass on: {names}. Expected at most {most}",
@@ -34,7 +35,8 @@ def _cannot_change_result(node: Node, graph: StageGraph, facts: Facts) -> Iterat
     if node.kind != "rerank":
         return
     if reach(node, graph) == 1:
-        yield Finding(node.path, f"cannot change the result: '{node.inputs[0]}' passes on one document only")
+        above = given_by(node, graph)[0]
+        yield Finding(node.path, f"cannot change the result: '{above}' passes on one document only")
     readers = [other for other in graph.nodes if node.name in other.inputs]
     again = [other for other in readers if _always_scores_again(other, facts)]
     if again and len(again) == len(readers) and node.top_k >= reach(node, graph) and not node.cut.settings:
@@ -57,11 +59,12 @@ def _only_reorders(node: Node, graph: StageGraph) -> Iterator[Finding]:
     """A rerank after the last cut: what hindsight and others call the most expensive way to change nothing."""
     most = reach(node, graph)
     if node.kind == "rerank" and node is graph.result and 1 < most <= node.top_k and not node.cut.settings:
+        above = given_by(node, graph)[0]
         yield Finding(
             node.path,
-            f"reorders {most} documents and drops none: '{node.inputs[0]}' has decided which they are, so that "
+            f"reorders {most} documents and drops none: '{above}' has decided which they are, so that "
             f"measures of the set (R@{node.top_k}) cannot see it. To let it choose, raise "
-            f"{graph[node.inputs[0]].path}.top_k or lower its own",
+            f"{graph[above].path}.top_k or lower its own",
             "remark",
         )
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.cost import Predicted
 from orchestrator.graph import Node, StageGraph
+from orchestrator.routes import reach
 from orchestrator.stage import Rerank
 
 PredictedMs = Callable[[Node, int], Predicted | None]
@@ -78,11 +79,6 @@ class Facts:
     figures: str = ""
     is_installed: Callable[[str], bool] = is_installed
     is_hub_off: bool = False
-
-
-def reach(node: Node, graph: StageGraph) -> int:
-    """How many documents `node` can be given at most."""
-    return sum(graph[name].top_k for name in node.inputs)
 
 
 def n_read(node: Node, graph: StageGraph, facts: Facts) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from orchestrator.corpus import corpus_format, stored_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, OrchestratorError
@@ -39,7 +37,6 @@ def _stored(spec: CorpusSpec, root: Path) -> tuple[int | None, tuple[Mapping[str
     if corpus is None:
         return None, ()
     try:
-        ordinals = np.unique(np.linspace(0, len(corpus) - 1, _SAMPLE).astype(np.int64))
-        return len(corpus), tuple(document.metadata for document in corpus.at(ordinals))
+        return len(corpus), tuple(document.metadata for document in corpus.sample(_SAMPLE))
     finally:
         corpus.close()

@@ -8,6 +8,7 @@ from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, n_read
 from orchestrator.lint.finding import Finding
 from orchestrator.passages import Passages
+from orchestrator.routes import given_by
 
 _LEAST_TOKENS = 32
 """Some two sentences: below that a passage seldom holds an answer and what it is about."""
@@ -24,7 +25,7 @@ def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:
         if node.passages.cuts:
             yield from _size(node)
             if node.passages.how == "windows":
-                yield from _many(node, n_read(node, graph, facts))
+                yield from _many(node, n_read(node, graph, facts), given_by(node, graph)[0])
                 yield from _cut_twice(node, facts)
 
 
@@ -40,7 +41,7 @@ def _size(node: Node) -> Iterator[Finding]:
         yield Finding(f"{node.path}.passages.size", f"{found}. Expected well below {limit}, or null for what fits")
 
 
-def _many(node: Node, read: int) -> Iterator[Finding]:
+def _many(node: Node, read: int, above: str) -> Iterator[Finding]:
     most = _most_windows(node.passages)
     path = f"{node.path}.passages.max_windows"
     if most is None:
@@ -50,7 +51,7 @@ def _many(node: Node, read: int) -> Iterator[Finding]:
         found = (
             f"{most} windows of each of {read} documents are up to {read * most:,} passages a question, each of which"
         )
-        yield Finding(path, f"{found} costs what a document costs. Lower it, or top_k of '{node.inputs[0]}'")
+        yield Finding(path, f"{found} costs what a document costs. Lower it, or top_k of '{above}'")
 
 
 def _most_windows(passages: Passages) -> int | None:

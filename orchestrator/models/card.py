@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,6 +42,7 @@ class Model:
         notes: anything a reader should know.
         instead: what to use where the checkpoint needs code of its authors, which is not run here.
         storage_root: root of exports; None is `storage.default_root()`.
+        slot: where it stands under `models` in the configuration, for messages; None is the name of its role.
     """
 
     role: Role
@@ -63,6 +64,7 @@ class Model:
     notes: str | None = None
     instead: str | None = None
     storage_root: Path | None = None
+    slot: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_choice("role", self.role, get_args(Role))
@@ -86,13 +88,14 @@ class Model:
         return str(self.path or self.name or self.package)
 
     @property
+    def key(self) -> str:
+        """YAML path of the card."""
+        return f"models.{self.slot or self.role}"
+
+    @property
     def root(self) -> Path:
         """Where exports are kept."""
         return self.storage_root if self.storage_root is not None else default_root()
-
-
-CARD_KEYS = frozenset(spec.name for spec in fields(Model))
-"""Keys of a model node that describe the model; the others belong to the class that runs it."""
 
 
 def check_role(model: Model, role: Role, path: str = "role") -> None:

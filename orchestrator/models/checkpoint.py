@@ -32,7 +32,7 @@ def explained(model: Model, transformer: Path) -> Iterator[None]:
     except Exception as error:  # a damaged file shows as an error of json, safetensors, pickle, torch or transformers
         # What transformers says of custom code is how to let it run.
         problem = _own_code(model, transformer) or f": {error}"
-        raise ConfigError(f"models.{model.role}", f"transformers cannot load {model.label}{problem}") from error
+        raise ConfigError(model.key, f"transformers cannot load {model.label}{problem}") from error
 
 
 def check_weights(model: Model, description: Description, missing: Iterable[str]) -> None:
@@ -54,7 +54,7 @@ def check_weights(model: Model, description: Description, missing: Iterable[str]
     if not keys:
         return
     shown = ", ".join(keys[:6]) + (f" and {len(keys) - 6} more" if len(keys) > 6 else "")
-    found, path = f"{model.label} lacks the weights {shown}", f"models.{model.role}"
+    found, path = f"{model.label} lacks the weights {shown}", model.key
     if own_code := _own_code(model, description.transformer):
         raise ConfigError(path, f"{found}{own_code}")
     kind = "a cross-encoder with a trained head" if model.role == "reranker" else "a whole checkpoint"

@@ -160,7 +160,7 @@ def _write(model: Model, folder: Path, sources: Mapping[str, str], partial: Path
     try:
         _write_onnx(network, partial / ONNX_FILE)
     except Exception as error:
-        raise ConfigError(f"models.{model.role}", _advice(model, f"cannot be exported to ONNX: {error}")) from error
+        raise ConfigError(model.key, _advice(model, f"cannot be exported to ONNX: {error}")) from error
     return _check(model, network, partial)
 
 
@@ -257,7 +257,7 @@ def _check(model: Model, network: Network, partial: Path) -> Manifest:
                 part[len(row.ids) :] = 0  # padding
         if not float(difference.max()) <= _TOLERANCE:
             problem = f"differs from torch by {difference.max():.2g} in ONNX Runtime, more than {_TOLERANCE}"
-            raise ConfigError(f"models.{model.role}", _advice(model, problem))
+            raise ConfigError(model.key, _advice(model, problem))
     return manifest
 
 

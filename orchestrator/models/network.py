@@ -244,6 +244,6 @@ def _max_length(description: Description, tokenizer: Any, limit: int | None) -> 
 def _tokenizer_json(model: Model, tokenizer: Any, description: Description) -> str:
     if not tokenizer.is_fast:
         raise ConfigError(
-            f"models.{model.role}", f"{model.label} has a tokenizer written in Python; expected one with tokenizer.json"
+            model.key, f"{model.label} has a tokenizer written in Python; expected one with tokenizer.json"
         )
     return serialized(tokenizer.backend_tokenizer.to_str(), description.lowercase)

@@ -76,7 +76,5 @@ def max_length(model: Model, manifest: Manifest, asked: int | None) -> int | Non
     wanted = asked or model.max_length_tokens
     limit = manifest.position_limit
     if wanted is not None and limit is not None and wanted > limit:
-        raise ConfigError(
-            f"models.{model.role}.max_length_tokens", f"found {wanted}; {model.label} has {limit} positions"
-        )
+        raise ConfigError(f"{model.key}.max_length_tokens", f"found {wanted}; {model.label} has {limit} positions")
     return wanted or manifest.max_length_tokens

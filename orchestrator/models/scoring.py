@@ -35,7 +35,7 @@ def check_declared(model: Model, scoring: Scoring, transformer: Path) -> None:
     """
     if isinstance(scoring, YesNo) and scoring.yes_id is None and not (model.yes_token and model.template):
         raise ConfigError(
-            f"models.{model.role}",
+            model.key,
             f"{model.label} is a causal language model ({architecture(transformer)}), and nothing says that it "
             "reranks; expected a LogitScore beside it (modules.json), or a card with `template` and `yes_token`, as "
             "model@models.reranker=qwen3_reranker_0_6b has them",
@@ -129,7 +129,7 @@ def _keep_rows(model: Model, module: Any, ids: list[int]) -> None:
 
     layer = module.get_output_embeddings()
     if not isinstance(layer, torch.nn.Linear):
-        raise ConfigError(f"models.{model.role}", f"{model.label} has no plain output layer; expected a causal model")
+        raise ConfigError(model.key, f"{model.label} has no plain output layer; expected a causal model")
     rows = torch.nn.Linear(layer.in_features, len(ids), bias=layer.bias is not None, dtype=layer.weight.dtype)
     with torch.no_grad():
         rows.weight.copy_(layer.weight[ids])

@@ -29,7 +29,7 @@ def token_rules(
     expansion = reading.expansion
     if expansion is not None and limit is not None and expansion.length > limit:
         raise ConfigError(
-            f"models.{model.role}",
+            model.key,
             f"{model.label} fills queries up to {expansion.length} tokens, and has {limit} positions",
         )
     skipped = _word_ids(reading.skip_words, tokenizer)
@@ -86,5 +86,5 @@ def _fill_id(model: Model, expansion: Expansion, tokenizer: Any) -> int:
         found = next(iter(_word_ids([expansion.token], tokenizer)), None)
     if found is None:
         wanted = expansion.token or "mask token or end token"
-        raise ConfigError(f"models.{model.role}", f"{model.label} fills queries; its tokenizer has no {wanted}")
+        raise ConfigError(model.key, f"{model.label} fills queries; its tokenizer has no {wanted}")
     return int(found)

@@ -61,6 +61,7 @@ def told_json(result: Result) -> dict[str, object]:
         "total_ms": round(trace.total_ms, 3),
         "budget_ms": trace.budget_ms,
         "enforced": trace.enforced,
+        "language": trace.language,
         "stages": [_stage_json(stage, result) for stage in trace.stages],
     }
     return {"query": _query_json(result.query), "degraded": degraded, "trace": told}

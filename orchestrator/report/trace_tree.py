@@ -97,7 +97,8 @@ class TraceTree:
             if over > 0:
                 words.append(f"{over:.1f} ms over")
                 style = "bold red" if trace.enforced else "bold yellow"
-        return Text("total  ", "bold") + Text("; ".join([*words, *spent(trace.stages)]), style)
+        words += spent(trace.stages) + ([f"question in {trace.language}"] if trace.language else [])
+        return Text("total  ", "bold") + Text("; ".join(words), style)
 
     def _shortfalls(self) -> Iterator[Text]:
         from rich.text import Text

@@ -118,7 +118,7 @@ def test_json_has_the_documented_shape(orchestrate: Callable, corpus: Path) -> N
     assert set(line["results"][0]) == row
     assert line["results"][0]["passage"] is None, "only where a stage read windows"
     assert line["results"][0]["scores"] == {"bm25": line["results"][0]["score"]}
-    assert set(line["trace"]) == {"total_ms", "budget_ms", "enforced", "stages"}
+    assert set(line["trace"]) == {"total_ms", "budget_ms", "enforced", "language", "stages"}
     assert set(line["trace"]["stages"][0]) >= {
         "stage",
         "kind",

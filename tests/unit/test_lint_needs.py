@@ -144,36 +144,6 @@ def test_a_stage_that_was_never_trained() -> None:
     ]
 
 
-CHOICE = (
-    "Choose a model for that language or a multilingual one, for example model@models.reranker=bge_reranker_v2_m3 or "
-    "model@models.embedder=bge_m3"
-)
-
-
-def test_a_model_of_another_language() -> None:
-    assert after_hybrid(Pointwise(languages=["en"]), facts=Facts("zh")) == [
-        f"warning: {AT}.precise.use: its model knows en, the corpus is 'zh' (corpus.language). {CHOICE}"
-    ]
-    assert after_hybrid(Pointwise(embedder=Stage(languages=["en"])), facts=Facts("zh")) == [
-        f"warning: {AT}.precise.use: its model knows en, the corpus is 'zh' (corpus.language). {CHOICE}"
-    ]
-    for known, language in (("multilingual", "zh"), ("zh", "zh-hant")):
-        assert after_hybrid(Pointwise(languages=[known]), facts=Facts(language)) == []
-    assert after_hybrid(Pointwise(languages=["en"]), facts=Facts("zh-en"))[0].startswith(
-        f"warning: {AT}.precise.use: its model knows en, the corpus is 'zh-en'"
-    )
-
-
-def test_a_gate_decides_which_languages_a_model_has_to_know() -> None:
-    english = Pointwise(languages=["en"])
-    assert after_hybrid(english, when=Gate(languages=("en",)), facts=Facts("zh-en")) == []
-    assert after_hybrid(english, when=Gate(not_languages=("zh",)), facts=Facts("zh-en")) == []
-    assert after_hybrid(english, when=Gate(languages=("zh", "en")), facts=Facts("zh-en")) == [
-        f"warning: {AT}.precise.when.languages: lets questions in zh through, which its model does not know: en. "
-        f"{CHOICE}"
-    ]
-
-
 # Long documents
 
 
