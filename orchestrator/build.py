@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -318,6 +318,25 @@ def _argument_names(parameters: Iterable[str]) -> list[str]:
 def plain(node: object) -> Any:
     """A node as plain Python, its interpolations left as they stand."""
     return OmegaConf.to_container(node) if isinstance(node, DictConfig | ListConfig) else node
+
+
+def yaml_text(data: Mapping[str, Any]) -> str:
+    """`data` as YAML that a configuration reads as it is: what looks like a number and is a word stands in quotes."""
+    return str(OmegaConf.to_yaml(OmegaConf.create(dict(data))))
+
+
+def composed(words: Sequence[str]) -> dict[str, Any] | None:
+    """What the configuration of a run would be, as plain values; None where `words` do not go together.
+
+    Only while Hydra runs, or inside `Pipeline.compose`.
+    """
+    from hydra import compose
+    from hydra.errors import HydraException
+
+    try:
+        return cast(dict[str, Any], plain(compose("config", overrides=list(words))))
+    except (HydraException, OmegaConfBaseException):
+        return None
 
 
 def task_overrides() -> list[str]:

@@ -10,11 +10,21 @@ from pathlib import Path
 from orchestrator.checks import check_choice
 from orchestrator.entries import Entries, open_entries, today
 from orchestrator.errors import ConfigError
-from orchestrator.holdings import ENTRIES, KINDS, LEARNED, VECTORS, Holding, entries_bytes, holdings, remove_holding
+from orchestrator.holdings import (
+    ENTRIES,
+    KINDS,
+    LEARNED,
+    NAMED_ONLY,
+    VECTORS,
+    Holding,
+    entries_bytes,
+    holdings,
+    remove_holding,
+)
 
 _MB = 1 << 20
 _DAY_S = 86_400
-GROUPS = {"vectors": VECTORS, "all": tuple(kind for kind in KINDS if kind not in LEARNED)}
+GROUPS = {"vectors": VECTORS, "all": tuple(kind for kind in KINDS if kind not in (*LEARNED, *NAMED_ONLY))}
 """Words that stand for several kinds."""
 
 

@@ -1,13 +1,14 @@
 """What lies under the storage root: how much of it, whose, when it was last used; and its removal.
 
-Models that a stage learned, models that were tuned and runs kept by name are listed and never removed; folders of the
-user's (`path:`) lie elsewhere and are not even looked at.
+Models that a stage learned, models that were tuned and runs kept by name are listed and never removed; evaluations only
+where they are named. Folders of the user's (`path:`) lie elsewhere and are not even looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 
 from orchestrator import storage
 from orchestrator.entries import Entries, open_entries
+from orchestrator.kept_evaluations import FOLDER as EVALUATIONS
 from orchestrator.keys import KEY_BYTES
 from orchestrator.models.kept import remove_kept
 from orchestrator.row_file import KEYS, lock_of
@@ -25,9 +27,11 @@ from orchestrator.stage_results import FILE as STAGES_FILE
 
 VECTORS = ("vectors", "token_vectors", "sparse_vectors")
 LEARNED = ("trained", "tuned", "runs")
+NAMED_ONLY = ("evaluations",)
+"""Kinds that cost a new measurement, and go only where somebody names them: `all` leaves them out."""
 ENTRIES = {"scores": (SCORES_FILE, "scores and orders of all models"), "stages": (STAGES_FILE, "results of stages")}
 """Kinds that are one file of entries, any of which may go alone: the file below the root, and what it holds."""
-KINDS = ("scores", "stages", *VECTORS, "models", "indexes", "corpora", "cost", *LEARNED)
+KINDS = ("scores", "stages", *VECTORS, "models", "indexes", "corpora", "cost", *NAMED_ONLY, *LEARNED)
 """In the order in which they are shown."""
 
 _HOUR_S = 3600
@@ -80,6 +84,8 @@ def remove_holding(holding: Holding) -> int:
         remove_kept(holding.path)
     elif holding.kind in ("indexes", "corpora"):
         storage.remove_generations(holding.path)
+    elif holding.kind in NAMED_ONLY:
+        shutil.rmtree(holding.path, ignore_errors=True)
     else:
         holding.path.unlink(missing_ok=True)
     return holding.n_bytes - _size(holding)
@@ -170,6 +176,13 @@ def _cost(root: Path) -> Iterator[Holding]:
             yield Holding("cost", path, path.stem, None, storage.size_of(path), path.stat().st_mtime)
 
 
+def _evaluations(root: Path) -> Iterator[Holding]:
+    for folder in _folders(root / EVALUATIONS):
+        files = list(folder.glob("[!.]*.json"))
+        used = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
+        yield Holding("evaluations", folder, folder.name, len(files), storage.size_of(folder), used)
+
+
 def _trained(root: Path) -> Iterator[Holding]:
     for folder in _generations(root / "trained", depth=2):
         yield Holding("trained", folder, _under(folder), None, storage.size_of(folder), _used(folder))
@@ -188,7 +201,7 @@ def _runs(root: Path) -> Iterator[Holding]:
 
 _LOOK: tuple[Callable[[Path], Iterable[Holding]], ...] = (
     *(_entries, _vectors, _models, _indexes),
-    *(_corpora, _cost, _trained, _tuned, _runs),
+    *(_corpora, _cost, _evaluations, _trained, _tuned, _runs),
 )
 
 

@@ -166,6 +166,18 @@ def find_qrels(folder: Path, split: str) -> Path | None:
     return known[0] if known else next(iter(files.values()), None)
 
 
+def split_name(spec: CorpusSpec, source: Source) -> str:
+    """The name of the judgements that are read, also where `corpus.split` is auto; empty where nothing is judged.
+
+    Raises:
+        ConfigError: as `topic_files`.
+    """
+    if spec.split != "auto":
+        return spec.split
+    qrels = topic_files(spec, source).qrels
+    return "" if qrels is None else qrels.name.removesuffix(".gz").rpartition(".")[0] or qrels.name
+
+
 def qrels_splits(folder: Path) -> tuple[str, ...]:
     """Names of the qrels files under `folder/qrels`, sorted; empty without that folder."""
     return tuple(_qrels_files(folder / "qrels"))

@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.cost import NOTHING, CostModel, ModelInfo, Predicted
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.evidence import Evidence, Own, StackKey, at_depth
+from orchestrator.expected import Estimate, posterior
+from orchestrator.gains import Known
 from orchestrator.languages import MIXED
 from orchestrator.need import Catalogue, Need
 from orchestrator.rules import RECALL_KINDS, SLOT_OF_KIND, Rules, Slot, StackRule
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a way to run a stack is worth against the reference.
+
+    Attributes:
+        estimate: published figures, corrected by own results where there are any.
+        known: the published half.
+        own: the evaluation behind the other half, or None.
+        language: of the published figures, where it is another one than is asked for; else None.
+    """
+
+    estimate: Estimate
+    known: Known
+    own: Evidence | None = None
+    language: str | None = None
+
+    @property
+    def basis(self) -> str:
+        """`published`, `published (en)` of another language, `not known`, or `yours n=60`."""
+        if self.own is not None:
+            return f"yours n={len(self.own.differences)}"
+        if self.known.gaps:
+            return "not known"
+        return "published" if self.language is None else f"published ({self.language})"
 
 
 @dataclass(frozen=True)
@@ -21,10 +50,11 @@ class Option:
     Attributes:
         stack: the row of the table.
         models: by slot.
-        places: how far down the lists of models they stand, added up; 0 is the best.
+        places: how far down the lists of models they stand, added up.
         top_ks: how many each stage passes on.
         depth: the depth that was solved for, or 0.
         predicted: time of one query.
+        expected: what it is worth.
     """
 
     stack: StackRule
@@ -33,14 +63,24 @@ class Option:
     top_ks: Mapping[str, int]
     depth: int
     predicted: Predicted
+    expected: Expected
 
     @property
-    def quality(self) -> tuple[int, int, int]:
-        """What options are ranked by: quality of the row, place of the models, depth; higher is better."""
-        return self.stack.quality, -self.places, self.depth
+    def reads(self) -> int:
+        """How many candidates its last rerank reads; 0 without one."""
+        return self.stack.reads(self.top_ks)
+
+    @property
+    def measured(self) -> Predicted | None:
+        """What `evaluate` timed of exactly this on this machine, or None."""
+        own = self.expected.own
+        same = own is not None and own.top_ks == tuple(self.top_ks.values())[:-1]
+        return own.measured if own is not None and same else None
 
 
-def consider(stack: StackRule, need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue) -> Option | str:
+def consider(
+    stack: StackRule, need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own: Own
+) -> Option | str:
     """The best way to run a stack within the budget, else its fastest; or why it may not serve at all."""
     refusal = next(_refusals(stack, need), None)
     if refusal is not None:
@@ -52,10 +92,11 @@ def consider(stack: StackRule, need: Need, rules: Rules, cost: CostModel, catalo
     options = []
     for chosen in itertools.product(*(enumerate(models) for models in by_slot)):
         models = {slot: model for slot, (_, model) in zip(stack.slots, chosen, strict=True)}
-        options.append(_deepest(stack, need, cost, models, sum(place for place, _ in chosen)))
+        places = sum(place for place, _ in chosen)
+        options.append(_deepest(stack, need, rules, cost, models, places, own))
     fitting = [option for option in options if option.predicted.p95_ms <= need.budget_ms]
     if fitting:
-        return max(fitting, key=lambda option: option.quality)
+        return max(fitting, key=lambda option: (option.expected.estimate.mean, -option.places))
     return min(options, key=lambda option: option.predicted.p95_ms)
 
 
@@ -117,19 +158,53 @@ def knows_language(model: ModelInfo, language: str) -> bool:
     return not model.languages or "multilingual" in model.languages or wanted <= set(model.languages)
 
 
-def _deepest(stack: StackRule, need: Need, cost: CostModel, models: Mapping[Slot, ModelInfo], places: int) -> Option:
-    """The largest depth within the budget; the smallest where none is."""
+def _deepest(
+    stack: StackRule,
+    need: Need,
+    rules: Rules,
+    cost: CostModel,
+    models: Mapping[Slot, ModelInfo],
+    places: int,
+    own: Own,
+) -> Option:
+    """With the largest depth within the budget; the smallest where none is."""
 
-    def at(depth: int) -> Option:
-        top_ks = _top_ks(stack, need, depth)
-        return Option(stack, models, places, top_ks, depth, _predict(stack, need, cost, models, top_ks))
+    def predicted(depth: int) -> Predicted:
+        return _predict(stack, need, cost, models, _top_ks(stack, need, depth))
 
+    depth = _depth(stack, need, predicted)
+    top_ks = _top_ks(stack, need, depth)
+    expected = _expected(stack, need, rules, models, stack.reads(top_ks), own)
+    return Option(stack, models, places, top_ks, depth, predicted(depth), expected)
+
+
+def _depth(stack: StackRule, need: Need, predicted: Callable[[int], Predicted]) -> int:
     solved = next((stage.solved for stage in stack.stages if stage.solved is not None), None)
     if solved is None or solved.last is None:
-        return at(0)
+        return 0
     depths = range(solved.first, max(solved.first, min(solved.last, need.reach)) + 1)
-    fitting = bisect.bisect_right(depths, need.budget_ms, key=lambda depth: at(depth).predicted.p95_ms)
-    return at(depths[max(0, fitting - 1)])
+    fitting = bisect.bisect_right(depths, need.budget_ms, key=lambda depth: predicted(depth).p95_ms)
+    return depths[max(0, fitting - 1)]
+
+
+def _expected(
+    stack: StackRule, need: Need, rules: Rules, models: Mapping[Slot, ModelInfo], reads: int, own: Own
+) -> Expected:
+    reranker = models["reranker"].name if "reranker" in models else None
+    known = rules.gains.known(stack.name, reranker, reads)
+    evidence = own.nearest(key_of(stack, models), reads)
+    if evidence is None:
+        is_other = known.language is not None and known.language not in need.language.split("-")
+        return Expected(known.estimate, known, language=known.language if is_other else None)
+    there = rules.gains.known(stack.name, reranker, evidence.reads).estimate.mean
+    measured = at_depth(evidence.beside(rules.gains.spread), there, known.estimate.mean)
+    return Expected(posterior(known.estimate, measured), known, evidence)
+
+
+def key_of(stack: StackRule, models: Mapping[Slot, ModelInfo]) -> StackKey:
+    """What own results of a stack with certain models are kept under."""
+    embedder, reranker = (models[slot].name if slot in models else None for slot in ("embedder", "reranker"))
+    return stack.name, embedder, reranker
 
 
 def _top_ks(stack: StackRule, need: Need, depth: int) -> dict[str, int]:

@@ -121,7 +121,7 @@ class Pipeline:
             if cfg.need.auto:
                 from orchestrator.planning import decide_for, decided
 
-                chosen = decided(overrides, decide_for(cfg, overrides))
+                chosen = decided(overrides, decide_for(cfg, overrides, flags))
                 cfg = compose("config", overrides=[*extra, *chosen])
             return cls.from_config(cfg, [*flags, *stack_words(chosen)])
 

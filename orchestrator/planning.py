@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis import analyzer
 from orchestrator.build import build_corpus, model_cards, plain, resolve_language, storage_root
 from orchestrator.calibration.use import corpus_figures, estimated_lengths, measured_here
-from orchestrator.corpus import corpus_key, open_corpus
+from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.cost import CostModel, ModelInfo
-from orchestrator.decide import Decision, decide
-from orchestrator.errors import ConfigError
+from orchestrator.decide import Choice, Decision, decide
+from orchestrator.errors import ConfigError, OrchestratorError
+from orchestrator.judgements import split_name
 from orchestrator.languages import MIXED, UNDETERMINED
 from orchestrator.lengths import Lengths
 from orchestrator.models import Model, is_hub_off, is_local, takes_graph
 from orchestrator.need import USUAL_CANDIDATES, Catalogue, Need
+from orchestrator.own_evaluations import CorpusFacts, own_of
 from orchestrator.rules import Rules, Slot
+from orchestrator.stage_marks import model_label
+from orchestrator.words import quote, stack_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -42,20 +50,33 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
     if cfg.decision is None or cfg.cost is None:
         raise ConfigError("need.auto", "set without the rules to decide by; write +scenario=auto")
     resolve_language(cfg)
-    need = need_of(cfg)
-    decision = decide(need, Rules.of(plain(cfg.decision)), _costs(cfg), _catalogue(cfg, words))
-    made = [*decision.choice.overrides, *_settings(need, cfg)]
+    corpus = corpus_facts_of(cfg)
+    need = need_of(cfg, corpus)
+    rules, catalogue = Rules.of(plain(cfg.decision)), _catalogue(cfg, words)
     kept = [word for word in words if _root(word) not in _NOT_OF_THE_STACK]
+    path = _search_path(flags)
+    own = own_of(rules, catalogue, corpus, storage_root(cfg), [*path, *kept], str(cfg.corpus.language))
+    decision = decide(need, rules, _costs(cfg, corpus.key), catalogue, own)
+    made = [*decision.choice.overrides, *_settings(need, cfg)]
     keys = {_key(word) for word in kept}
     overrides = (*(word for word in made if _key(word) not in keys), *kept)
-    return dataclasses.replace(
-        decision, choice=dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
-    )
+    choice = dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
+    if choice.expected.own is None:
+        choice = dataclasses.replace(choice, reasons=(*choice.reasons, _unmeasured(choice, corpus)))
+    return dataclasses.replace(decision, choice=choice)
 
 
-def _costs(cfg: DictConfig) -> CostModel:
-    """By what was measured on this machine, and by `cfg.cost` for the rest."""
-    return measured_here(CostModel.of(plain(cfg.cost)), storage_root(cfg), corpus_key(build_corpus(cfg)))
+def _unmeasured(choice: Choice, corpus: CorpusFacts) -> str:
+    """That the choice was not measured on these documents, and what would."""
+    if not corpus.split:
+        return "it was not measured on your documents: that takes judged questions (corpus.queries, corpus.qrels)"
+    command = shlex.join(["orchestrate", "evaluate", *choice.flags, *stack_words(choice.overrides)])
+    return f"it was not measured on your documents; what this finds would weigh more: {command}"
+
+
+def _costs(cfg: DictConfig, corpus: str) -> CostModel:
+    """By what was measured on this machine, for the corpus of that key too, and by `cfg.cost` for the rest."""
+    return measured_here(CostModel.of(plain(cfg.cost)), storage_root(cfg), corpus)
 
 
 def decided(words: Sequence[str], decision: Decision) -> list[str]:
@@ -79,15 +100,20 @@ def _settings(need: Need, cfg: DictConfig) -> Iterator[str]:
         yield f"corpus.language={need.language}"
 
 
-def need_of(cfg: DictConfig) -> Need:
+def need_of(cfg: DictConfig, corpus: CorpusFacts | None = None) -> Need:
     """`cfg.need` with its blanks filled: from the corpus, from budget_ms, and from what this machine may reach.
+
+    Args:
+        cfg: a composed configuration.
+        corpus: what is known of the corpus; None looks.
 
     Raises:
         ConfigError: a value is wrong.
     """
     need = cfg.need
     latency_ms = cfg.budget_ms if need.latency_ms is None else need.latency_ms
-    documents, lengths = _corpus_facts(cfg)
+    corpus = corpus_facts_of(cfg) if corpus is None else corpus
+    documents = corpus.n_documents
     candidates = documents if need.candidates is None and documents < USUAL_CANDIDATES else need.candidates
     return Need(
         latency_ms=latency_ms,
@@ -95,26 +121,43 @@ def need_of(cfg: DictConfig) -> Need:
         language=_language(str(cfg.corpus.language if need.language == "auto" else need.language)),
         priority=need.priority.name,
         device=need.device.name,
-        lengths=lengths,
+        lengths=corpus.lengths,
         allow=_allowed(plain(need.allow)),
         documents=max(documents, candidates or 0),
     )
 
 
-def _corpus_facts(cfg: DictConfig) -> tuple[int, Lengths]:
-    """How many documents the corpus has, and how long those found are: as told, as counted, or as estimated."""
-    root, doc_tokens = storage_root(cfg), cfg.need.doc_tokens
-    if doc_tokens is not None and doc_tokens < 1:
-        raise ConfigError("need.doc_tokens", f"found {doc_tokens}; expected 1 or more, or null")
-    # Opening reads a new corpus into the store, as any run over it would.
-    corpus = open_corpus(build_corpus(cfg), root)
+def corpus_facts_of(cfg: DictConfig) -> CorpusFacts:
+    """What a decision needs to know of the corpus; a new one is read into the store, as by any run over it.
+
+    Raises:
+        ConfigError: need.doc_tokens is no length, or the corpus is not there.
+    """
+    corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
     try:
-        if doc_tokens is not None:
-            return len(corpus), Lengths.even(doc_tokens=doc_tokens)
-        counted = corpus_figures(root, corpus.key)
-        return len(corpus), counted.lengths if counted else estimated_lengths(corpus.documents())
+        lengths, split = _lengths(cfg, corpus), ""
+        with contextlib.suppress(OrchestratorError):  # without questions there is no evaluation of it either
+            split = split_name(corpus.spec, corpus.source)
+        return CorpusFacts(corpus.key, corpus.content_hash, len(corpus), split, lengths)
     finally:
         corpus.close()
+
+
+def _lengths(cfg: DictConfig, corpus: DiskCorpus) -> Lengths:
+    """How long the documents that are found are: as told, as counted, or as estimated."""
+    told = cfg.need.doc_tokens
+    if told is not None and told < 1:
+        raise ConfigError("need.doc_tokens", f"found {told}; expected 1 or more, or null")
+    if told is not None:
+        return Lengths.even(doc_tokens=told)
+    counted = corpus_figures(storage_root(cfg), corpus.key)
+    return counted.lengths if counted else estimated_lengths(corpus.documents())
+
+
+def _search_path(flags: Sequence[str]) -> list[str]:
+    folders = [after for flag, after in itertools.pairwise(flags) if flag == "--config-dir"]
+    found = ",".join(quote(f"file://{Path(folder).resolve()}") for folder in folders)
+    return [f"hydra.searchpath=[{found}]"] if folders else []
 
 
 def _language(code: str) -> str:
@@ -140,14 +183,17 @@ def _allowed(allow: object) -> frozenset[str]:
 
 def _catalogue(cfg: DictConfig, overrides: Sequence[str]) -> Catalogue:
     root = storage_root(cfg)
-    models = {name: _info(name, card, root) for name, card in model_cards().items()}
+    cards = model_cards()
+    models = {name: _info(name, card, root) for name, card in cards.items()}
+    labels = {name: model_label(card) for name, card in cards.items()}
     fixed: dict[Slot, ModelInfo] = {}
     slots: tuple[Slot, ...] = ("embedder", "reranker")
     for slot in slots:
         if any(word.lstrip("+").startswith((f"model@models.{slot}=", f"models.{slot}.")) for word in overrides):
             card = plain(cfg.models[slot])
             fixed[slot] = _info(str(card.get("path") or card.get("name") or slot), card, root)
-    return Catalogue(models, fixed)
+            labels[fixed[slot].name] = model_label(card)
+    return Catalogue(models, fixed, labels)
 
 
 def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:
@@ -161,37 +207,3 @@ def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:
         card.get("max_length_tokens"),
         findable and is_local(model := Model(**{**known, "storage_root": root}), graph=takes_graph(model.role)),
     )
-
-
-def scenario_yaml(decision: Decision) -> str:
-    """The choice as a scenario file of one's own, which does what the command does."""
-    defaults: list[str] = []
-    values: dict[str, Any] = {}
-    head = ["# @package _global_", "# orchestrate --config-dir my_conf +scenario=mine"]
-    for word in decision.choice.overrides:
-        key, _, value = word.lstrip("+").partition("=")
-        if word.startswith("~"):
-            head.append(f"# a file cannot take a stage away; on the command line: '{word}'")
-        elif key == "scenario":
-            defaults.insert(0, f"  - {value}")
-        elif "." in key.partition("@")[0] or key == "budget_ms":
-            _put(values, key.split("."), value)
-        else:
-            defaults.append(f"  - override /{key}: {value}")
-    return "\n".join([*head, "defaults:", *defaults, *_lines(values)]) + "\n"
-
-
-def _put(values: dict[str, Any], keys: Sequence[str], value: str) -> None:
-    for key in keys[:-1]:
-        values = values.setdefault(key, {})
-    values[keys[-1]] = value
-
-
-def _lines(values: Mapping[str, Any], indent: str = "") -> list[str]:
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"{indent}{key}:", *_lines(value, indent + "  ")]
-        else:
-            lines.append(f"{indent}{key}: {value}")
-    return lines

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 
 from orchestrator.cost import check_keys
 from orchestrator.errors import ConfigError, did_you_mean
+from orchestrator.gains import Gain, Gains, Like, Priority, read_expected, read_gains
 
-Priority = Literal["precision", "balanced", "speed"]
 Device = Literal["cpu", "gpu"]
 Allowance = Literal["hub", "api", "llm", "trained"]
 Slot = Literal["embedder", "reranker"]
@@ -18,8 +18,8 @@ SLOT_OF_KIND: Mapping[str, Slot] = {"dense": "embedder", "bi_encoder": "embedder
 """Which model a kind of stage runs."""
 RECALL_KINDS = frozenset({"bm25", "dense"})
 """Kinds of stages that search the corpus; the others read what stands above them."""
-RERANK_KINDS = frozenset({"bi_encoder", "cross_encoder", "api", "llm"})
-"""Kinds of stages that score candidates again."""
+RERANK_KINDS = frozenset({"bi_encoder", "late_interaction", "cross_encoder", "api", "llm"})
+"""Kinds of stages that read candidates again; a learned fusion or rerank only weighs the scores of others."""
 OTHER = "other"
 """The row of languages that have none of their own."""
 
@@ -59,14 +59,13 @@ class StageRule:
 
 @dataclass(frozen=True, slots=True)
 class StackRule:
-    """One row of the table: a stack, when it may serve, and how good it is expected to be.
+    """One row of the table: a stack, and when it may serve. How good it is expected to be stands in `Rules.gains`.
 
     Attributes:
         name: what messages call it.
         overrides: what makes it on the command line.
         stack: in words.
-        quality: higher is better; compared between stacks only.
-        because: the reason for that, with its source.
+        because: what it is for, in a sentence.
         stages: in order.
         candidates: how many candidates it is for.
         latency_ms: the budgets it is for.
@@ -80,7 +79,6 @@ class StackRule:
     name: str
     overrides: tuple[str, ...]
     stack: str
-    quality: int
     because: str
     stages: tuple[StageRule, ...]
     candidates: Range = Range()
@@ -96,17 +94,31 @@ class StackRule:
         """The models it runs, each once, in the order of the stages."""
         return tuple(dict.fromkeys(SLOT_OF_KIND[stage.kind] for stage in self.stages if stage.kind in SLOT_OF_KIND))
 
+    @property
+    def reranks(self) -> bool:
+        """Whether a stage reads candidates again."""
+        return any(stage.kind in RERANK_KINDS for stage in self.stages)
+
+    def reads(self, top_ks: Mapping[str, int]) -> int:
+        """How many candidates the last stage that reads them again is given; 0 where none does.
+
+        Args:
+            top_ks: how many each stage passes on.
+        """
+        places = [place for place, stage in enumerate(self.stages) if stage.kind in RERANK_KINDS]
+        return top_ks[self.stages[places[-1] - 1].name] if places and places[-1] > 0 else 0
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageRule:
-    """Which models serve a language, best first, and why."""
+    """Which models may serve a language, and why; of those that are expected to do as well, the first one listed."""
 
     because: str
     embedder: tuple[str, ...] = ()
     reranker: tuple[str, ...] = ()
 
     def models(self, slot: Slot) -> tuple[str, ...]:
-        """Names for one slot, best first."""
+        """Names for one slot, in their order."""
         return self.embedder if slot == "embedder" else self.reranker
 
 
@@ -116,6 +128,7 @@ class Rules:
 
     stacks: tuple[StackRule, ...]
     languages: Mapping[str, LanguageRule]
+    gains: Gains
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Rules:
@@ -124,7 +137,8 @@ class Rules:
         Raises:
             ConfigError: a key is unknown or missing, or a value is none of its choices.
         """
-        check_keys("decision", data, ["stacks", "languages"], ["stacks", "languages"])
+        needed = ["stacks", "languages", "quality"]
+        check_keys("decision", data, [*needed, "depth", "models"], needed)
         stacks = tuple(_stack(f"decision.stacks[{place}]", row) for place, row in enumerate(data["stacks"]))
         names = [stack.name for stack in stacks]
         for place, name in enumerate(names):
@@ -133,18 +147,26 @@ class Rules:
         rows = {str(code): _language(f"decision.languages.{code}", row) for code, row in data["languages"].items()}
         if OTHER not in rows:
             raise ConfigError("decision.languages.other", "missing; it serves the languages without a row of their own")
-        return cls(stacks, rows)
+        return cls(stacks, rows, read_gains(data, _expected(data["stacks"])))
 
     def language(self, code: str) -> LanguageRule:
         """The row of a language, or the one of all others."""
         return self.languages.get(code, self.languages[OTHER])
 
 
+def _expected(rows: Sequence[Mapping[str, Any]]) -> dict[str, Gain | Like]:
+    """By name of the stack; one without `expected` is the reference, or not known."""
+    return {
+        str(row["name"]): read_expected(f"decision.stacks[{place}].expected", row["expected"])
+        for place, row in enumerate(rows)
+        if row.get("expected") is not None
+    }
+
+
 def _stack(path: str, data: Mapping[str, Any]) -> StackRule:
     known = [field.name for field in fields(StackRule)]
-    check_keys(path, data, known, ["name", "overrides", "stack", "quality", "because", "stages"])
+    check_keys(path, data, [*known, "expected"], ["name", "overrides", "stack", "because", "stages"])
     given: dict[str, Any] = {key: str(data[key]) for key in ("name", "stack", "because")}
-    given["quality"] = _whole(f"{path}.quality", data["quality"])
     given["stages"] = _stages(f"{path}.stages", data["stages"])
     for key in ("candidates", "latency_ms"):
         if key in data:

@@ -10,6 +10,7 @@ Layout under the root:
     trained/<corpus>/<stage>-<stack>/<generation>/    one model that a stage learned
     tuned/<corpus>/<what>-<base>/                     one model that was tuned
     runs/<corpus>/<name>/<generation>/                one run that was kept to compare with
+    evaluations/<corpus>/                             what evaluations found, a file a stack
     cost/                                             what stages cost on this machine
 Every folder with generations holds a text file `current` that names the one in use. A file `used` is touched when a
 folder is used, once a day.

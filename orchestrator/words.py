@@ -248,6 +248,13 @@ def _parses(override: str) -> bool:
     return True
 
 
+def value_of(word: str) -> object:
+    """The value of an override, as Hydra's grammar reads it; None of one that takes away."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return None if word.startswith("~") else OverridesParser.create().parse_override(word).value()
+
+
 _NOT_OF_THE_STACK = re.compile(r"^[+~]*(task|query|format|budget_ms|corpus\.(split|max_queries)|hydra|log)\b")
 
 

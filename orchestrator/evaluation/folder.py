@@ -11,7 +11,7 @@ from orchestrator.corpus import DiskCorpus
 from orchestrator.evaluation.baselines import RUN_FILE
 from orchestrator.evaluation.quality import Quality
 from orchestrator.jobs import METRICS_FILE
-from orchestrator.judgements import topic_files
+from orchestrator.judgements import split_name
 from orchestrator.trec import qrels_text, run_text
 
 _SERVED = "served"
@@ -52,12 +52,4 @@ def stage_file(stage: str) -> str:
 
 def corpus_json(corpus: DiskCorpus) -> dict[str, str]:
     """Which documents and judgements figures are of: `name`, `content_hash`, `split`."""
-    return {"name": corpus.name, "content_hash": corpus.content_hash, "split": _split(corpus)}
-
-
-def _split(corpus: DiskCorpus) -> str:
-    """The name of the judgements that were read, also where `corpus.split` is auto."""
-    if corpus.spec.split != "auto":
-        return corpus.spec.split
-    qrels = topic_files(corpus.spec, corpus.source).qrels
-    return "" if qrels is None else qrels.name.removesuffix(".gz").rpartition(".")[0] or qrels.name
+    return {"name": corpus.name, "content_hash": corpus.content_hash, "split": split_name(corpus.spec, corpus.source)}

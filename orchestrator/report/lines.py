@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator.flow import Flow, FlowStage, flow_of
 
 if TYPE_CHECKING:
-    from orchestrator.decide import Decision
     from orchestrator.trace import Result, StageTrace
     from orchestrator.types import Query
 
@@ -130,18 +129,3 @@ def _stage_json(stage: StageTrace, result: Result) -> dict[str, object]:
         "passages": stage.passages,
         "notes": list(stage.notes),
     }
-
-
-def decision_json(decision: Decision) -> dict[str, object]:
-    """The content of decision.yaml and of `format=json`."""
-    choice = decision.choice
-    predicted = {"p50": round(choice.predicted.p50_ms, 1), "p95": round(choice.predicted.p95_ms, 1)}
-    shown = {
-        "name": choice.name,
-        "overrides": list(choice.overrides),
-        "command": choice.command,
-        "predicted_ms": predicted,
-        "misses_by_ms": None if choice.misses_by_ms is None else round(choice.misses_by_ms, 1),
-        "reasons": list(choice.reasons),
-    }
-    return {"choice": shown, "rejected": [{"name": other.name, "reason": other.reason} for other in decision.rejected]}

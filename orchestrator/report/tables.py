@@ -1,4 +1,4 @@
-"""Results, graphs and decisions as tables for the terminal."""
+"""Results and verdicts as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from orchestrator.report.terminal import plain_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orchestrator.decide import Choice, Decision
-    from orchestrator.need import Need
     from orchestrator.trace import Result
     from orchestrator.types import Document
     from orchestrator.verdict import Verdict
@@ -50,40 +48,6 @@ def _shown(document: Document | None, span: tuple[int, int] | None) -> str:
     if document is None:
         return ""
     return f"{document.title} … {document.text[span[0] :]}" if span and span[0] else document.full_text
-
-
-def need_line(need: Need) -> str:
-    """What a decision is for, in one line."""
-    budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
-    candidates = "the stack's own" if need.candidates is None else need.candidates
-    tokens = f"{need.lengths.document(100):.0f}"
-    return (
-        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {tokens} tokens, "
-        f"language {need.language}, priority {need.priority}, device {need.device}, "
-        f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
-    )
-
-
-def choice_table(choice: Choice) -> RenderableType:
-    """The stack chosen, what it should cost, and why."""
-    from rich.text import Text
-
-    table = plain_table("choice", choice.name)
-    table.add_row("stack", choice.stack)
-    table.add_row("predicted", f"p50 {choice.predicted.p50_ms:,.1f} ms, p95 {choice.predicted.p95_ms:,.1f} ms")
-    for place, reason in enumerate(choice.reasons):
-        table.add_row("" if place else "why", Text(f"- {reason}"))
-    return table
-
-
-def rejected_table(decision: Decision) -> RenderableType:
-    """Every other stack with the one reason against it."""
-    from rich.text import Text
-
-    table = plain_table("not", "because")
-    for other in decision.rejected:
-        table.add_row(other.name, Text(other.reason))
-    return table
 
 
 def comparison_table(verdict: Verdict) -> RenderableType:

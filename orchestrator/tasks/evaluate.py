@@ -6,11 +6,12 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import plain, sweep_folder, sweeper_direction
+from orchestrator.build import plain, sweep_folder, sweeper_direction, task_overrides
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
 from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
@@ -25,8 +26,10 @@ from orchestrator.evaluation.baselines import (
 from orchestrator.evaluation.findings import Findings, find
 from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
 from orchestrator.evaluation.folds import learners
+from orchestrator.evaluation.record import is_of_whole_stack, record_of
 from orchestrator.evaluation.sentences import sentences
 from orchestrator.jobs import Job, Value, current_job, read_plan
+from orchestrator.kept_evaluations import KeptEvaluations
 from orchestrator.objectives import Objectives
 from orchestrator.pipeline import Pipeline
 from orchestrator.sweep_table import settings_of
@@ -34,6 +37,7 @@ from orchestrator.tasks.answering import Answers, Folds
 from orchestrator.tasks.flags import count, flag
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.trec import run_text
+from orchestrator.words import stack_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -134,6 +138,8 @@ def run(cfg: DictConfig, output: Path | None) -> Value:
         measured = _measure(cfg, options, pipeline, corpus, baselines, progress)
         if output is not None:
             write_folder(output, measured.quality, measured.figures)
+        if not options.enforced and is_of_whole_stack(measured.quality):
+            _keep_for_plan(cfg, pipeline, corpus, measured)
         if options.save_as is not None:
             kept.keep(options.save_as, kept_files(measured.quality, measured.figures))
     _show(cfg, measured)
@@ -170,6 +176,22 @@ def _measure(
     findings = find(quality, options.measures.names[0], judged, options.n_changes, cfg.task.seed)
     figures = report.evaluation_json(quality, latency, findings, corpus_json(corpus), cfg.task.folds)
     return _Measured(pipeline.graph.result.name, quality, latency, findings, figures)
+
+
+def _keep_for_plan(cfg: DictConfig, pipeline: Pipeline, corpus: DiskCorpus, measured: _Measured) -> None:
+    """Keep a record of the figures, by which `orchestrate plan` weighs the stacks."""
+    quality = measured.quality
+    record = record_of(
+        plain(cfg),
+        pipeline.graph,
+        quality,
+        measured.latency,
+        corpus_json(corpus),
+        learned=pipeline.seen(quality.queries),
+        overrides=stack_words(task_overrides()),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    KeptEvaluations(pipeline.storage_root, corpus.key).keep(record)
 
 
 def _show(cfg: DictConfig, measured: _Measured) -> None:

@@ -12,12 +12,13 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import Pipeline, schema
-from orchestrator.build import model_cards, plain
+from orchestrator.build import model_cards, plain, yaml_text
 from orchestrator.cost import CostModel, ModelInfo
-from orchestrator.decide import Choice, Decision, decide
+from orchestrator.decide import Choice, decide
 from orchestrator.need import Catalogue, Need
-from orchestrator.planning import scenario_yaml
 from orchestrator.rules import Rules, StackRule
+from orchestrator.scenario_file import scenario_of
+from orchestrator.words import value_of
 
 CONF = Path(str(files("orchestrator.conf")))
 
@@ -99,7 +100,8 @@ def test_every_chosen_command_composes_and_its_file_says_the_same(choice: Choice
     doubts = [finding.message for finding in pipeline.lint() if finding.severity == "warning"]
     assert [message for message in doubts if not any(words in message for words in known)] == []
     (tmp_path / "scenario").mkdir()
-    (tmp_path / "scenario" / "mine.yaml").write_text(scenario_yaml(Decision(choice, ())))
+    body = yaml_text(scenario_of(choice, {word: value_of(word) for word in choice.overrides}))
+    (tmp_path / "scenario" / "mine.yaml").write_text(f"# @package _global_\n{body}")
     assert composed("+scenario=mine", config_dir=tmp_path) == cfg
 
 

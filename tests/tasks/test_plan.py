@@ -15,10 +15,12 @@ AUTO = "+scenario=auto"
 
 # Two stacks that need no model, told apart by their depth.
 RULES = """
+quality: {reference: short}
 stacks:
-  - {name: short, overrides: [pipeline=bm25], stack: BM25 -> 10, quality: 1, because: little time,
+  - {name: short, overrides: [pipeline=bm25], stack: BM25 -> 10, because: little time,
      stages: {bm25: {kind: bm25, top_k: 10}}}
-  - {name: long, overrides: [pipeline=bm25, pipeline.stages.bm25.top_k=2], stack: BM25 -> 2, quality: 2,
+  - {name: long, overrides: [pipeline=bm25, pipeline.stages.bm25.top_k=2], stack: BM25 -> 2,
+     expected: {difference: 0.1, sd: 0.1, sets: 3, source: a test},
      because: much time, latency_ms: {from: 50}, stages: {bm25: {kind: bm25, top_k: 2}}}
 languages:
   other: {because: no model}
@@ -51,27 +53,35 @@ def plan(orchestrate: Callable, *words: str) -> dict:
     return found
 
 
-def test_plan_prints_choice_prediction_command_file_and_the_reasons(orchestrate: Callable) -> None:
+def test_plan_prints_all_stacks_the_choice_its_command_and_the_reasons(orchestrate: Callable) -> None:
     done = orchestrate("plan", "latency_ms=150", "candidates=1000")
     assert done.code == 0, done.err
-    assert "low_latency" in done.out
-    assert "p95 19.0 ms" in done.out
-    command = "orchestrate +scenario=low_latency model@models.embedder=minilm pipeline.stages.bm25.top_k=1000"
-    assert command in done.out
-    assert "  - override /model@models.embedder: minilm\n" in done.out
+    lines = [line.split() for line in done.out.splitlines()]
+    assert ["*", "balanced", "100", "33", "50", "yes", "+.038", "±", ".033", "published"] in lines
+    assert ["low_latency", "1000", "13", "19", "yes", "-.046", "±", ".073", "published"] in lines
+    assert ["hybrid", "–", "12", "18", "yes", "0", "published"] in lines
+    assert ["cross_encoder", "–", "–", "–", "–", "–"] in lines
+    assert "orchestrate +scenario=balanced model@models.embedder=minilm pipeline.stages.bm25.top_k=1000" in done.out
+    assert "it was not measured on your documents; what this finds would weigh more: orchestrate evaluate" in done.out
     assert "not measured on this machine" in done.out
     assert "needs a language model: allow=[llm]" in done.out
     assert list(Path.cwd().iterdir()) == []
 
 
 def test_json_has_the_documented_shape(orchestrate: Callable) -> None:
-    found = plan(orchestrate, "latency_ms=25")
-    assert set(found) == {"choice", "rejected"}
+    found = plan(orchestrate, "latency_ms=17")
+    assert set(found) == {"choice", "rejected", "stacks", "reference", "do_not_rerank"}
     assert set(found["choice"]) >= {"name", "overrides", "command", "predicted_ms", "reasons"}
     assert set(found["choice"]["predicted_ms"]) == {"p50", "p95"}
-    assert found["choice"]["overrides"] == ["+scenario=edge", "model@models.embedder=minilm", "budget_ms=25"]
+    assert found["choice"]["overrides"] == ["+scenario=edge", "model@models.embedder=minilm", "budget_ms=17"]
     assert {found["choice"]["name"], *(other["name"] for other in found["rejected"])} == STACKS
     assert all(other["reason"] for other in found["rejected"])
+    stacks = {row["name"]: row for row in found["stacks"]}
+    assert set(stacks) == STACKS
+    assert stacks["hybrid"]["expected"] == {"difference": 0.0, "sd": 0.0, "basis": "published", "own_queries": None}
+    assert stacks["low_latency"]["reads"] == 200
+    assert [name for name, row in stacks.items() if row["chosen"]] == ["edge"]
+    assert stacks["chinese"] == {"name": "chinese", "fits": False, "chosen": False}
 
 
 def test_a_hub_that_is_switched_off_is_not_counted_on(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +101,9 @@ def test_a_cross_encoder_of_ones_own_makes_its_stacks_possible(orchestrate: Call
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (folder / name).touch()
     words = ["model@models.reranker=local", f"models.reranker.path={folder}"]
-    choice = plan(orchestrate, "latency_ms=5000", *words)["choice"]
+    choice = plan(orchestrate, "latency_ms=5000", "language=de", "model@models.embedder=local_embedder", *words)[
+        "choice"
+    ]
     assert choice["name"] == "cross_encoder"
     assert set(words[:1]) < set(choice["overrides"])
     assert f"models.reranker.path={folder}" in choice["overrides"]
@@ -119,7 +131,7 @@ def test_the_language_is_that_of_the_corpus(orchestrate: Callable, chinese: Path
 def test_rules_of_ones_own(orchestrate: Callable, own_rules: list[str]) -> None:
     found = plan(orchestrate, *own_rules, "latency_ms=100")
     assert found["choice"]["name"] == "long"
-    assert found["rejected"] == [{"name": "short", "reason": "fits (p95 0.1 ms), expected to rank lower: little time"}]
+    assert found["rejected"] == [{"name": "short", "reason": "fits (p95 0.1 ms), expected 0, below +.100 of long"}]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ STACK: dict[str, Any] = {
     "name": "mine",
     "overrides": ["pipeline=mine"],
     "stack": "BM25 -> cross-encoder",
-    "quality": 10,
     "because": "I measured it",
     "candidates": {"from": 21, "to": 200},
     "stages": {
@@ -22,6 +21,7 @@ STACK: dict[str, Any] = {
         "precise": {"kind": "cross_encoder", "top_k": 5},
     },
 }
+QUALITY = {"reference": "mine"}
 LANGUAGES = {"other": {"reranker": ["mmarco_minilm_l12"], "because": "many"}, "en": {"because": "no model"}}
 
 
@@ -34,7 +34,7 @@ def rules(path: str = "", value: object = None) -> Rules:
         node = node[key]
     if path:
         node[last] = value
-    return Rules.of({"stacks": [stack], "languages": LANGUAGES})
+    return Rules.of({"stacks": [stack], "languages": LANGUAGES, "quality": QUALITY})
 
 
 def test_a_table_is_read_as_written() -> None:
@@ -53,8 +53,7 @@ def test_a_language_without_a_row_gets_the_one_of_all_others() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("qualty", 3, r"^decision\.stacks\[0\]\.qualty: unknown key; keys: name, .*Did you mean 'quality'\?"),
-        ("quality", "high", r"\.quality: found 'high'; expected a whole number of 0 or more"),
+        ("expectd", 3, r"^decision\.stacks\[0\]\.expectd: unknown key; keys: name, .*Did you mean 'expected'\?"),
         ("because", "", r"\.because: missing; needed: name, "),
         ("overrides", "pipeline=mine", r"\.overrides: found 'pipeline=mine'; expected a list"),
         ("priorities", ["fast"], r"\.priorities\[0\]: found 'fast'; choices: precision, balanced, speed\."),
@@ -76,8 +75,8 @@ def test_mistakes_name_their_path(path: str, value: object, message: str) -> Non
 
 def test_names_stand_once_and_other_languages_have_a_row() -> None:
     with pytest.raises(ConfigError, match=r"^decision\.stacks\[1\]\.name: 'mine' stands twice"):
-        Rules.of({"stacks": [STACK, STACK], "languages": LANGUAGES})
+        Rules.of({"stacks": [STACK, STACK], "languages": LANGUAGES, "quality": QUALITY})
     with pytest.raises(ConfigError, match=r"^decision\.languages\.other: missing"):
-        Rules.of({"stacks": [STACK], "languages": {"en": {"because": "x"}}})
+        Rules.of({"stacks": [STACK], "languages": {"en": {"because": "x"}}, "quality": QUALITY})
     with pytest.raises(ConfigError, match=r"^decision\.languages: missing"):
         Rules.of({"stacks": [STACK]})
