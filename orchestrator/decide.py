@@ -63,12 +63,14 @@ class Candidate:
         option: the best way to run it for this need; None where it may not serve at all.
         fits: whether its p95 is within the budget.
         is_choice: whether it was chosen.
+        overrides: what makes it; empty where it may not serve.
     """
 
     name: str
     option: Option | None
     fits: bool
     is_choice: bool
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def decide(need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own:
         for name, option in found.items()
         if option is not best
     ]
-    candidates = [_candidate(name, option, best, need) for name, option in found.items()]
+    candidates = [_candidate(name, option, best, need, catalogue) for name, option in found.items()]
     choice = _choice(best, need, rules, cost, catalogue, [*advice.reasons, *_own_reasons(best, rules, own)])
     return Decision(choice, tuple(rejected), tuple(candidates), rules.gains.reference, advice)
 
@@ -132,10 +134,11 @@ def _best(fitting: Sequence[Option], need: Need, rules: Rules, advice: Advice) -
     return min(as_good, key=lambda option: (option.predicted.p95_ms, -option.expected.estimate.mean))
 
 
-def _candidate(name: str, option: Option | str, best: Option, need: Need) -> Candidate:
+def _candidate(name: str, option: Option | str, best: Option, need: Need, catalogue: Catalogue) -> Candidate:
     if isinstance(option, str):
         return Candidate(name, None, fits=False, is_choice=False)
-    return Candidate(name, option, option.predicted.p95_ms <= need.budget_ms, option is best)
+    fits = option.predicted.p95_ms <= need.budget_ms
+    return Candidate(name, option, fits, option is best, tuple(_overrides(option, need, catalogue)))
 
 
 def _choice(

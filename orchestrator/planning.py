@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis import analyzer
 from orchestrator.build import build_corpus, model_cards, plain, resolve_language, storage_root
+from orchestrator.calibration.kept import read as read_calibration
 from orchestrator.calibration.use import corpus_figures, estimated_lengths, measured_here
 from orchestrator.corpus import DiskCorpus, open_corpus
 from orchestrator.cost import CostModel, ModelInfo
@@ -57,7 +58,7 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
     path = _search_path(flags)
     own = own_of(rules, catalogue, corpus, storage_root(cfg), [*path, *kept], str(cfg.corpus.language))
     decision = decide(need, rules, _costs(cfg, corpus.key), catalogue, own)
-    made = [*decision.choice.overrides, *_settings(need, cfg)]
+    made = [*decision.choice.overrides, *_fastest(decision, storage_root(cfg)), *_settings(need, cfg)]
     keys = {_key(word) for word in kept}
     overrides = (*(word for word in made if _key(word) not in keys), *kept)
     choice = dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
@@ -72,6 +73,20 @@ def _unmeasured(choice: Choice, corpus: CorpusFacts) -> str:
         return "it was not measured on your documents: that takes judged questions (corpus.queries, corpus.qrels)"
     command = shlex.join(["orchestrate", "evaluate", *choice.flags, *stack_words(choice.overrides)])
     return f"it was not measured on your documents; what this finds would weigh more: {command}"
+
+
+def _fastest(decision: Decision, root: Path) -> Iterator[str]:
+    """How the models of the choice run fastest on this machine, where that is not as they are shipped."""
+    chosen = next(one.option for one in decision.candidates if one.is_choice)
+    measured = read_calibration(root)
+    if chosen is None or measured is None:
+        return
+    readers = [stage.name for stage in chosen.stack.stages if stage.kind == "cross_encoder"]
+    places = {"embedder": "models.embedder", "reranker": f"pipeline.stages.{''.join(readers[-1:])}.use"}
+    for setting in measured.settings:
+        model = next((model for slot, model in chosen.models.items() if slot == setting.part), None)
+        if model is not None and model.name == setting.model:
+            yield from (f"{places[setting.part]}.{key}={value}" for key, value in setting.values.items())
 
 
 def _costs(cfg: DictConfig, corpus: str) -> CostModel:

@@ -36,11 +36,25 @@ STEPS = 6
 """Of the progress."""
 _DEPTHS = (10, 30, 100, 200)
 _DEEP = (30, 100, 300, 1000)
-_MADE_UP = (2_000, 20_000)
 _PAIRS = (1, 4, 12)
 _RANDOM = ["model@models.embedder=random_vectors", "cache.scores=false", "budget_ms=null"]
 _LEARNS_FROM = ("shortlist", "learned")
 """The shipped weights of the learned rerank read late interaction's scores: both are measured, or neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured.
+
+    Attributes:
+        seconds: how long each thing is timed, about.
+        sample: words that choose the corpus that all kinds of stages are timed on.
+        made_up: sizes of the made-up corpora that searches are timed on.
+    """
+
+    seconds: float = 4.0
+    sample: Sequence[str] = ("corpus=sample",)
+    made_up: Sequence[int] = (2_000, 20_000)
 
 
 @dataclass
@@ -71,7 +85,7 @@ class Calibrating:
         words: of the command line that choose models and storage.
         config_dirs: folders with configs of the user's own.
         cards: name of a model on the hub -> name of its card.
-        seconds: how long each thing is timed, about.
+        scale: how much is measured.
         progress: told ("calibrate", steps done, steps in all).
         on_build: told before an index is built.
     """
@@ -81,13 +95,15 @@ class Calibrating:
         words: Sequence[str],
         config_dirs: Sequence[Path],
         cards: Mapping[str, str],
-        seconds: float = 4.0,
+        scale: Scale = Scale(),
         progress: Progress = no_progress,
         on_build: OnBuild = silent,
     ) -> None:
         self._words = [word for word in words if word.lstrip("+~").startswith(("model@", "models.", "storage."))]
-        self._dirs, self._cards, self._seconds = [CONF, *config_dirs], dict(cards), seconds
+        self._dirs, self._cards = [CONF, *config_dirs], dict(cards)
+        self._scale, self._seconds = scale, scale.seconds
         self._progress, self._on_build, self._step = progress, on_build, 0
+        self._tuned: list[str] = []
         self.timed = Timed()
         self._started = time.perf_counter()
 
@@ -102,19 +118,22 @@ class Calibrating:
         with self._sample() as pipeline:
             pipeline.load(self._progress, self._on_build)
             self._tell()
+            self._choose_settings(pipeline)
+        with self._sample() as pipeline:  # once more, with the settings chosen
+            pipeline.load(self._progress, self._on_build)
             count = self._counter(pipeline)
+            self._tell()
             self._embedder(pipeline, count)
-            self._tell()
             self._chain(pipeline, count)
-            self._tell()
             self._cross_encoder(pipeline)
             texts = [document.full_text for document in pipeline.corpus.documents()]
-            dim = next(getattr(node.stage.embedder, "dim") for node in pipeline.graph.nodes if node.name == "dense")  # type: ignore[union-attr] # noqa: B009
+            dim = _embedder(pipeline).dim
             self._tell()
             self._many_documents(texts, dim, pipeline.storage_root)
-            self._own_stages(own, count)
             self._tell()
+            self._own_stages(own, count)
             corpora = self._corpus(corpus_words, count)
+            self._tell()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         took = time.perf_counter() - self._started
         timed = self.timed
@@ -131,7 +150,7 @@ class Calibrating:
 
     def _sample(self) -> Pipeline:
         """Every kind of stage over the sample corpus, without those whose model is not on this machine."""
-        words = ["pipeline=every_kind", "corpus=sample", "budget_ms=null", "cache.scores=false"]
+        words = ["pipeline=every_kind", *self._scale.sample, "budget_ms=null", "cache.scores=false", *self._tuned]
         whole = self._compose(*words)
         dropped: dict[str, None] = {}
         for node in whole.graph.nodes:
@@ -180,8 +199,22 @@ class Calibrating:
         batch = partial(embedder.embed, kind="document", call=Call())
         for tokens, per_s, _ in by_length(batch, texts, lengths, embedder.batch_tokens, self._seconds / 8):
             self.timed.throughputs.append(Throughput("embedder", name, tokens, per_s))
-        part = Part("embedder", name, "models.embedder", (), texts(100, 32), asked[0].text)
-        self.timed.settings.append(choose(part, partial(self._built, "dense"), self._seconds / 8))
+
+    def _choose_settings(self, pipeline: Pipeline) -> None:
+        """Try the embedder and the cross-encoder in several ways; all that follows is measured with the best."""
+        texts, question = self._texts(pipeline), pipeline.corpus.queries()[0].text
+        parts = {"embedder": ("dense", "models.embedder", (), 32)}
+        if any(node.name == "precise" for node in pipeline.graph.nodes):
+            parts["reranker"] = ("precise", "pipeline.stages.precise.use", backends(), 12)
+        for part, (stage, prefix, others, n) in parts.items():
+            built = pipeline.graph[stage].stage
+            name = self._name(getattr(built, "embedder", built))
+            if texts is None or name is None or not hasattr(getattr(built, "embedder", built), "batch_tokens"):
+                continue
+            tried = Part(part, name, prefix, others, texts(100, n), question)
+            found = choose(tried, partial(self._built, stage), self._seconds / 8)
+            self.timed.settings.append(found)
+            self._tuned += [f"{prefix}.{key}={value}" for key, value in found.values.items()]
 
     def _texts(self, pipeline: Pipeline) -> Any:
         """`texts(tokens, n)`, by the embedder's tokenizer; None where it does not show it."""
@@ -194,7 +227,7 @@ class Calibrating:
 
     def _built(self, stage: str, words: Sequence[str]) -> Any:
         """The loaded embedder, or rerank, of a pipeline with these further words."""
-        pipeline = self._compose("pipeline=every_kind", "corpus=sample", *words)
+        pipeline = self._compose("pipeline=every_kind", *self._scale.sample, *words)
         built = pipeline.graph[stage].stage
         built = getattr(built, "embedder", built)
         built.load()  # type: ignore[union-attr]
@@ -238,14 +271,12 @@ class Calibrating:
             self.timed.throughputs.append(Throughput("reranker", name, tokens, per_s))
             pairs = [Point(Load(p.load.documents, p.load.documents * (tokens + asked), asked), p.ms) for p in points]
             self._keep(("cross_encoder", name), pairs, stage)
-        part = Part("reranker", name, "pipeline.stages.precise.use", backends(), texts(100, 12), question)
-        self.timed.settings.append(choose(part, partial(self._built, "precise"), self._seconds / 4))
 
     def _many_documents(self, texts: Sequence[str], dim: int, root: Path) -> None:
         """Searches, fusion and dot products over made-up documents, in a folder that is removed afterwards."""
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="calibrate-", dir=root) as scratch:
-            for size in _MADE_UP:
+            for size in self._scale.made_up:
                 folder = Path(scratch) / str(size)
                 write_made_up(folder, texts, size)
                 words = [*_RANDOM, f"models.embedder.dim={dim}", "pipeline=many_documents", f"corpus.path={folder}"]

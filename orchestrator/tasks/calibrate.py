@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from orchestrator import report
 from orchestrator.build import card_names, task_overrides
 from orchestrator.calibration import kept
-from orchestrator.calibration.job import Calibrating
+from orchestrator.calibration.job import Calibrating, Scale
 from orchestrator.errors import ConfigError
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.progress import ProgressBars, say_building
-from orchestrator.words import given_config_dirs, stack_words
+from orchestrator.words import given_config_dirs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,9 +26,9 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     seconds = cfg.task.seconds
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 60:
         raise ConfigError("task.seconds", f"found {seconds!r}; expected a number above 0, at most 60")
-    words = stack_words(task_overrides())
+    words = task_overrides()
     with Pipeline.from_config(cfg) as own, ProgressBars() as progress:
-        job = Calibrating(words, given_config_dirs(), card_names(), seconds, progress, say_building)
+        job = Calibrating(words, given_config_dirs(), card_names(), Scale(seconds), progress, say_building)
         found = job.run(own, [word for word in words if word.lstrip("+~").startswith(("corpus", "storage"))])
         path = kept.write(own.storage_root, found)
     if cfg.format.name == "json":

@@ -1,0 +1,93 @@
+"""`orchestrate calibrate` and what goes by it; what is measured is tested in tests/calibration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.calibration import kept
+from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
+from orchestrator.corpus import corpus_key
+from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.cost import StageCost
+from orchestrator.lengths import Lengths
+
+
+def keep(storage_root: Path, corpus: Path) -> None:
+    rows = [
+        StageCost("embed", "here", "minilm", fixed_ms=40.0, p95_factor=1.0),
+        StageCost("bm25", "here", fixed_ms=30.0, p95_factor=1.0),
+    ]
+    setting = Setting("embedder", "minilm", {"threads": 1}, {"as shipped": 1.0, "1 thread": 2.0}, 2.0)
+    key = corpus_key(CorpusSpec("tiny", str(corpus)))
+    figures = CorpusFigures("tiny", "x", Lengths((3, 4), ((110, 120), (130,))))
+    found = Calibration("2026-11-26T10:00:00+00:00", 1.0, kept.this_machine(), rows, [setting], [], {key: figures})
+    kept.write(storage_root, found)
+
+
+def planned(orchestrate: Callable, corpus: Path, *words: str) -> dict:
+    done = orchestrate("plan", f"corpus.path={corpus}", "format=json", *words)
+    assert done.code == 0, done.err
+    return json.loads(done.out)
+
+
+def test_plan_goes_by_what_was_measured(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    fast = planned(orchestrate, corpus, "latency_ms=35")
+    keep(storage_root, corpus)
+    slow = planned(orchestrate, corpus, "latency_ms=35")
+    assert fast["choice"]["name"] == "hybrid"
+    assert slow["choice"]["name"] == "bm25"
+    assert slow["choice"]["predicted_ms"]["p95"] == pytest.approx(30.0, abs=0.1)
+
+
+def test_figures_can_be_kept_out(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    keep(storage_root, corpus)
+    assert planned(orchestrate, corpus, "latency_ms=35", "cost.calibrated=false")["choice"]["name"] == "hybrid"
+
+
+def test_plan_writes_down_how_models_run_fastest(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    keep(storage_root, corpus)
+    assert "models.embedder.threads=1" in planned(orchestrate, corpus, "latency_ms=500")["choice"]["overrides"]
+
+
+def test_plan_knows_the_lengths_of_the_corpus(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    assert "documents of 12 tokens" in orchestrate("plan", f"corpus.path={corpus}").out
+    keep(storage_root, corpus)
+    assert "documents of 122 tokens" in orchestrate("plan", f"corpus.path={corpus}").out
+
+
+def test_check_goes_by_it_too(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
+    words = ["check", "pipeline=bm25", f"corpus.path={corpus}", "budget_ms=20"]
+    assert "predicted to take" not in orchestrate(*words).out
+    keep(storage_root, corpus)
+    shown = " ".join(orchestrate(*words).out.split())
+    assert "is predicted to take 30 ms" in shown
+    assert "measured on this machine on 2026-11-26: bm25, embed" in shown
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seconds=0", "task.seconds: found 0; expected a number above 0, at most 60"),
+        ("seconds=a_while", "task.seconds: found 'a_while'; expected a number"),
+        ("format=trec", "format: found trec; calibrate ranks no documents"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_measured(orchestrate: Callable, word: str, message: str) -> None:
+    done = orchestrate("calibrate", word)
+    assert done.code == 2
+    assert message in done.err
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_keeps(orchestrate: Callable, storage_root: Path) -> None:
+    done = orchestrate("calibrate", "seconds=0.1")
+    assert done.code == 0, done.err
+    assert "late_interaction" in done.out
+    assert "cross_encoder was not measured" in " ".join(done.out.split())
+    found = kept.read(storage_root)
+    assert found is not None
+    assert {row.kind for row in found.rows} >= {"embed", "bm25", "dense", "ltr", "late_interaction", "bi_encoder"}
