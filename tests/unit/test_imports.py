@@ -93,6 +93,18 @@ def test_plugins_import_only_what_is_open_to_every_plugin() -> None:
     assert found == set()
 
 
+def test_no_kind_of_stage_imports_from_the_folder_of_another() -> None:
+    kinds = {"recall", "fusion", "rerank", "embed"}
+    found = {
+        (path.name, node.module)
+        for path in PLUGINS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module
+        if {path.parent.name, node.module.split(".")[0]} <= kinds
+    }
+    assert found == set(), "what several kinds share stands beside their folders"
+
+
 def test_the_core_never_imports_a_plugin() -> None:
     found = {
         (path.name, name)

@@ -16,9 +16,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.models import Model
 from orchestrator.models.manifest import TokenRules
 from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
+from orchestrator.plugins.late_interaction.maxsim import idf, maxsim
+from orchestrator.plugins.late_interaction.token_weights import TokenWeights
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
-from orchestrator.plugins.rerank.maxsim import idf, maxsim
-from orchestrator.plugins.rerank.token_weights import TokenWeights
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.token_vectors import KeptTokens, _shared_store
 from orchestrator.types import Call, Document, Query
