@@ -57,7 +57,19 @@ HEAVY = {
     "opentelemetry",
 }
 DENSE = "pipeline.stages.dense.use"
-HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath", "auto"}
+HYDRA_IS_KNOWN_TO = {
+    "schema",
+    "build",
+    "cli",
+    "words",
+    "pipeline",
+    "failure",
+    "sweep",
+    "sweeper",
+    "searchpath",
+    "auto",
+    "verb",
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
