@@ -209,7 +209,7 @@ def test_mask_tokens_that_fill_a_query_count_like_the_others(
     [
         ({"query_weights": "tfidf"}, "query_weights: found 'tfidf'; choices: auto, idf, equal. Did you mean 'idf'?"),
         ({"precision": "int4"}, "precision: found 'int4'; choices: int8, float32. Did you mean 'int8'?"),
-        ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null for the encoder's own"),
+        ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str, encoder: OnnxTokenEmbed) -> None:
