@@ -55,12 +55,13 @@ def _run_hydra(words: list[str], full_errors: bool) -> int:
     from orchestrator import schema, searchpath, sweep
     from orchestrator.auto import decide_words
     from orchestrator.sweeper import keep_going
+    from orchestrator.verb import Task
     from orchestrator.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
 
     schema.register()
     searchpath.register()
     sweep.forget()
-    task = sweep.Task(full_errors)
+    task = Task(full_errors)
     verbs = find_verbs([*_config_dirs(words), *(configs.folder for configs in searchpath.installed_configs())])
     if "COMP_LINE" in os.environ:
         os.environ["COMP_LINE"] = rewrite_completion(os.environ["COMP_LINE"], verbs)

@@ -208,7 +208,8 @@ def randomization(differences: Values, *, resamples: int = RESAMPLES, seed: int 
 
 def _all_signs(n_queries: int) -> Iterator[Values]:
     """Every assignment at once: float64 [2^n_queries, n_queries] of +1 and -1."""
-    yield 1.0 - 2.0 * (np.arange(2**n_queries)[:, np.newaxis] >> np.arange(n_queries) & 1)
+    bits = np.arange(2**n_queries)[:, np.newaxis] >> np.arange(n_queries) & 1
+    yield (1 - 2 * bits).astype(np.float64)
 
 
 def _drawn_signs(n_queries: int, resamples: int, seed: int) -> Iterator[Values]:

@@ -24,7 +24,7 @@ from orchestrator import interrupt, log
 from orchestrator.errors import ConfigError
 from orchestrator.failure import failure_of
 from orchestrator.jobs import Job, write_plan
-from orchestrator.sweep import end_job
+from orchestrator.verb import end_job
 
 _BASIC = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 

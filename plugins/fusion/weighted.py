@@ -8,11 +8,12 @@ from typing import Self
 
 import numpy as np
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError
 from orchestrator.stage import Knob
 from orchestrator.types import Call, Query, RankedList, Scored, ScoreKind
 
-from .normalisation import NORMALISE, check_normalisation, normalised
+from ..normalisation import NORMALISE, normalised
 from .weights import adjusted_weights, check_names, input_weights, weight_knobs
 
 
@@ -56,7 +57,7 @@ class WeightedFusion:
     cost_kind = "fusion"
 
     def __init__(self, normalise: str = "min_max", weights: Mapping[str, float] | None = None) -> None:
-        check_normalisation("normalise", normalise)
+        check_choice("normalise", normalise, NORMALISE)
         self.normalise = normalise
         self._weights = input_weights(weights)
 

@@ -12,7 +12,7 @@ from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, no_progress
 from orchestrator.token_vectors import KeptTokens, TokenRows, TokenStore
 from orchestrator.types import Vectors
 
-from ..rerank.maxsim import maxsim
+from ..late_interaction.maxsim import maxsim
 from .dense import dense_vectors
 from .space import Hits, called, named
 

@@ -19,10 +19,10 @@ from orchestrator.storage import default_root, write_atomic
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens, projected
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
+from ..late_interaction.token_weights import TokenWeights, Weights
 from ..qdrant.multi import MultiSpace
 from ..qdrant.options import ExistingOptions, checked_options
 from ..qdrant.stage import QdrantStage, chosen_engine
-from ..rerank.token_weights import TokenWeights, Weights
 
 _AXES = "axes"
 """Notes in the index which axes its vectors were reduced by."""

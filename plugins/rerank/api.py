@@ -21,9 +21,9 @@ from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query
 
 from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
+from ..rerank_api.bill import Bill
+from ..rerank_api.format import RerankFormat
 from ..tls import trusted
-from .api_bill import Bill
-from .api_format import RerankFormat
 
 if TYPE_CHECKING:
     import httpx2

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError
 from orchestrator.types import Call, Document, Need, Query, RankedList, ScoreKind, Scores
 
-from ..fusion.normalisation import check_normalisation, normalised
+from ..normalisation import NORMALISE, normalised
 from .boosts import Boost, checked_boost, read_date
 
 
@@ -37,7 +38,7 @@ class BoostRerank:
     def __init__(
         self, boosts: Mapping[str, Mapping[str, object]], normalise: str = "min_max", now: str | None = None
     ) -> None:
-        check_normalisation("normalise", normalise)
+        check_choice("normalise", normalise, NORMALISE)
         if not isinstance(boosts, Mapping) or not boosts:
             raise ConfigError("boosts", f"found {boosts!r}; expected name -> field, weight, recency | values")
         self.now = None if now is None else read_date(now)

@@ -18,8 +18,8 @@ from orchestrator.storage import default_root
 from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors
 
-from .maxsim import maxsim
-from .token_weights import TokenWeights, Weights
+from ..late_interaction.maxsim import maxsim
+from ..late_interaction.token_weights import TokenWeights, Weights
 
 _FORMAT = 1
 _QUESTIONS_HELD = 16

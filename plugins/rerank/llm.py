@@ -11,10 +11,10 @@ from orchestrator.checks import check_counts
 from orchestrator.errors import ConfigError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
-from .llm_chat import Answer
-from .llm_prompt import check_instructions, fenced, messages
-from .llm_reply import RANKING, read_order
-from .llm_stage import LLMStage, in_language
+from ..llm.chat import Answer
+from ..llm.prompt import check_instructions, fenced, messages
+from ..llm.reply import RANKING, read_order
+from ..llm.stage import LLMStage, in_language
 
 _PLACEHOLDERS = ("{query}", "{documents}")
 

@@ -14,10 +14,10 @@ from orchestrator.checks import check_choice, check_counts
 from orchestrator.errors import ConfigError, PermanentError
 from orchestrator.types import Call, Document, Query, ScoreKind
 
-from .llm_chat import Answer, Messages
-from .llm_judgement import first_token, grade_schema, read_grade, yes_probability
-from .llm_prompt import check_instructions, fenced, messages
-from .llm_stage import LLMStage, in_language
+from ..llm.chat import Answer, Messages
+from ..llm.judgement import first_token, grade_schema, read_grade, yes_probability
+from ..llm.prompt import check_instructions, fenced, messages
+from ..llm.stage import LLMStage, in_language
 
 Scoring = Literal["logprobs", "grade"]
 Unscored = Literal["fail", "last"]

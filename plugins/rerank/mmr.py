@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError
 from orchestrator.stage import Embed, is_remote
 from orchestrator.types import Call, Need, Query, RankedList, ScoreKind, Scores, Vectors
 
-from ..fusion.normalisation import check_normalisation, normalised
+from ..normalisation import NORMALISE, normalised
 
 
 class MMRRerank:
@@ -35,7 +36,7 @@ class MMRRerank:
     def __init__(self, embedder: Embed, diversity: float = 0.3, relevance: str = "min_max") -> None:
         if isinstance(diversity, bool) or not isinstance(diversity, int | float) or not 0 <= diversity <= 1:
             raise ConfigError("diversity", f"found {diversity!r}; expected a number from 0 to 1")
-        check_normalisation("relevance", relevance, "cosine")
+        check_choice("relevance", relevance, (*NORMALISE, "cosine"))
         self.embedder = embedder
         self.diversity = float(diversity)
         self.relevance = relevance

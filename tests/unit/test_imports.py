@@ -57,7 +57,19 @@ HEAVY = {
     "opentelemetry",
 }
 DENSE = "pipeline.stages.dense.use"
-HYDRA_IS_KNOWN_TO = {"schema", "build", "cli", "words", "pipeline", "failure", "sweep", "sweeper", "searchpath", "auto"}
+HYDRA_IS_KNOWN_TO = {
+    "schema",
+    "build",
+    "cli",
+    "words",
+    "pipeline",
+    "failure",
+    "sweep",
+    "sweeper",
+    "searchpath",
+    "auto",
+    "verb",
+}
 
 
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
@@ -91,6 +103,18 @@ def test_plugins_import_only_what_is_open_to_every_plugin() -> None:
         if name.startswith("orchestrator") and name.split(".")[1] not in OPEN_TO_PLUGINS
     }
     assert found == set()
+
+
+def test_no_kind_of_stage_imports_from_the_folder_of_another() -> None:
+    kinds = {"recall", "fusion", "rerank", "embed"}
+    found = {
+        (path.name, node.module)
+        for path in PLUGINS.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.level == 2 and node.module
+        if {path.parent.name, node.module.split(".")[0]} <= kinds
+    }
+    assert found == set(), "what several kinds share stands beside their folders"
 
 
 def test_the_core_never_imports_a_plugin() -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.errors import ConfigError, PipelineError
 from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.plugins.fusion.normalisation import normalised
 from orchestrator.plugins.fusion.weighted import WeightedFusion
+from orchestrator.plugins.normalisation import normalised
 from orchestrator.ranking import partly_rescored, unscored
 from orchestrator.testing import FusionContract, ranked
 from orchestrator.types import Call, Query, RankedList, ScoreKind
@@ -149,7 +149,7 @@ def test_each_part_takes_as_much_of_the_scale_as_it_has_rows() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"normalise": "minmax"}, r"^normalise: found 'minmax'; expected one of: .*Did you mean 'min_max'\?"),
+        ({"normalise": "minmax"}, r"^normalise: found 'minmax'; choices: .*Did you mean 'min_max'\?"),
         ({"weights": {"a": -1}}, r"^weights\.a: -1 is no number of 0 or more"),
         ({"weights": {"a": float("nan")}}, r"^weights\.a: nan is no number"),
     ],

@@ -12,9 +12,9 @@ from qdrant_client import models
 
 from orchestrator.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.plugins.late_interaction.maxsim import maxsim
 from orchestrator.plugins.recall.qdrant_multivector import QdrantMultivectorRecall
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
-from orchestrator.plugins.rerank.maxsim import maxsim
 from orchestrator.testing import RecallContract
 from orchestrator.types import Call, Query, TextKind, TokenVectors
 

@@ -17,9 +17,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.models import Model
 from orchestrator.models.manifest import TokenRules
 from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
+from orchestrator.plugins.late_interaction.maxsim import idf, maxsim
+from orchestrator.plugins.late_interaction.token_weights import TokenWeights
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
-from orchestrator.plugins.rerank.maxsim import idf, maxsim
-from orchestrator.plugins.rerank.token_weights import TokenWeights
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.token_vectors import KeptTokens, _shared_store
 from orchestrator.types import Call, Document, Query
@@ -211,7 +211,7 @@ def test_mask_tokens_that_fill_a_query_count_like_the_others(
     [
         ({"query_weights": "tfidf"}, "query_weights: found 'tfidf'; choices: auto, idf, equal. Did you mean 'idf'?"),
         ({"precision": "int4"}, "precision: found 'int4'; choices: int8, float32. Did you mean 'int8'?"),
-        ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null for the encoder's own"),
+        ({"dim": 0}, "dim: found 0; expected a whole number from 1, or null"),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str, encoder: OnnxTokenEmbed) -> None:

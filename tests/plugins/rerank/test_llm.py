@@ -13,8 +13,8 @@ from servers import FENCED, LocalServer, Reply, Seen, chat, completion, relevanc
 from orchestrator import Pipeline
 from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError, StageError, TransientError
 from orchestrator.models import Model
+from orchestrator.plugins.llm.prompt import fenced
 from orchestrator.plugins.rerank.llm import LLMRerank
-from orchestrator.plugins.rerank.llm_prompt import fenced
 from orchestrator.report import console, result_json, trace_tree
 from orchestrator.testing import WindowRerankContract
 from orchestrator.types import Call, Document, Query

@@ -14,8 +14,8 @@ from orchestrator import Pipeline
 from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError
 from orchestrator.models import Model
 from orchestrator.plugins.estimate import estimated_tokens
+from orchestrator.plugins.llm.chat import Answer
 from orchestrator.plugins.rerank.llm import LLMRerank
-from orchestrator.plugins.rerank.llm_chat import Answer
 from orchestrator.types import Call, Document, Query
 
 QUERY = Query("q", "what damages the optic nerve?")

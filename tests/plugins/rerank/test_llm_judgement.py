@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plugins.rerank.llm_chat import Answer
-from orchestrator.plugins.rerank.llm_judgement import read_grade, yes_probability
-from orchestrator.plugins.rerank.llm_reply import read_order
+from orchestrator.plugins.llm.chat import Answer
+from orchestrator.plugins.llm.judgement import read_grade, yes_probability
+from orchestrator.plugins.llm.reply import read_order
 
 
 def answer(*tokens: tuple[str, float]) -> Answer:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.plugins.rerank.llm_reply import read_order
+from orchestrator.plugins.llm.reply import read_order
 
 
 @pytest.mark.parametrize(

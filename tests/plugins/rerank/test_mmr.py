@@ -113,7 +113,7 @@ def test_relevance_may_be_the_cosine_to_the_query() -> None:
     [
         ({"diversity": 1.5}, "found 1.5; expected a number from 0 to 1"),
         ({"diversity": True}, "found True"),
-        ({"relevance": "minmax"}, "found 'minmax'; expected one of: min_max, z_score, rank"),
+        ({"relevance": "minmax"}, "found 'minmax'; choices: min_max, z_score, rank"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], said: str) -> None:

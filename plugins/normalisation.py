@@ -6,21 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.types import RankedList, Scores
-
-
-def check_normalisation(key: str, name: str, *others: str) -> None:
-    """Refuse what is none of the normalisations here, nor of `others`.
-
-    Raises:
-        ConfigError: at `key`.
-    """
-    choices = (*NORMALISE, *others)
-    if name not in choices:
-        raise ConfigError(
-            key, f"found {name!r}; expected one of: {', '.join(choices)}.{did_you_mean(str(name), choices)}"
-        )
 
 
 def normalised(ranked: RankedList, name: str) -> Scores:

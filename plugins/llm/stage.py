@@ -20,7 +20,7 @@ from orchestrator.types import Call, Document, Need
 
 from ..estimate import estimated_tokens, fitting_characters, room_within, token_spans
 from ..openai_client import OpenAIConnection
-from .llm_chat import LADDER, Chat, Structure
+from .chat import LADDER, Chat, Structure
 
 _MARKS_TOKENS = 25
 """Of the two marks around a document."""

@@ -13,7 +13,7 @@ from orchestrator.spending import Pay, Price, Purse
 from orchestrator.types import Call
 
 from ..estimate import estimated_tokens, most_tokens
-from .api_format import RerankFormat
+from .format import RerankFormat
 
 _UNIT_DOCUMENTS = 100
 _UNIT_TOKENS = 500

@@ -9,8 +9,8 @@ from typing import Any
 
 from orchestrator.replies import find
 
-from .llm_chat import Answer
-from .llm_reply import json_values, spoken, whole_number
+from .chat import Answer
+from .reply import json_values, spoken, whole_number
 
 _AROUND_A_WORD = " \t\r\n▁ĠĊ\"'`*.,:;!。，：！"
 """Also the signs that stand for a space in vocabularies: some servers give a token as it stands there."""
