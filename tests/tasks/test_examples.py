@@ -23,8 +23,8 @@ EXAMPLES = sorted(path.parent for path in (TREE / "examples").glob("*/README.md"
 SLOW = {"finetune", "sweep"}
 NEEDS = {"sweep": "hydra_plugins.hydra_optuna_sweeper"}
 """Example -> module without which it does not run, of an extra that not everybody installs."""
-INSTALLED = {"own_plugin_package"}
-"""Examples whose commands need a package that only a new process sees."""
+APART = {"finetune", "own_plugin_package", "sweep"}
+"""Examples whose commands get processes of their own: for a package just installed, or libraries with warnings."""
 SAYS = {
     "finetune": "Tuning ",
     "llm_rerank": "tokens; $",
@@ -61,7 +61,7 @@ class Reader:
     def type(self, command: str, folder: Path) -> str:
         """What the command says, standing in `folder`; `python examples/...` is typed at the top of the tree."""
         words = shlex.split(command)
-        in_process = folder.name not in INSTALLED and "orchestrate" in words[:2]
+        in_process = folder.name not in APART and "orchestrate" in words[:2]
         return self._here(words, folder) if in_process else self._there(command, folder)
 
     def _here(self, words: list[str], folder: Path) -> str:
