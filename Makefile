@@ -34,7 +34,7 @@ format: $(STAMP)
 # The source tree holds the package in three folders; mypy reads it as it is installed.
 types: $(STAMP)
 	rm -rf build/types
-	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target build/types .
 	MYPYPATH=build/types $(BIN)/mypy --package orchestrator
 
 bench: $(STAMP)

@@ -6,11 +6,10 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-
-import pytest
 
 CORE = Path(str(files("orchestrator")))
 PLUGINS = Path(str(files("orchestrator.plugins")))
@@ -72,9 +71,14 @@ HYDRA_IS_KNOWN_TO = {
 }
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
     """Dotted names that a module imports, those for type checkers left out."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = parsed(path)
     skipped = {
         id(inner)
         for node in ast.walk(tree)
@@ -147,47 +151,45 @@ def test_hydra_stops_at_the_door() -> None:
     assert found <= HYDRA_IS_KNOWN_TO
 
 
-def loaded_by(words: list[str], root: Path, cwd: Path) -> set[str]:
-    """Heavy modules in memory after `orchestrate <words>` in a process of its own."""
+def loaded_by(commands: Sequence[Sequence[str]], root: Path, cwd: Path) -> list[set[str]]:
+    """Heavy modules in memory after each `orchestrate <words>`, one after the other in a process of their own."""
     script = (
         "import sys\nfrom orchestrator.cli import run\n"
-        f"code = run({words!r})\n"
-        "print(code, *sys.modules, file=sys.stderr)\n"
+        f"for words in {[list(words) for words in commands]!r}:\n"
+        "    print(run(words), *sys.modules, file=sys.stderr)\n"
     )
     environment = {**os.environ, "ORCHESTRATOR_HOME": str(root), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([sys.executable, "-c", script], cwd=cwd, env=environment, capture_output=True, text=True)
-    code, *names = done.stderr.splitlines()[-1].split()
-    assert code == "0", done.stderr
-    return HEAVY & {name.split(".")[0] for name in names}
+    told = [line.split() for line in done.stderr.splitlines() if " builtins " in line]
+    assert [code for code, *_ in told] == ["0"] * len(commands), done.stderr
+    return [HEAVY & {name.split(".")[0] for name in names} for _, *names in told]
 
 
-@pytest.mark.parametrize(
-    ("words", "allowed"),
+LIGHT = [
+    ["--help"],
+    ["check", "+scenario=large_candidates"],
     [
-        (["--help"], set()),
-        (["check", "+scenario=large_candidates"], set()),
-        (
-            [
-                "check",
-                "pipeline=dense",
-                f"{DENSE}.url=http://qdrant:6333",
-                f"{DENSE}.filter={{must:[{{has_id:[d1]}}]}}",
-            ],
-            set(),
-        ),
-        (["check", "+scenario=prototype_llm"], set()),
-        (["check", "+scenario=hosted_api", "model@models.embedder=openai_3_small"], set()),
-        (["plan", "latency_ms=150", "candidates=1000"], set()),
-        (["run", "glaucoma", "pipeline=bm25"], {"bm25s"}),
+        "check",
+        "pipeline=dense",
+        f"{DENSE}.url=http://qdrant:6333",
+        f"{DENSE}.filter={{must:[{{has_id:[d1]}}]}}",
     ],
-)
-def test_a_command_loads_only_what_it_uses(
-    words: list[str], allowed: set[str], shared_root: Path, tmp_path: Path
+    ["check", "+scenario=prototype_llm"],
+    ["check", "+scenario=hosted_api", "model@models.embedder=openai_3_small"],
+    ["plan", "latency_ms=150", "candidates=1000"],
+]
+
+
+def test_what_only_looks_loads_nothing_heavy_and_words_alone_load_bm25(shared_root: Path, tmp_path: Path) -> None:
+    *light, words = loaded_by([*LIGHT, ["run", "glaucoma", "pipeline=bm25"]], shared_root, tmp_path)
+    assert light == [set()] * len(LIGHT)
+    assert words == {"bm25s"}
+
+
+def test_low_latency_runs_without_torch_once_its_model_is_exported(
+    shared_root: Path, small_sample: Path, tmp_path: Path
 ) -> None:
-    assert loaded_by(words, shared_root, tmp_path) <= allowed
-
-
-def test_low_latency_runs_without_torch_once_its_model_is_exported(shared_root: Path, tmp_path: Path) -> None:
-    loaded_by(["index", "+scenario=low_latency"], shared_root, tmp_path)
-    found = loaded_by(["run", "what causes glaucoma?", "+scenario=low_latency"], shared_root, tmp_path)
+    words = ["+scenario=low_latency", f"corpus.path={small_sample}"]
+    loaded_by([["index", *words]], shared_root, tmp_path)
+    (found,) = loaded_by([["run", "what causes glaucoma?", *words]], shared_root, tmp_path)
     assert found == {"bm25s", "onnxruntime", "qdrant_edge"}
