@@ -19,6 +19,7 @@ NEEDS = {"sweep": "hydra_plugins.hydra_optuna_sweeper"}
 """Example -> module without which it does not run, of an extra that not everybody installs."""
 SAYS = {
     "finetune": "Tuning ",
+    "language_routing": "question in zh",
     "llm_rerank": "tokens; $",
     "own_plugin_package": "keyword_boost",
     "swap_reranker": "before",
