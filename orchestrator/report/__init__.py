@@ -6,6 +6,7 @@ from orchestrator.report.evaluation import (
     changes_table,
     comparisons_table,
     evaluation_table,
+    language_table,
     legend_lines,
     work_lines,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "evaluation_json",
     "evaluation_table",
     "importances_table",
+    "language_table",
     "legend_lines",
     "need_line",
     "plain_table",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.evaluation.by_language import by_language, shown_stages
 from orchestrator.evaluation.sentences import difference, p_value, shown_spent
 from orchestrator.evaluation.spent import Spent
 from orchestrator.report.terminal import plain_table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.evaluation.quality import Quality
 
 _TIMES = ("p50", "p95", "p99")
+_FEW = 50
 
 
 class _Rows:
@@ -130,6 +132,30 @@ def comparisons_table(findings: Findings) -> RenderableType:
         ps = [p_value(p) for p in (found.p_t, found.p_randomization, found.p_holm)]
         counts = f"{found.wins}/{found.ties}/{found.losses}"
         table.add_row(Text(label), difference(found.difference), *interval, counts, *ps)
+    return table
+
+
+def language_table(quality: Quality, measure: str) -> RenderableType | None:
+    """A row for the questions of each language: before any rerank, and after each; None where all are in one.
+
+    Languages of fewer than one question in fifty stand together in the last row: of many questions a few are told to be
+    in a language that they are not in.
+    """
+    from rich.text import Text
+
+    found, stages = by_language(quality, measure), shown_stages(quality)
+    if not found:
+        return None
+    table = plain_table(f"{measure} by language", "queries", *stages, right=["queries", *stages], is_close=True)
+    few = [language for language, one in found.items() if one.n_queries * _FEW < len(quality.languages)]
+    for language, one in found.items():
+        if language not in few or len(few) == 1:
+            table.add_row(Text(language), f"{one.n_queries:,}", *(f"{one.means[name]:.4f}" for name in stages))
+    if len(few) > 1:
+        rest = [found[language] for language in few]
+        n = sum(one.n_queries for one in rest)
+        means = [sum(one.means[name] * one.n_queries for one in rest) / n for name in stages]
+        table.add_row(Text(f"{len(few)} others"), f"{n:,}", *(f"{mean:.4f}" for mean in means))
     return table
 
 

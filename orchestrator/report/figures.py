@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from orchestrator.evaluation.by_language import by_language
 from orchestrator.evaluation.sentences import sentences, shown_spent, total_usd
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def _findings_json(quality: Quality, latency: Latency | None, findings: Findings
         "oracle": dict(quality.oracle.means),
         "null": None if null is None else {"stage": null, "metrics": dict(quality.systems[null].means)},
         "unjudged": _unjudged_json(quality.systems[quality.final]),
+        "by_language": {
+            language: {"n_queries": one.n_queries, findings.measure: dict(one.means)}
+            for language, one in by_language(quality, findings.measure).items()
+        },
         "against": {
             other.baseline.name: {
                 "metrics": dict(other.ranked.means),

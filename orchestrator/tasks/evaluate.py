@@ -23,6 +23,7 @@ from orchestrator.evaluation.baselines import (
     parents_or_selves,
     read_baselines,
 )
+from orchestrator.evaluation.by_language import tell_for
 from orchestrator.evaluation.findings import Findings, find
 from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
 from orchestrator.evaluation.folds import learners
@@ -167,6 +168,7 @@ def _measure(
         batch_queries=options.batch_queries,
         progress=progress,
         judged_ids=corpus.judged_ids if by_parent else None,
+        tell=tell_for(corpus.language),
     )
     latency = None
     if cfg.task.latency_queries > 0:
@@ -213,6 +215,8 @@ def _print(cfg: DictConfig, measured: _Measured) -> None:
         console.print(line, markup=False)
     for line in report.work_lines(quality, latency, cfg.budget_ms):
         console.print(line, markup=False)
+    if (languages := report.language_table(quality, findings.measure)) is not None:
+        console.print(languages)
     if findings.compared:
         console.print(report.comparisons_table(findings))
     for line in sentences(quality, findings, latency):

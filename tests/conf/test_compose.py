@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import Pipeline, schema
 from orchestrator.errors import ConfigError
+from orchestrator.routes import routes_of
 from orchestrator.spending import Price
 
 CONF = Path(str(files("orchestrator.conf")))
@@ -244,3 +245,39 @@ def test_another_server_is_never_silently_openai(name: str, key: str) -> None:
     words = [f"pipeline.stages.precise.use.{other}={value}" for other, value in given.items()]
     with pytest.raises(ConfigError, match=rf"pipeline\.stages\.precise\.use\.{key}: missing; set it"):
         Pipeline.from_config(composed("pipeline=llm", f"rerank@pipeline.stages.precise.use={name}", *words))
+
+
+def test_the_routes_of_languages_have_models_of_their_own() -> None:
+    overrides = ["pipeline=by_language", "corpus.language=und", "model@models.reranker_zh=bge_reranker_v2_m3"]
+    pipeline = Pipeline.compose([*overrides, "models.reranker_zh.path=nowhere"])
+    routes = routes_of(pipeline.graph)
+    assert list(routes) == ["precise_en", "precise_zh", "precise_other"]
+    models = {name: pipeline.graph[name].stage.model for name in routes}  # type: ignore[union-attr]
+    assert [(model.key, model.name) for model in models.values()] == [
+        ("models.reranker_en", "cross-encoder/ms-marco-MiniLM-L6-v2"),
+        ("models.reranker_zh", "BAAI/bge-reranker-v2-m3"),
+        ("models.reranker_other", "cross-encoder/mmarco-mMiniLMv2-L12-H384-v1"),
+    ]
+    missing = [finding.message for finding in pipeline.lint() if finding.path == "pipeline.stages.precise_zh.use"]
+    assert missing == [
+        "models.reranker_zh.path is nowhere, which questions in zh, zh-en need: no such folder. Expected a folder with "
+        "the model's files"
+    ]
+
+
+@pytest.mark.parametrize("written", ["zh", "[zh]", "[zh,'zh']"])
+def test_a_gate_takes_one_language_or_a_list(written: str) -> None:
+    pipeline = Pipeline.compose(["pipeline=gated", f"pipeline.stages.precise.when.language={written}"])
+    assert pipeline.graph["precise"].when.language == ("zh",)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("language=chinese", r"^pipeline\.stages\.precise\.when\.language: found 'chinese'; .* Did you mean 'zh'\?$"),
+        ("not_language=[en,jp]", r"^pipeline\.stages\.precise\.when\.not_language\[1\]: .* Did you mean 'ja'\?$"),
+    ],
+)
+def test_a_language_that_is_none_names_its_path(written: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Pipeline.compose(["pipeline=gated", f"pipeline.stages.precise.when.{written}"])

@@ -27,6 +27,7 @@ APART = {"finetune", "own_plugin_package", "sweep"}
 """Examples whose commands get processes of their own: for a package just installed, or libraries with warnings."""
 SAYS = {
     "finetune": "Tuning ",
+    "language_routing": "question in zh",
     "llm_rerank": "tokens; $",
     "own_plugin_package": "keyword_boost",
     "swap_reranker": "before",

@@ -57,6 +57,12 @@ def test_documents_are_read_by_id_in_the_order_asked_for(write_corpus: WriteCorp
     assert corpus.get([]) == []
 
 
+def test_a_sample_is_taken_at_even_distances(write_corpus: WriteCorpus, opened: Open) -> None:
+    corpus = opened(write_corpus([{"_id": f"d{n}", "text": f"text {n}"} for n in range(9)]))
+    assert [document.doc_id for document in corpus.sample(3)] == ["d0", "d4", "d8"]
+    assert [document.doc_id for document in corpus.sample(99)] == [f"d{n}" for n in range(9)]
+
+
 def test_many_documents_cross_the_batches(write_corpus: WriteCorpus, opened: Open) -> None:
     n = 2501
     corpus = opened(write_corpus([{"_id": f"d{i}", "text": f"text {i}"} for i in range(n)]))

