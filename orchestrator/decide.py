@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from orchestrator.cost import CostModel, ModelInfo, Predicted
+from orchestrator.cost import CostModel, Predicted
 from orchestrator.errors import ConfigError
 from orchestrator.evidence import NONE, Own
 from orchestrator.need import Catalogue, Need
 from orchestrator.options import Expected, Option, consider
-from orchestrator.rules import Rules, Slot
-from orchestrator.worth import NO_ADVICE, Advice, advise, expectation, figure
+from orchestrator.reasons import reason_against, reasons_for
+from orchestrator.rules import Rules
+from orchestrator.worth import NO_ADVICE, Advice, advise
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +116,12 @@ def decide(need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own:
     advice = advise(fitting, rules.gains)
     best = _best(fitting, need, rules, advice) if fitting else min(options, key=lambda option: option.predicted.p95_ms)
     rejected = [
-        Rejected(name, option if isinstance(option, str) else _why_not(option, best, need, advice))
+        Rejected(name, option if isinstance(option, str) else reason_against(option, best, need, advice))
         for name, option in found.items()
         if option is not best
     ]
     candidates = [_candidate(name, option, best, need, catalogue) for name, option in found.items()]
-    choice = _choice(best, need, rules, cost, catalogue, [*advice.reasons, *_own_reasons(best, rules, own)])
+    choice = _choice(best, need, catalogue, reasons_for(best, need, rules, cost, catalogue, advice, own))
     return Decision(choice, tuple(rejected), tuple(candidates), rules.gains.reference, advice)
 
 
@@ -141,16 +141,14 @@ def _candidate(name: str, option: Option | str, best: Option, need: Need, catalo
     return Candidate(name, option, fits, option is best, tuple(_overrides(option, need, catalogue)))
 
 
-def _choice(
-    best: Option, need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, of_quality: Sequence[str]
-) -> Choice:
+def _choice(best: Option, need: Need, catalogue: Catalogue, reasons: Iterable[str]) -> Choice:
     over = best.predicted.p95_ms - need.budget_ms
     return Choice(
         best.stack.name,
         best.stack.stack,
         tuple(_overrides(best, need, catalogue)),
         best.predicted,
-        tuple(_reasons(best, need, rules, cost, catalogue, of_quality)),
+        tuple(reasons),
         best.expected,
         over if over > 0 else None,
     )
@@ -166,92 +164,3 @@ def _overrides(best: Option, need: Need, catalogue: Catalogue) -> Iterator[str]:
             yield f"pipeline.stages.{stage.name}.top_k={best.top_ks[stage.name]}"
     if need.device == "gpu":
         yield from best.stack.on_gpu
-
-
-def _reasons(
-    best: Option, need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, of_quality: Sequence[str]
-) -> Iterator[str]:
-    over = best.predicted.p95_ms - need.budget_ms
-    if over > 0:
-        yield f"nothing fits {need.latency_ms:g} ms: this is the fastest, its p95 {_ms(over)} over the budget"
-    yield best.stack.because
-    yield from of_quality
-    for slot, model in best.models.items():
-        why = "as you have set" if slot in catalogue.fixed else _model_reason(best, slot, need, rules)
-        yield f"{slot} {model.name}: {why}"
-    yield from _depth_reason(best, need)
-    yield from _unknowns(best, need, cost)
-    yield cost.origin
-
-
-def _own_reasons(best: Option, rules: Rules, own: Own) -> Iterator[str]:
-    """What is expected of the choice, on what grounds, and what is not known about it."""
-    expected, reference = best.expected, rules.gains.reference
-    if best.stack.name != reference:
-        yield f"expected against {reference}: nDCG@10 {expectation(expected.estimate)} ({expected.basis})"
-    yield from expected.known.gaps
-    if best.measured is not None and expected.own is not None:
-        yield f"measured by evaluate on {expected.own.when}: p95 {_ms(best.measured.p95_ms)}"
-    yield from own.notes
-
-
-def _model_reason(best: Option, slot: Slot, need: Need, rules: Rules) -> str:
-    row = rules.language(need.language)
-    better = _better(best, slot, row.models(slot), rules)
-    return row.because + (f"; {', '.join(better)} would be better, but does not fit or cannot be had" if better else "")
-
-
-def _better(best: Option, slot: Slot, names: Sequence[str], rules: Rules) -> list[str]:
-    """Models of the list that are worth more at the depth that was chosen; of embedders, those that stand before."""
-    chosen = best.models[slot].name
-    if slot == "embedder":
-        return list(names[: names.index(chosen)])
-    worth = {name: rules.gains.known(best.stack.name, name, best.reads).estimate.mean for name in names}
-    return [name for name in names if worth[name] > worth[chosen]]
-
-
-def _depth_reason(best: Option, need: Need) -> Iterator[str]:
-    if best.predicted.p95_ms > need.budget_ms:
-        return
-    for stage, after in itertools.pairwise(best.stack.stages):
-        if stage.solved is not None and best.top_ks[stage.name] < min(stage.solved.last or 0, need.reach):
-            yield f"{after.name} reads {best.top_ks[stage.name]}: the most that keep p95 within {need.latency_ms:g} ms"
-
-
-def _unknowns(best: Option, need: Need, cost: CostModel) -> Iterator[str]:
-    elsewhere = best.expected.language
-    if elsewhere is not None:
-        yield f"its figures are of collections in '{elsewhere}', taken for '{need.language}' too: none are known"
-    for slot, model in best.models.items():
-        yield from _unknown_model(slot, model, cost)
-    if "embedder" in best.models:
-        minutes = cost.embed_document_ms(best.models["embedder"], need.lengths) * need.documents / 60_000
-        if minutes >= 1:
-            took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-            yield f"indexing embeds {need.documents:,} documents once: some {took} on one thread"
-
-
-def _unknown_model(slot: Slot, model: ModelInfo, cost: CostModel) -> Iterator[str]:
-    if not model.local:
-        yield f"{slot} {model.name} is downloaded from the model hub once; it is not on this machine"
-    if not cost.knows(model):
-        yield f"how much {model.name} works is not known (its card has no parameters_millions): taken as MiniLM"
-
-
-def _why_not(option: Option, best: Option, need: Need, advice: Advice) -> str:
-    p95, estimate = option.predicted.p95_ms, option.expected.estimate
-    if p95 > need.budget_ms:
-        at = f" even with {option.depth} candidates reranked" if option.depth else ""
-        return f"p95 {_ms(p95)}{at}: {_ms(p95 - need.budget_ms)} over the budget"
-    if option.stack.name in advice.against:
-        return advice.against[option.stack.name]
-    if best.predicted.p95_ms > need.budget_ms:
-        return f"slower: p95 {_ms(p95)}"
-    worth = f"fits (p95 {_ms(p95)}), expected {figure(estimate.mean)}"
-    if estimate.mean >= best.expected.estimate.mean:
-        return f"{worth}, which is no more than {best.stack.name} has for less time"
-    return f"{worth}, below {figure(best.expected.estimate.mean)} of {best.stack.name}"
-
-
-def _ms(value: float) -> str:
-    return f"{value:,.0f} ms" if value >= 10 else f"{value:.1f} ms"

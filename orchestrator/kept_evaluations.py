@@ -62,6 +62,7 @@ class EvaluationRecord:
         overrides: words that made the pipeline.
         stages: in the order of the graph.
         latency_ms: `p50` and `p95` of the whole, one query at a time; empty where it was not timed.
+        stages_ms: the same of each stage.
         host: name of the machine that it was timed on.
     """
 
@@ -72,6 +73,7 @@ class EvaluationRecord:
     overrides: tuple[str, ...]
     stages: tuple[StageRecord, ...]
     latency_ms: Mapping[str, float]
+    stages_ms: Mapping[str, Mapping[str, float]]
     host: str
 
     @property

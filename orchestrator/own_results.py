@@ -55,11 +55,11 @@ def usable(
         else:
             kept.append(record)
     why = {
-        "documents": "are of this corpus before its documents changed",
-        "split": f"are of other judgements than split '{split}'",
-        "measure": f"do not have {MEASURE} among their measures",
+        "documents": "of this corpus before its documents changed",
+        "split": f"of other judgements than split '{split}'",
+        "measure": f"without {MEASURE} among the measures",
     }
-    return kept, [f"not used: {n} evaluation{'s'[: n > 1]} that {why[key]}" for key, n in others.items() if n]
+    return kept, [f"not used: {n} evaluation{'s'[: n > 1]} {why[key]}" for key, n in others.items() if n]
 
 
 def kinds_of(records: Iterable[EvaluationRecord]) -> set[tuple[str, ...]]:

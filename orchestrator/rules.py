@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from orchestrator.cost import check_keys
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.gains import Gain, Gains, Like, Priority, read_expected, read_gains
+from orchestrator.gains import Gain, Gains, Like, Priority
+from orchestrator.gains_table import read_expected, read_gains
 
 Device = Literal["cpu", "gpu"]
 Allowance = Literal["hub", "api", "llm", "trained"]

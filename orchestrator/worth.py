@@ -86,7 +86,8 @@ def _beside(rerank: Option, plain: Option, gains: Gains) -> Paired | None:
 
 def _figures(beside: Paired) -> str:
     low, high = beside.interval
-    return f"{figure(beside.mean)} (95 % {figure(low)} to {figure(high)}, p {beside.p:.2g})"
+    p = "p < .0001" if beside.p < 0.0001 else f"p {beside.p:.2g}"
+    return f"{figure(beside.mean)} (95 % {figure(low)} to {figure(high)}, {p})"
 
 
 def _no_rerank(best: Option, why: str, is_measured: bool) -> str:

@@ -49,9 +49,14 @@ def record_of(
     measure = MEASURE if MEASURE in names else next(iter(names))
     flattered = {node.name: _flattered(node.name, graph, learned) for node in nodes}
     stages = [_stage(node, marks[node.name], quality, measure, flattered[node.name]) for node in nodes]
-    times = {} if latency is None else {key: round(latency.total[key], 3) for key in ("p50", "p95")}
+    total = {} if latency is None else _times(latency.total)
+    times = {} if latency is None else {name: _times(each) for name, each in latency.stages.items()}
     facts = corpus["content_hash"], corpus["split"], when, measure
-    return EvaluationRecord(*facts, tuple(overrides), tuple(stages), times, platform.node())
+    return EvaluationRecord(*facts, tuple(overrides), tuple(stages), total, times, platform.node())
+
+
+def _times(percentiles: Mapping[str, float]) -> dict[str, float]:
+    return {key: round(percentiles[key], 3) for key in ("p50", "p95")}
 
 
 def _flattered(name: str, graph: StageGraph, learned: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -106,6 +106,6 @@ def test_every_chosen_command_composes_and_its_file_says_the_same(choice: Choice
 
 
 def test_decided_in_python_as_on_the_command_line() -> None:
-    pipeline = Pipeline.compose(["+scenario=auto", "need.latency_ms=25"])
+    pipeline = Pipeline.compose(["+scenario=auto", "need.latency_ms=15"])
     assert [node.name for node in pipeline.graph.nodes] == ["dense"]
-    assert pipeline.budget_ms == 25
+    assert pipeline.budget_ms == 15

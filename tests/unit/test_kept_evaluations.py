@@ -39,7 +39,7 @@ BALANCED = (
 def record(*stages: StageRecord, **more: Any) -> EvaluationRecord:
     given: dict[str, Any] = {"content_hash": "c1", "split": "test", "when": "2026-11-20T10:00:00+00:00"}
     given |= {"measure": "nDCG@10", "overrides": ("+scenario=balanced",), "host": "here"}
-    given |= {"latency_ms": {"p50": 20.0, "p95": 41.0}}
+    given |= {"latency_ms": {"p50": 20.0, "p95": 41.0}, "stages_ms": {"bm25": {"p50": 0.5, "p95": 0.9}}}
     return EvaluationRecord(stages=stages or BALANCED, **{**given, **more})
 
 
@@ -191,7 +191,7 @@ def test_evaluations_of_other_documents_judgements_or_measures_are_not_used_and_
     kept, notes = usable(records, "c1", "test")
     assert kept == [record()]
     assert notes == [
-        "not used: 1 evaluation that are of this corpus before its documents changed",
-        "not used: 2 evaluations that are of other judgements than split 'test'",
-        "not used: 1 evaluation that do not have nDCG@10 among their measures",
+        "not used: 1 evaluation of this corpus before its documents changed",
+        "not used: 2 evaluations of other judgements than split 'test'",
+        "not used: 1 evaluation without nDCG@10 among the measures",
     ]
