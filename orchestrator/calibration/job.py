@@ -203,7 +203,7 @@ class Calibrating:
     def _choose_settings(self, pipeline: Pipeline) -> None:
         """Try the embedder and the cross-encoder in several ways; all that follows is measured with the best."""
         texts, question = self._texts(pipeline), pipeline.corpus.queries()[0].text
-        parts = {"embedder": ("dense", "models.embedder", (), 32)}
+        parts: dict[str, tuple[str, str, Sequence[str], int]] = {"embedder": ("dense", "models.embedder", (), 32)}
         if any(node.name == "precise" for node in pipeline.graph.nodes):
             parts["reranker"] = ("precise", "pipeline.stages.precise.use", backends(), 12)
         for part, (stage, prefix, others, n) in parts.items():

@@ -60,7 +60,9 @@ def _costs(cfg: DictConfig, pipeline: Pipeline) -> NodeCosts:
         return NodeCosts.of_machine(pipeline.graph, root, key)
     cost = CostModel.of(plain(cfg.cost)) if cfg.cost is not None else reference_costs()
     own = corpus_figures(root, key) if key else None
-    lengths = Lengths.even(cost.query_tokens, cfg.need.doc_tokens) if cfg.need.doc_tokens else own and own.lengths
+    lengths = own.lengths if own else None
+    if cfg.need.doc_tokens is not None:
+        lengths = Lengths.even(cost.query_tokens, cfg.need.doc_tokens)
     return NodeCosts(pipeline.graph, measured_here(cost, root, key), shipped_cards(cost), lengths)
 
 
