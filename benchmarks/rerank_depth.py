@@ -5,7 +5,7 @@
 DATA_DIR holds one folder a collection in BEIR layout; all judged queries of the split `test` are asked. Every column is
 nDCG@10 of the ranking in which late interaction and the learned rerank read the first N candidates and leave the rest
 as they came. `share` is the mean gain over RRF at that depth against the mean gain at 100; each set has the same
-weight. `spread` is the standard deviation over queries of a query's difference, pooled over the sets.
+weight. `spread` is the standard deviation over queries of a query's difference at 100, below it pooled over the sets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from offline import header
 from orchestrator import Pipeline
 from orchestrator.evaluate import Measures
 
-SETS = ("rag-product-docs", "cisi", "cranfield", "dbpedia-mini")
+SETS = ("cacm", "cisi", "cranfield", "dbpedia-mini", "rag-product-docs", "vaswani")
 DEPTHS = (10, 20, 50, 100)
 MEASURE = "nDCG@10"
 
@@ -31,12 +31,17 @@ def main() -> None:
     parser.add_argument("sets", nargs="*", default=SETS)
     arguments = parser.parse_args()
     print(header())
-    print(f"\n{'set':18} {'queries':>7} {'RRF':>8} " + " ".join(f"{depth:>8}" for depth in DEPTHS))
+    print(f"\n{'set':18} {'queries':>7} {'RRF':>8} " + " ".join(f"{depth:>8}" for depth in DEPTHS) + "   spread")
     gains, differences = [], []
     for name in arguments.sets:
         before, by_depth = measured(arguments.data_dir / name)
         means = [float(values.mean()) for values in by_depth]
-        print(f"{name:18} {len(before):>7} {before.mean():8.4f} " + " ".join(f"{mean:8.4f}" for mean in means))
+        spread = (by_depth[-1] - before).std(ddof=1)
+        print(
+            f"{name:18} {len(before):>7} {before.mean():8.4f} "
+            + " ".join(f"{mean:8.4f}" for mean in means)
+            + f" {spread:8.3f}"
+        )
         sys.stdout.flush()
         gains.append([mean - float(before.mean()) for mean in means])
         differences.append(by_depth[-1] - before)
@@ -44,7 +49,7 @@ def main() -> None:
     print(f"{'mean gain':18} {'':>7} {'':>8} " + " ".join(f"{gain:+8.4f}" for gain in mean_gains))
     print(f"{'share':18} {'':>7} {'':>8} " + " ".join(f"{gain / mean_gains[-1]:8.2f}" for gain in mean_gains))
     pooled = np.sqrt(np.mean([values.var(ddof=1) for values in differences]))
-    print(f"spread of one query's difference, pooled over the sets: {pooled:.3f}")
+    print(f"{'pooled':18} {'':>7} {'':>8} " + " ".join(f"{'':>8}" for _ in DEPTHS) + f" {pooled:8.3f}")
 
 
 def measured(folder: Path) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -60,7 +65,7 @@ def both(folder: Path, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """float64 [n_queries] of RRF and of the whole stack, whose reranks read `depth` candidates."""
     measures = Measures([MEASURE])
     words = ["+scenario=balanced", f"pipeline.stages.fused.top_k={depth}", f"pipeline.stages.shortlist.top_k={depth}"]
-    words += ["pipeline.stages.precise.top_k=5", f"corpus.path={folder}", "corpus.split=test", "log.level=warning"]
+    words += ["log.level=warning", f"corpus.path={folder}", "corpus.split=test", "budget_ms=null"]
     with Pipeline.compose(words) as pipeline:
         topics = pipeline.corpus.topics
         qrels = {key: grades for key, grades in topics.qrels.items() if any(grade > 0 for grade in grades.values())}

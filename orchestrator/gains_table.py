@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_args
 
@@ -29,7 +29,12 @@ def read_gains(data: Mapping[str, Any], stacks: Mapping[str, Gain | Like]) -> Ga
     _check_ends(stacks, names)
     rows = data.get("models") or {}
     models = {str(name): read_gain(f"decision.models.{name}", row, "over") for name, row in rows.items()}
-    readers = {"indifference": _indifference, "margin": _number, "least_queries": _whole, "spread": _spread}
+    readers: Mapping[str, Callable[[str, object], Any]] = {
+        "indifference": _indifference,
+        "margin": _number,
+        "least_queries": _whole,
+        "spread": _spread,
+    }
     given: dict[str, Any] = {
         key: read(f"{path}.{key}", quality[key]) for key, read in readers.items() if key in quality
     }

@@ -47,7 +47,7 @@ def candidates_table(decision: Decision) -> RenderableType:
 
 
 def _name(one: Candidate) -> str:
-    models = "".join(f"\n  {model.name}" for model in one.option.models.values()) if one.option else ""
+    models = "".join(f"\n    {model.name}" for model in one.option.models.values()) if one.option else ""
     return f"{'* ' if one.is_choice else '  '}{one.name}{models}"
 
 

@@ -44,7 +44,13 @@ def _place(cfg: DictConfig, flags: list[str]) -> Place | None:
     if cfg.task.save is None:
         return None
     shipped = [file.name.removesuffix(".yaml") for file in files("orchestrator.conf").joinpath(GROUP).iterdir()]
-    return place_of(str(plain(cfg.task)["save"]), [Path(folder) for folder in flags[1::2]], shipped)
+    return place_of(str(plain(cfg.task)["save"]), [_as_typed(folder) for folder in flags[1::2]], shipped)
+
+
+def _as_typed(folder: str) -> Path:
+    """Hydra tells whole paths; below this folder the short one is what a person typed."""
+    path, here = Path(folder), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _save(cfg: DictConfig, decision: Decision, place: Place) -> None:
