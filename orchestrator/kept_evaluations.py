@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator import storage
 from orchestrator.log import get_logger
+from orchestrator.stage import Json
 
 log = get_logger()
 
@@ -79,7 +80,7 @@ class EvaluationRecord:
     @property
     def key(self) -> str:
         """The file it is kept in: one a stack, so that a stack evaluated again replaces what it said before."""
-        parts = [[stage.mark, stage.top_k] for stage in self.stages]
+        parts: list[Json] = [[stage.mark, stage.top_k] for stage in self.stages]
         return storage.stable_hash([self.content_hash, self.split, self.measure, parts])
 
     def stage(self, name: str) -> StageRecord:

@@ -84,7 +84,7 @@ def _marks(
 ) -> Iterator[tuple[StackKey, str]]:
     inputs = _inputs(stack, config)
     for chosen in itertools.product(*(_names(slot, rules, catalogue) for slot in stack.slots)):
-        models: dict[Slot, str] = dict(zip(stack.slots, chosen, strict=True))
+        models: dict[str, str] = dict(zip(stack.slots, chosen, strict=True))
         labels = {slot: catalogue.labels.get(name, name) for slot, name in models.items()}
         mark = stage_marks(config, inputs, labels)[stack.stages[-1].name]
         yield (stack.name, models.get("embedder"), models.get("reranker")), mark

@@ -263,6 +263,12 @@ def test_a_file_that_says_something_else_is_not_replaced_unasked(orchestrate: Ca
     assert (other.code, other.out) == (2, "")
     assert "task.save: conf/scenario/my.yaml is there and says something else; overwrite=true replaces it" in other.err
     assert "budget_ms: 5" in Path("conf/scenario/my.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_a_file_is_replaced_where_that_is_asked_for(orchestrate: Callable) -> None:
+    words = ["plan", "save=conf/scenario/my.yaml", "format=json"]
+    assert orchestrate(*words, "latency_ms=5").code == 0
     assert orchestrate(*words, "latency_ms=6", "overwrite=true").code == 0
     assert "budget_ms: 6" in Path("conf/scenario/my.yaml").read_text()
 

@@ -90,12 +90,11 @@ def test_what_evaluate_found_decides_what_plan_says(orchestrate: Callable, turne
     assert by_name["turned"]["expected"]["basis"] == "yours n=12"
     assert by_name["turned"]["expected"]["difference"] < 0
     assert by_name["turned"]["measured_ms"]["p95"] > 0
-    shown = orchestrate("cache", "show", "format=json")
-    assert "evaluations" in {one["kind"] for one in json.loads(shown.out)["kept"]}
+    (folder,) = Path(os.environ["ORCHESTRATOR_HOME"]).glob("evaluations/*")
     assert orchestrate("cache", "clear", "what=all").code == 0
-    assert plan(orchestrate, *rules)["choice"]["name"] == "plain", "all leaves evaluations out"
+    assert len(list(folder.iterdir())) == 1, "all leaves evaluations out"
     assert orchestrate("cache", "clear", "what=evaluations").code == 0
-    assert plan(orchestrate, *rules)["choice"]["name"] == "turned"
+    assert not folder.exists()
 
 
 def test_evaluations_of_another_kind_are_not_used_and_told(orchestrate: Callable, turned: list[str]) -> None:
@@ -109,6 +108,7 @@ def test_evaluations_of_another_kind_are_not_used_and_told(orchestrate: Callable
     assert "evaluations on 3 judged queries are not used; 10 or more are" in reasons
 
 
+@pytest.mark.slow
 def test_a_stage_set_otherwise_is_another_stack(orchestrate: Callable, turned: list[str]) -> None:
     changed = "pipeline.stages.bm25.use.k1=2.0"
     assert orchestrate("evaluate", "pipeline=turned", changed, "latency_queries=0", *turned).code == 0
