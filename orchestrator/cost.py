@@ -48,9 +48,9 @@ class Predicted:
     p95_ms: float
 
     def __add__(self, other: Predicted) -> Predicted:
-        """Of two stages, one after the other, whose slow moments have nothing to do with each other."""
-        p50 = self.p50_ms + other.p50_ms
-        return Predicted(p50, p50 + math.hypot(self.p95_ms - self.p50_ms, other.p95_ms - other.p50_ms))
+        # The sum of p95s is above the p95 of the sum, the careful side; not by much: a long question, and a machine that
+        # is busy with something else, slow all stages at once (benchmarks/results/plan.txt).
+        return Predicted(self.p50_ms + other.p50_ms, self.p95_ms + other.p95_ms)
 
 
 NOTHING = Predicted(0.0, 0.0)
@@ -64,7 +64,7 @@ class Load:
         documents: how many it reads; for recalls, how many the corpus has.
         tokens: of all that the model reads.
         query_tokens: of the question.
-        results: how many documents a recall passes on.
+        results: how many documents a recall passes on; around the stages, how many these are.
     """
 
     documents: float = 0.0
@@ -85,7 +85,7 @@ class StageCost:
         ms_per_document: of a document read; for recalls a document of the corpus.
         ms_per_token: of a token read, over all texts.
         ms_per_query_token: of a token of the question, where the stage reads that once by itself.
-        ms_per_result: of a document that a recall passes on.
+        ms_per_result: of a document that a recall passes on; around the stages, of a stage.
         parameters_millions: size of `model`; others are reckoned against it.
         max_length_tokens: where its model cuts what it reads; None is nowhere, or not known.
         p95_factor: p95 / p50 of work of one size; None is the `spread` of its place.
@@ -215,12 +215,17 @@ class CostModel:
         tokens = (lengths or Lengths.even()).document(1, 0.5, row.max_length_tokens)
         return row.ms(Load(1, tokens), self._work_of(row, model))
 
-    def around(self, documents: int) -> Predicted:
-        """Time beside the stages, where it was measured: reading the answer's documents, keeping the trace."""
+    def around(self, documents: int, stages: int) -> Predicted:
+        """Time beside the stages, where it was measured: handing over, reading the answer's documents, the trace.
+
+        Args:
+            documents: the most that a stage reads.
+            stages: how many there are.
+        """
         row = self.stages.get((AROUND, None))
         if row is None:
             return NOTHING
-        return self._predicted(row, lambda _: Load(documents), Lengths.even(), 1.0, is_remote=False)
+        return self._predicted(row, lambda _: Load(documents, results=stages), Lengths.even(), 1.0, is_remote=False)
 
     def _predicted(
         self, row: StageCost, load: Callable[[float], Load], lengths: Lengths, work: float, *, is_remote: bool

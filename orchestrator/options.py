@@ -227,7 +227,7 @@ def _predict(
     stack: StackRule, need: Need, cost: CostModel, models: Mapping[Slot, ModelInfo], top_ks: Mapping[str, int]
 ) -> Predicted:
     total = cost.embed(models["embedder"], need.lengths) if "embedder" in models else NOTHING
-    reach = 0
+    reach = most = 0
     for stage in stack.stages:
         reads = need.documents if stage.kind in RECALL_KINDS else reach
         slot = SLOT_OF_KIND.get(stage.kind)
@@ -235,4 +235,5 @@ def _predict(
         results = top_ks[stage.name] if stage.kind in RECALL_KINDS else 0
         total += cost.predict(stage.kind, reads, lengths=need.lengths, results=results, model=model, device=need.device)
         reach = reach + top_ks[stage.name] if stage.kind in RECALL_KINDS else top_ks[stage.name]
-    return total + cost.around(reach)
+        most = max(most, reach)
+    return total + cost.around(most, len(stack.stages))

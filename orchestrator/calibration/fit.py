@@ -17,7 +17,7 @@ _FEATURES: Mapping[str, tuple[str, ...]] = {
     "fusion": ("fixed_ms", "ms_per_document"),
     "bi_encoder": ("fixed_ms", "ms_per_document"),
     "late_interaction": ("fixed_ms", "ms_per_query_token", "ms_per_document", "ms_per_token"),
-    "around": ("fixed_ms", "ms_per_document"),
+    "around": ("fixed_ms", "ms_per_document", "ms_per_result"),
 }
 _OTHERS = ("fixed_ms", "ms_per_document", "ms_per_token")
 _LOADS = {

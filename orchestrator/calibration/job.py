@@ -32,7 +32,7 @@ from orchestrator.types import Call, Document, Query
 log = get_logger()
 
 CONF = Path(__file__).parent / "conf"
-STEPS = 6
+STEPS = 5
 """Of the progress."""
 _DEPTHS = (10, 30, 100, 200)
 _DEEP = (30, 100, 300, 1000)
@@ -68,6 +68,7 @@ class Timed:
         missing: kinds that could not be measured, and why.
         throughputs: documents a second by length.
         settings: how models run fastest.
+        cost_usd: what services took.
     """
 
     points: dict[RowKey, list[Point]] = field(default_factory=lambda: defaultdict(list))
@@ -76,6 +77,7 @@ class Timed:
     missing: dict[str, str] = field(default_factory=dict)
     throughputs: list[Throughput] = field(default_factory=list)
     settings: list[Setting] = field(default_factory=list)
+    cost_usd: float = 0.0
 
 
 class Calibrating:
@@ -242,7 +244,7 @@ class Calibrating:
             if dear:  # what the cross-encoder reads is what the stage before it passes on
                 depths[names[-1]] = min(depth, _PAIRS[place % len(_PAIRS)])
             steps.append(depths)
-        found = climb(pipeline, steps, pipeline.corpus.queries(), count, 3 * self._seconds)
+        found = climb(pipeline, steps, pipeline.corpus.queries(), count, 3 * self._seconds).points
         for node in pipeline.graph.nodes:
             if node.name not in ("bm25", "dense"):  # of searches, those over many documents tell more
                 self._keep(self._key(node), found[node.name], node.stage)
@@ -285,9 +287,10 @@ class Calibrating:
                     pipeline.load()
                     asked = [Query(f"q{place}", " ".join(text.split()[:9])) for place, text in enumerate(texts[:60])]
                     steps = [dict.fromkeys(("bm25", "dense", "fused"), depth) for depth in _DEEP if depth < size]
-                    found = climb(pipeline, steps, asked, lambda text: len(text) // 4, self._seconds)
+                    found = climb(pipeline, steps, asked, lambda text: len(text) // 4, self._seconds).points
                     for node in pipeline.graph.nodes:
                         self._keep(self._key(node), found[node.name], None)
+                    self._keep((AROUND, None), found[AROUND], None)
 
     def _own_stages(self, own: Pipeline, count: Any) -> None:
         """Kinds that only the configured pipeline has: services, models of other kinds, stages of the user's own."""
@@ -305,7 +308,8 @@ class Calibrating:
                 self.timed.missing[self._key(node)[0]] = str(error)
             return
         for node in new:
-            self._keep(self._key(node), found[node.name], node.stage)
+            self._keep(self._key(node), found.points[node.name], node.stage)
+        self.timed.cost_usd += found.cost_usd
 
     def _corpus(self, corpus_words: Sequence[str], count: Any) -> dict[str, CorpusFigures]:
         with Pipeline.compose(["pipeline=bm25", *self._words, *corpus_words], self._dirs) as pipeline:
@@ -317,9 +321,9 @@ class Calibrating:
                 return {}
             if not are_real:
                 log.warning("calibrate.no_questions", corpus=corpus.name, taken="the first words of its documents")
-            found = climb(pipeline, [{"bm25": 100}, {"bm25": 1000}], asked, count, self._seconds / 2)
-            row = fit("bm25", None, found["bm25"], f"calibrate, {corpus.name}")
-            return {corpus.key: CorpusFigures(corpus.name, corpus.content_hash, lengths, [row])}
+            found = climb(pipeline, [{"bm25": 100}, {"bm25": 1000}], asked, count, self._seconds / 2).points["bm25"]
+            rows = [fit("bm25", None, found, f"calibrate, {corpus.name}")] if len(found) > 1 else []
+            return {corpus.key: CorpusFigures(corpus.name, corpus.content_hash, lengths, rows)}
 
     def _rows(self, now: str) -> Iterator[StageCost]:
         for (kind, model), points in self.timed.points.items():

@@ -136,6 +136,7 @@ def this_machine() -> dict[str, Any]:
     return {
         "processor": processor() or platform.machine(),
         "cores": cores,
+        "device": "cpu",
         "python": platform.python_version(),
         "versions": versions(),
     }

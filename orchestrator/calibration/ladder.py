@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from orchestrator.calibration.fit import Point
 from orchestrator.cost import AROUND, Load
@@ -21,14 +21,27 @@ CountTokens = Callable[[str], int]
 _WARM_UP = 3
 
 
+@dataclass
+class Climbed:
+    """What came of some questions.
+
+    Attributes:
+        points: stage -> what it was given, and what it took.
+        cost_usd: what services took for it, those for warmth apart.
+    """
+
+    points: dict[str, list[Point]] = field(default_factory=lambda: defaultdict(list))
+    cost_usd: float = 0.0
+
+
 def climb(
     pipeline: Pipeline,
     steps: Sequence[Mapping[str, int]],
     queries: Sequence[Query],
     count: CountTokens,
     seconds: float,
-) -> dict[str, list[Point]]:
-    """What each stage took: its name -> times; `around` is what a question took beside all of them.
+) -> Climbed:
+    """What each stage took, and `around`, what a question took beside all of them.
 
     Args:
         pipeline: loaded.
@@ -37,16 +50,17 @@ def climb(
         count: tokens of a text, as models count them.
         seconds: in all; each step is asked three questions at least.
     """
-    points: dict[str, list[Point]] = defaultdict(list)
+    found = Climbed()
     counted = _Counted(pipeline, count)
     for depths in steps:
         graph = StageGraph(
             tuple(replace(node, top_k=depths.get(node.name, node.top_k)) for node in pipeline.graph.nodes)
         )
         for result in _answers(pipeline, graph, queries, seconds / len(steps)):
+            found.cost_usd += sum(trace.cost_usd for trace in result.trace.stages)
             for name, point in _points(result, graph, counted):
-                points[name].append(point)
-    return points
+                found.points[name].append(point)
+    return found
 
 
 def _answers(pipeline: Pipeline, graph: StageGraph, queries: Sequence[Query], seconds: float) -> Iterator[Result]:
@@ -86,7 +100,7 @@ def _points(result: Result, graph: StageGraph, counted: _Counted) -> Iterator[tu
         deepest = max(deepest, trace.n_in)
     beside = result.trace.total_ms - sum(trace.ms for trace in result.trace.stages)
     if beside > 0:
-        yield AROUND, Point(Load(documents=deepest), beside)
+        yield AROUND, Point(Load(documents=deepest, results=len(result.trace.stages)), beside)
 
 
 def _load(result: Result, node: Node, trace: StageTrace, counted: _Counted) -> Load:

@@ -29,8 +29,8 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
     machine = found.machine
     yield f"{machine['processor']}, {machine['cores']} cores; measured in {found.seconds:.0f} s"
     yield _rows_table(found.rows)
-    yield "p95/p50: of questions that give a stage the same work; error: half of the times that the figures were not"
-    yield "fitted to lie nearer than that"
+    yield "docs: that a stage reads, of recalls those of the corpus; p95/p50: of questions that give a stage the same work;"
+    yield "error: half of the times that the figures were not fitted to lie nearer to them"
     if found.throughputs:
         yield _throughput_table(found.throughputs)
     for one in found.settings:
@@ -47,12 +47,12 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
 
 
 def _rows_table(rows: Sequence[StageCost]) -> RenderableType:
-    numbers = ["fixed ms", "ms/1000 docs", "ms/1000 tokens", "p95/p50", "error"]
+    numbers = ["fixed ms", "ms/1000 docs", "ms/1000 tokens", "ms/query token", "p95/p50", "error"]
     table = plain_table("stage", *numbers, right=numbers)
     for row in rows:
         name = row.kind if row.model is None else f"{row.kind} {_short(row.model)}"
-        tokens = max(row.ms_per_token, row.ms_per_query_token)
-        figures = (row.fixed_ms, 1000 * (row.ms_per_document or row.ms_per_result), 1000 * tokens)
+        documents = 1000 * row.ms_per_document
+        figures = row.fixed_ms, documents, 1000 * row.ms_per_token, row.ms_per_query_token
         shares = f"{row.p95_factor or 0:.2f}", "" if row.error is None else f"{row.error:.0%}"
         table.add_row(name, *(f"{value:.3g}" if value else "" for value in figures), *shares)
     return table

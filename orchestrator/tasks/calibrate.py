@@ -39,4 +39,6 @@ def run(cfg: DictConfig, output: Path | None) -> None:
         console.print(shown)
     if output is not None:
         report.throughput_chart(found, output / "throughput.svg")
+    if job.timed.cost_usd:
+        console.print(f"- services took {job.timed.cost_usd:.4f} US dollars for it", markup=False)
     console.print(f"kept in {path}", markup=False, soft_wrap=True)

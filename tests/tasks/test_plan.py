@@ -86,14 +86,14 @@ def test_json_has_the_documented_shape(orchestrate: Callable) -> None:
 
 
 def test_a_hub_that_is_switched_off_is_not_counted_on(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["latency_ms=5000", "language=zh", "allow=[hub]"]
+    words = ["latency_ms=5000", "language=zh", "doc_tokens=140", "allow=[hub]"]
     assert plan(orchestrate, *words)["choice"]["name"] == "bm25"
     monkeypatch.delenv("HF_HUB_OFFLINE")
     choice = plan(orchestrate, *words)["choice"]
     assert choice["name"] == "cross_encoder"
     assert "model@models.embedder=bge_m3" in choice["overrides"]
     assert "corpus.language=zh" in choice["overrides"]
-    assert plan(orchestrate, *words[:2], "allow=[]")["choice"]["name"] == "bm25"
+    assert plan(orchestrate, *words[:3], "allow=[]")["choice"]["name"] == "bm25"
 
 
 def test_a_cross_encoder_of_ones_own_makes_its_stacks_possible(orchestrate: Callable, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
-from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -70,7 +68,7 @@ def kinds(decision: Decision) -> set[str]:
     [
         # no reranking when the budget is tiny, or with twenty candidates or fewer
         ({"latency_ms": 25}, "hybrid", []),
-        ({"latency_ms": 16.2}, "edge", []),
+        ({"latency_ms": 17}, "edge", []),
         ({"latency_ms": 40, "candidates": 1000}, "hybrid", ["pipeline.stages.dense.top_k=1000"]),
         ({"latency_ms": 5}, "bm25", []),
         ({"latency_ms": 1000, "candidates": 20}, "hybrid", ["pipeline.stages.bm25.top_k=20"]),
@@ -231,8 +229,7 @@ def test_a_prediction_is_the_sum_of_its_stages() -> None:
         COST.predict("fusion", 2000),
     ]
     assert decision.choice.predicted.p50_ms == pytest.approx(sum(part.p50_ms for part in parts))
-    above = math.sqrt(sum((0.5 * part.p50_ms) ** 2 for part in parts))
-    assert decision.choice.predicted.p95_ms == pytest.approx(sum(part.p50_ms for part in parts) + above)
+    assert decision.choice.predicted.p95_ms == pytest.approx(1.5 * sum(part.p50_ms for part in parts))
 
 
 def test_where_nothing_fits_the_fastest_is_named_with_what_it_misses_by() -> None:
@@ -257,7 +254,7 @@ def test_where_nothing_fits_the_fastest_is_named_with_what_it_misses_by() -> Non
         ("prototype_llm", {}, "needs a language model: allow=[hub,llm]"),
         ("cross_encoder", {"allow": frozenset()}, "reranker ettin_reranker_32m is not on this machine"),
         ("cross_encoder", {"latency_ms": 150}, "even with 10 candidates reranked: "),
-        ("edge", {"latency_ms": 150}, "fits (p95 16 ms), expected -.046, below +.038 of balanced"),
+        ("edge", {"latency_ms": 150}, "fits (p95 17 ms), expected -.046, below +.038 of balanced"),
         ("low_latency", {"latency_ms": 150}, "expected -.046 against hybrid; a rerank has to gain more than 0.005"),
     ],
 )
@@ -339,8 +336,8 @@ def test_a_need_that_makes_no_sense_is_refused(need: dict, message: str) -> None
         Need(**need)
 
 
-def test_predictions_add_up_and_their_slow_moments_do_not_meet() -> None:
-    assert Predicted(1.0, 4.0) + Predicted(3.0, 7.0) == Predicted(4.0, 4.0 + 5.0)
+def test_predictions_add_up() -> None:
+    assert Predicted(1.0, 2.0) + Predicted(3.0, 5.0) == Predicted(4.0, 7.0)
 
 
 def own(**differences: list[float]) -> Own:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from lint_stages import Pointwise, Source, Stage, spec
 
@@ -74,9 +72,7 @@ def test_the_first_stage_that_needs_the_questions_vector_pays_for_it() -> None:
     graph = StageGraph.of(specs)
     costs = NodeCosts(graph, COST, CARDS)
     search, question = 10.0, 5 + 10 * 0.5
-    assert costs.predicted_ms(graph["dense"], 1000) == Predicted(
-        search + question, search + question + math.hypot(0.5 * search, 0.5 * question)
-    )
+    assert costs.predicted_ms(graph["dense"], 1000) == Predicted(search + question, 1.5 * (search + question))
     assert costs.predicted_ms(graph["short"], 50) is None, "no kind, and the vector is there"
 
 
