@@ -58,6 +58,9 @@ class OnnxSession:
         options.log_severity_level = 3
         # Every batch has another shape: a plan of memory for each of them only grows the process.
         options.enable_mem_pattern = False
+        # Threads that spin while they wait for work take the core from whoever runs next: two models in turn, or a stage
+        # that runs beside the thread that waits for it, took a third to a half longer (benchmarks/results/plan.txt).
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output or self._session.get_outputs()[0].name]
         self.input_names = tuple(node.name for node in self._session.get_inputs())
