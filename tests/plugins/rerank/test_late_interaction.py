@@ -92,7 +92,7 @@ def test_products_are_matrices_that_stay_on_one_thread(
     assert seen
     assert min(min(rows, columns) for rows, _, columns in seen) >= 2, "one row or column is a product with a vector"
     assert max(map(math.prod, seen)) <= 1 << 18, "OpenBLAS takes more threads above"
-    assert found == pytest.approx([(vectors @ query.T).max(axis=0).mean()], abs=1e-4)
+    assert found == pytest.approx([(vectors @ query.T).max(axis=0).mean()], abs=1e-3)
 
 
 def test_scales_multiply_rows_of_int8() -> None:
