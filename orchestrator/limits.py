@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from orchestrator.deadline import GRACE_S, Clock, TimeIsUpError, allowance_s
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pace import Pace
-from orchestrator.routes import routes_of
 
 _UNKNOWN = 0.1
 """Share of what is left that is kept for a stage that cannot be cut and has never been timed."""
@@ -31,19 +30,24 @@ class Limits:
         self._graph, self._paces, self.reading, self._are_kept = graph, paces, reading, are_kept
         self._left: dict[str, list[Callable[[], bool]]] = {}
         self._lock = threading.Lock()
-        self._routes = routes_of(graph)
         self._absent: Collection[str] = ()
+        self._aside: Collection[str] = ()
 
     def lifted(self) -> Limits:
         """The same paces, and no limit."""
         return Limits(self._graph, self._paces, self.reading, are_kept=False)
 
-    def without(self, absent: Collection[str]) -> Limits:
-        """The same for one question, for which these stages do not run: nothing is kept for them."""
+    def without(self, absent: Collection[str], aside: Collection[str] = ()) -> Limits:
+        """The same for one question, for which some stages do not run: nothing is kept for them.
+
+        Args:
+            absent: their names.
+            aside: of those, the routes that it does not take: they pass on all that they are given.
+        """
         if not absent:
             return self
         other = copy.copy(self)  # what is still running is the same to both
-        other._absent = absent
+        other._absent, other._aside = absent, aside
         return other
 
     def pace(self, node: Node) -> Pace:
@@ -98,7 +102,7 @@ class Limits:
         reach[node.stands_for or node.name] = min(node.top_k, n_in)
         for later in self._after(node):
             given = sum(reach.get(name, self._graph[name].top_k) for name in later.inputs)
-            reach[later.name] = given if later.name in self._routes else min(later.top_k, given)
+            reach[later.name] = given if later.name in self._aside else min(later.top_k, given)
             if later.name in self._absent:
                 continue
             if later.can_be_cut:

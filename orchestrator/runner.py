@@ -253,7 +253,7 @@ class Runner:
         """The answer to one query by itself."""
         clock = Clock(budget_ms / 1000 if limited and budget_ms is not None else None)
         self._ask_gates(run)
-        limits = self._limits.without(run.absent) if limited else self._limits.lifted()
+        limits = self._limits.without(run.absent, run.aside) if limited else self._limits.lifted()
         vectors, asker = QueryVectors([run.query]), LimitedSteps(steps, limits)
         recalls = [node for node in self._graph.nodes if node.kind == "recall"]
         refused = {node.name: why for node in recalls if (why := run.refusal(node, clock)) is not None}

@@ -38,28 +38,34 @@ def maxsim(query: Vectors, weights: Vectors, documents: KeptTokens) -> npt.NDArr
 
 def _similarity(query: Vectors, documents: KeptTokens) -> Vectors:
     """float32 [n_tokens, n_query_tokens]."""
-    vectors, scales = documents.vectors, documents.scales
-    similarity = np.empty((len(vectors), len(query)), dtype=np.float32)
-    columns = np.ascontiguousarray(query.T)
+    dim = query.shape[1]
+    n_parts = -(-len(query) * 2 * dim // _ONE_THREAD)
+    if n_parts > 1:
+        return np.concatenate([_similarity(part, documents) for part in np.array_split(query, n_parts)], axis=1)
+    columns = np.ascontiguousarray((query if len(query) > 1 else np.repeat(query, 2, axis=0)).T)
+    few = _rows_at_once(columns.size)
+    n = len(documents.vectors)
+    similarity = np.empty((-(-n // few) * few, columns.shape[1]), dtype=np.float32)
     # One buffer for all chunks: fresh memory for each costs more in page faults than the product itself.
-    buffer = np.empty((min(_CHUNK, len(vectors)), query.shape[1]), dtype=np.float32)
-    for start in range(0, len(vectors), _CHUNK):
-        part = vectors[start : start + _CHUNK]
-        rows = buffer[: len(part)]
-        rows[...] = part
-        _product(rows, columns, similarity[start : start + len(part)])
-    if scales is not None:
-        similarity *= scales[:, None]
+    buffer = np.zeros((min(_CHUNK, len(similarity)), dim), dtype=np.float32)
+    for start in range(0, n, _CHUNK):
+        part, out = documents.vectors[start : start + _CHUNK], similarity[start : start + _CHUNK]
+        buffer[: len(part)] = part
+        rows = buffer[: len(out)]  # after the last vector whatever was there before, for nobody to look at
+        np.matmul(rows.reshape(-1, few, dim), columns, out=out.reshape(-1, few, columns.shape[1]))
+    similarity = similarity[:n, : len(query)]
+    if documents.scales is not None:
+        similarity *= documents.scales[:, None]
     return similarity
 
 
-def _product(rows: Vectors, columns: Vectors, out: Vectors) -> None:
-    """Put rows @ columns into `out`, [n_rows, n_columns], in parts of so few rows that each stays on one thread."""
-    dim, width = columns.shape
-    few = min(len(rows), max(1, _ONE_THREAD // columns.size))
-    whole = len(rows) // few * few
-    np.matmul(rows[:whole].reshape(-1, few, dim), columns, out=out[:whole].reshape(-1, few, width))
-    np.matmul(rows[whole:], columns, out=out[whole:])
+def _rows_at_once(size: int) -> int:
+    """How many rows a product with `size` numbers may have on one thread: a power of two, which fills a chunk.
+
+    Never one row, and never one column: that is another routine of BLAS, which rounds otherwise and is on two threads
+    from 9,216 numbers on.
+    """
+    return 1 << min(_CHUNK, _ONE_THREAD // size).bit_length() - 1
 
 
 def idf(frequencies: npt.NDArray[np.int64], n_documents: int) -> Vectors:

@@ -265,6 +265,12 @@ def test_the_routes_of_languages_have_models_of_their_own() -> None:
     ]
 
 
+def test_the_command_of_the_pipeline_by_language_searches_with_a_model_of_many_languages() -> None:
+    command = (CONF / "pipeline" / "by_language.yaml").read_text().splitlines()[0]
+    pipeline = Pipeline.compose([word for word in command.split() if "=" in word])
+    assert pipeline.graph["dense"].stage.embedder.languages == ("multilingual",)  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("written", ["zh", "[zh]", "[zh,'zh']"])
 def test_a_gate_takes_one_language_or_a_list(written: str) -> None:
     pipeline = Pipeline.compose(["pipeline=gated", f"pipeline.stages.precise.when.language={written}"])

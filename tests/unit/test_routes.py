@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from slow_stages import Docs, Finds, Merges, Reads, spec
+from slow_stages import Docs, Finds, Merges, Reads, Whole, spec
 
+from orchestrator.deadline import GRACE_S, Clock
 from orchestrator.gates import Gate
 from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.pace import Paces
+from orchestrator.limits import Limits
+from orchestrator.pace import Pace, Paces
 from orchestrator.policy import OnError
 from orchestrator.routes import left_aside, reach, routes_of
 from orchestrator.runner import Runner
@@ -150,6 +152,22 @@ def test_no_time_is_kept_for_the_routes_of_other_questions() -> None:
     assert allowed["mine"] is not None
     assert allowed["mine"] > 300, "nearly all of what is left"
     assert result.degraded == ()
+
+
+@pytest.mark.parametrize(
+    ("code", "gates", "reads"),
+    [("en", (EN, ZH, REST), 3), ("zh", (EN, ZH, REST), 4), ("de", (EN, ZH, REST), 5), ("de", (EN, ZH), 4)],
+    ids=["first", "second", "last", "none is meant"],
+)
+def test_time_is_kept_for_what_the_route_of_a_question_passes_on(code: str, gates: Sequence[Gate], reads: int) -> None:
+    graph, each_s, budget_s = StageGraph.of([*stack(*gates), spec("last", Whole(), 2)]), 0.1, 10.0
+    paces = {node.name: Pace() for node in graph.nodes}
+    for n in (10, 20):
+        paces["last"].observe(n, n * each_s)
+    absent = [node.name for node in graph.nodes if node.when.question_refusal(question(code), code) is not None]
+    limits = Limits(graph, paces, Pace()).without(absent, left_aside(routes_of(graph), code))
+    allowed = limits.allowed_s(graph["bm25"], Clock(budget_s), 20)
+    assert allowed == pytest.approx(budget_s - GRACE_S - reads * each_s, abs=each_s / 2)
 
 
 def test_recalls_for_other_languages_bring_nothing_and_the_fusion_takes_what_is_there() -> None:

@@ -71,6 +71,30 @@ def test_maxsim_is_the_weighted_mean_of_each_query_tokens_nearest_document_token
         assert score == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize("n_query", [1, 2, 40, 341, 342, 1000])
+@pytest.mark.parametrize("n_tokens", [1, 2, 513, 700])
+def test_products_are_matrices_that_stay_on_one_thread(
+    n_query: int, n_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(5)
+    query, vectors = (rng.standard_normal((n, 384)).astype(np.float32) for n in (n_query, n_tokens))
+    seen: list[tuple[int, int, int]] = []
+    multiply = np.matmul
+
+    def watched(rows: Any, columns: Any, out: Any) -> None:
+        seen.append((rows.shape[-2], rows.shape[-1], columns.shape[-1]))
+        multiply(rows, columns, out=out)
+
+    monkeypatch.setattr(np, "matmul", watched)
+    weights = np.ones(n_query, np.float32)
+    found = maxsim(query, weights, KeptTokens(vectors, None, np.array([n_tokens])))
+    monkeypatch.undo()
+    assert seen
+    assert min(min(rows, columns) for rows, _, columns in seen) >= 2, "one row or column is a product with a vector"
+    assert max(map(math.prod, seen)) <= 1 << 18, "OpenBLAS takes more threads above"
+    assert found == pytest.approx([(vectors @ query.T).max(axis=0).mean()], abs=1e-3)
+
+
 def test_scales_multiply_rows_of_int8() -> None:
     vectors, scales = np.array([[100, -50], [20, 127]], dtype=np.int8), np.array([0.01, 0.002], dtype=np.float32)
     query = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
