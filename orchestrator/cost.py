@@ -48,8 +48,8 @@ class Predicted:
     p95_ms: float
 
     def __add__(self, other: Predicted) -> Predicted:
-        # The sum of p95s is above the p95 of the sum, the careful side; not by much: a long question, and a machine that
-        # is busy with something else, slow all stages at once (benchmarks/results/plan.txt).
+        # The sum of p95s is above the p95 of the sum, the careful side; not by much: a long question, or a machine that
+        # is busy otherwise, slows all stages at once (benchmarks/results/plan.txt).
         return Predicted(self.p50_ms + other.p50_ms, self.p95_ms + other.p95_ms)
 
 

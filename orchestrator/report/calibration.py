@@ -29,8 +29,8 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
     machine = found.machine
     yield f"{machine['processor']}, {machine['cores']} cores; measured in {found.seconds:.0f} s"
     yield _rows_table(found.rows)
-    yield "docs: that a stage reads, of recalls those of the corpus; p95/p50: of questions that give a stage the same work;"
-    yield "error: half of the times that the figures were not fitted to lie nearer to them"
+    yield "docs: that a stage reads, of recalls those of the corpus; p95/p50: of questions that give a stage the same"
+    yield "work; error: half of the times that the figures were not fitted to lie nearer to them"
     if found.throughputs:
         yield _throughput_table(found.throughputs)
     for one in found.settings:
