@@ -40,7 +40,8 @@ def home(shared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(home: Path, small_sample: Path) -> tuple[Calibration, Calibrating]:
     corpus = f"corpus.path={small_sample}"
     with Pipeline.compose(["pipeline=bm25", f"storage.root={quote(str(home))}", corpus]) as own:
-        job = Calibrating([], [], CARDS, Scale(0.01, [corpus], (40, 120), texts=3, lengths=(16, 256)))
+        words = ["models.embedder.batch_tokens=256"]
+        job = Calibrating(words, [], CARDS, Scale(0.01, [corpus], (120,), texts=1, lengths=(16, 256)))
         return job.run(own), job
 
 
@@ -59,7 +60,7 @@ def test_every_kind_on_this_machine_has_a_row(measured: tuple[Calibration, Calib
 def test_a_row_says_with_which_settings_it_was_measured(measured: tuple[Calibration, Calibrating]) -> None:
     found, _ = measured
     (source,) = (row.source for row in found.rows if row.kind == "embed")
-    used = {"batch_tokens": 1024, **found.settings[0].values}
+    used = {"batch_tokens": 256, **found.settings[0].values}
     assert all(f", {name}={value}" in source for name, value in used.items()), source
     assert (found.machine["device"], found.machine["backend"]) == ("cpu", "onnx")
 
