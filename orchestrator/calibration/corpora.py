@@ -33,7 +33,11 @@ def write_made_up(folder: Path, texts: Iterable[str], n_documents: int, seed: in
 
 
 def questions(pipeline: Pipeline, most: int = _MOST_QUESTIONS) -> tuple[list[Query], bool]:
-    """Some of the corpus's questions, spread evenly; without any, the first words of its documents, and False."""
+    """Some of the corpus's questions, spread evenly; without any, the first words of its documents, and False.
+
+    Raises:
+        OrchestratorError: the questions, or the documents, cannot be read.
+    """
     corpus = pipeline.corpus
     if asked := _asked(corpus):
         n = min(most, len(asked))
@@ -51,8 +55,10 @@ def questions(pipeline: Pipeline, most: int = _MOST_QUESTIONS) -> tuple[list[Que
 def _asked(corpus: DiskCorpus) -> list[Query]:
     try:
         return corpus.queries()
-    except ConfigError:  # no file of questions is named
-        return []
+    except ConfigError as error:
+        if error.path != "corpus.queries" or corpus.spec.queries is not None:
+            raise
+        return []  # none is named, and none lies beside the documents
 
 
 def count_lengths(pipeline: Pipeline, asked: Sequence[Query], count: CountTokens) -> Lengths | None:

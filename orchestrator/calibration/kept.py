@@ -18,13 +18,15 @@ from orchestrator.errors import ConfigError
 from orchestrator.lengths import Lengths
 from orchestrator.log import get_logger
 from orchestrator.pace import machine, processor
-from orchestrator.storage import write_atomic
+from orchestrator.storage import locked, write_atomic
 
 log = get_logger()
 
 _FORMAT = 1
 _LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy", "bm25s", "qdrant-edge-py", "xgboost-cpu", "tokenizers")
 _MOST_CORPORA = 50
+USUAL_MODELS = frozenset({"minilm", "rerank-v4.0-fast"})
+"""Of conf/config.yaml and the shipped `hosted_api`: of several models measured, theirs stands for the kind."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Calibration:
     Attributes:
         made: when, ISO 8601, UTC.
         seconds: how long that took.
-        machine: processor, cores, libraries and their versions.
+        machine: processor, cores, device and backend of the cross-encoder, libraries and their versions.
         rows: measured rows of the cost model.
         settings: of the models, those that were tried.
         throughputs: documents a second by length.
@@ -101,7 +103,11 @@ class Calibration:
         ]
 
     def merged(self, new: Calibration) -> Calibration:
-        """`new`, with what only this one measured: models that were not at hand this time, other corpora."""
+        """`new`, with what only this one measured: models that were not at hand this time, other corpora.
+
+        Of several models of one kind the usual one's row stands last, so that it speaks for the kind where a
+        prediction names no model; without it the row of the model that was measured first.
+        """
         measured = {(row.kind, row.model) for row in new.rows}
         kept = [row for row in self.rows if (row.kind, row.model) not in measured]
         tried = {(one.part, one.model) for one in new.settings}
@@ -109,9 +115,8 @@ class Calibration:
         timed = {(one.part, one.model) for one in new.throughputs}
         throughputs = [*new.throughputs, *(one for one in self.throughputs if (one.part, one.model) not in timed)]
         corpora = dict([*(dict(self.corpora) | dict(new.corpora)).items()][-_MOST_CORPORA:])
-        return dataclasses.replace(
-            new, rows=[*new.rows, *kept], settings=settings, throughputs=throughputs, corpora=corpora
-        )
+        rows = sorted([*new.rows, *kept], key=lambda row: row.model in USUAL_MODELS)
+        return dataclasses.replace(new, rows=rows, settings=settings, throughputs=throughputs, corpora=corpora)
 
 
 def path_of(root: Path) -> Path:
@@ -130,13 +135,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def this_machine() -> dict[str, Any]:
-    """What a calibration is valid for."""
+def this_machine(device: str = "cpu", backend: str = "onnx") -> dict[str, Any]:
+    """What a calibration is valid for.
+
+    Args:
+        device: that the cross-encoder ran on.
+        backend: that it ran with.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "processor": processor() or platform.machine(),
         "cores": cores,
-        "device": "cpu",
+        "device": device,
+        "backend": backend,
         "python": platform.python_version(),
         "versions": versions(),
     }
@@ -144,10 +155,11 @@ def this_machine() -> dict[str, Any]:
 
 def write(root: Path, calibration: Calibration) -> Path:
     """Keep it, beside what an earlier one measured and this one did not; gives the file."""
-    before = read(root)
-    found = calibration if before is None or before.changed() else before.merged(calibration)
     path = path_of(root)
-    write_atomic(path, json.dumps({"format": _FORMAT, **_as_json(found)}, indent=1) + "\n")
+    with locked(path.with_name(f".{path.stem}.lock")):  # of two at once, the later keeps what the other measured
+        before = read(root)
+        found = calibration if before is None or before.changed() else before.merged(calibration)
+        write_atomic(path, json.dumps({"format": _FORMAT, **_as_json(found)}, indent=1) + "\n")
     return path
 
 

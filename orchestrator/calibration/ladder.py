@@ -18,7 +18,8 @@ RowKey = tuple[str, str | None]
 """Kind of a row of the cost model, and the model that it is of, or None."""
 CountTokens = Callable[[str], int]
 
-_WARM_UP = 3
+MOST_WARM_UP = 3
+"""Questions of each step that are asked first and not timed."""
 
 
 @dataclass
@@ -27,11 +28,22 @@ class Climbed:
 
     Attributes:
         points: stage -> what it was given, and what it took.
-        cost_usd: what services took for it, those for warmth apart.
+        cost_usd: what services took for it, the questions for warmth with it.
+        shortfalls: stage -> why it did less than its work, the first time that it did.
     """
 
     points: dict[str, list[Point]] = field(default_factory=lambda: defaultdict(list))
     cost_usd: float = 0.0
+    shortfalls: dict[str, str] = field(default_factory=dict)
+
+    def note(self, result: Result) -> None:
+        """Count what an answer took, and what is missing in it."""
+        self.cost_usd += sum(trace.cost_usd for trace in result.trace.stages)
+        for one in result.degraded:
+            self.shortfalls.setdefault(one.stage, one.detail)
+        for trace in result.trace.stages:
+            if trace.skipped is not None:
+                self.shortfalls.setdefault(trace.stage, trace.skipped)
 
 
 def climb(
@@ -42,6 +54,8 @@ def climb(
     seconds: float,
 ) -> Climbed:
     """What each stage took, and `around`, what a question took beside all of them.
+
+    A stage that failed, was cut short, or had nothing to do took no time that tells anything.
 
     Args:
         pipeline: loaded.
@@ -56,22 +70,25 @@ def climb(
         graph = StageGraph(
             tuple(replace(node, top_k=depths.get(node.name, node.top_k)) for node in pipeline.graph.nodes)
         )
-        for result in _answers(pipeline, graph, queries, seconds / len(steps)):
-            found.cost_usd += sum(trace.cost_usd for trace in result.trace.stages)
-            for name, point in _points(result, graph, counted):
+        for result, is_timed in _answers(pipeline, graph, queries, seconds / len(steps)):
+            found.note(result)
+            for name, point in _points(result, graph, counted) if is_timed else ():
                 found.points[name].append(point)
     return found
 
 
-def _answers(pipeline: Pipeline, graph: StageGraph, queries: Sequence[Query], seconds: float) -> Iterator[Result]:
+def _answers(
+    pipeline: Pipeline, graph: StageGraph, queries: Sequence[Query], seconds: float
+) -> Iterator[tuple[Result, bool]]:
+    """Answers, and whether their times count: those for warmth come first."""
     runner = pipeline.running(graph)
-    for query in queries[:_WARM_UP]:
-        runner.run([query], use_kept=False)
+    for query in queries[:MOST_WARM_UP]:
+        yield runner.run([query], use_kept=False)[0], False
     started = time.perf_counter()
     for place in range(len(queries)):
-        if place >= _WARM_UP and time.perf_counter() - started > seconds:
+        if place >= MOST_WARM_UP and time.perf_counter() - started > seconds:
             return
-        yield runner.run([queries[-1 - place]], use_kept=False)[0]
+        yield runner.run([queries[-1 - place]], use_kept=False)[0], True
 
 
 class _Counted:
@@ -93,13 +110,14 @@ class _Counted:
 
 
 def _points(result: Result, graph: StageGraph, counted: _Counted) -> Iterator[tuple[str, Point]]:
-    deepest = 0
+    deepest, short = 0, {one.stage for one in result.degraded}
     for trace in result.trace.stages:
-        if trace.skipped is None and trace.ms > 0:
+        had_work = trace.skipped is None and (trace.n_in > 0 or trace.kind == "recall")
+        if had_work and trace.ms > 0 and trace.stage not in short:
             yield trace.stage, Point(_load(result, graph[trace.stage], trace, counted), trace.ms)
         deepest = max(deepest, trace.n_in)
     beside = result.trace.total_ms - sum(trace.ms for trace in result.trace.stages)
-    if beside > 0:
+    if beside > 0 and not short:
         yield AROUND, Point(Load(documents=deepest, results=len(result.trace.stages)), beside)
 
 

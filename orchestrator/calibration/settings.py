@@ -17,6 +17,8 @@ BATCH_TOKENS = (256, 512, 1024, 2048, 4096)
 _WORTH_IT = 1.1
 """So much faster than the defaults a setting has to be, for somebody to write it down."""
 
+_DEFAULT = "as shipped"
+
 Build = Callable[[Sequence[str]], Any]
 """`build(words)`: the loaded part, of a pipeline with these further words of the command line."""
 
@@ -48,6 +50,16 @@ class Part:
         return built.score([(Query("q", self.question), Document("d", text)) for text in self.texts], Call())
 
 
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """One way: in words, the loaded model, its settings, and documents a second."""
+
+    words: str
+    built: Any
+    setting: Mapping[str, str | int]
+    per_s: float
+
+
 def backends() -> list[str]:
     """Those that a cross-encoder could run on here beside the default, ONNX: OpenVINO where it is installed."""
     return ["openvino"] if find_spec("openvino") is not None else []
@@ -59,36 +71,54 @@ def thread_counts() -> list[int]:
     return sorted({1, max(1, cores // 2), cores})
 
 
-def choose(part: Part, build: Build, seconds: float) -> Setting:
+def choose(part: Part, default: Any, build: Build, seconds: float) -> Setting:
     """The fastest of the ways to run `part`, one choice after the other: backend and threads, then batches.
+
+    Beside the default no more than the best so far and the one that is tried are loaded at once: models are large.
 
     Args:
         part: the model.
+        default: it as configured, loaded; it stays so.
         build: builds it with other settings.
         seconds: for each way.
     """
-    tried: dict[str, float] = {}
-    built: dict[str, Any] = {}
-    values: dict[str, dict[str, str | int]] = {}
-
-    def time(words: str, one: Any, setting: Mapping[str, str | int]) -> None:
-        # The fastest call of each: what else the machine does now and then is nothing of the setting's.
-        tried[words] = len(part.texts) / min(calls_ms(lambda: part.read(one), seconds)) * 1000
-        built[words], values[words] = one, dict(setting)
-
-    default = "as shipped"
-    time(default, build([]), {})
+    best = _Tried(_DEFAULT, default, {}, _per_s(part, default, seconds))
+    tried = {_DEFAULT: best.per_s}
     for words, setting in _ways(part):
-        time(words, build([f"{part.prefix}.{key}={value}" for key, value in setting.items()]), setting)
-    first = max(tried, key=lambda words: tried[words])
+        one = build([f"{part.prefix}.{key}={value}" for key, value in setting.items()])
+        other = _Tried(words, one, setting, _per_s(part, one, seconds))
+        tried[words] = other.per_s
+        best, worse = (other, best) if other.per_s > best.per_s else (best, other)
+        if worse.built is not default:
+            _close(worse.built)
+        del one, other, worse
+    found = best
     for batch_tokens in BATCH_TOKENS:
-        if batch_tokens != built[first].batch_tokens:
-            other = copy.copy(built[first])
-            other.batch_tokens = batch_tokens
-            time(f"{first}, batches of {batch_tokens} tokens", other, {**values[first], "batch_tokens": batch_tokens})
-    best = max(tried, key=lambda words: tried[words])
-    best = best if tried[best] >= _WORTH_IT * tried[default] else default
-    return Setting(part.name, part.model, values[best], tried, tried[best] / tried[default])
+        if batch_tokens != best.built.batch_tokens:
+            one = copy.copy(best.built)
+            one.batch_tokens = batch_tokens
+            setting = {**best.setting, "batch_tokens": batch_tokens}
+            words = f"{best.words}, batches of {batch_tokens} tokens"
+            other = _Tried(words, one, setting, _per_s(part, one, seconds))
+            tried[words] = other.per_s
+            found = other if other.per_s > found.per_s else found
+    if best.built is not default:
+        _close(best.built)
+    is_worth_it = found.per_s >= _WORTH_IT * tried[_DEFAULT]
+    values: Mapping[str, str | int] = found.setting if is_worth_it else {}
+    gain = found.per_s / tried[_DEFAULT] if is_worth_it else 1.0
+    return Setting(part.name, part.model, values, tried, gain)
+
+
+def _per_s(part: Part, built: Any, seconds: float) -> float:
+    """Documents a second, by the fastest call: what else the machine does now and then is nothing of the setting's."""
+    return len(part.texts) / min(calls_ms(lambda: part.read(built), seconds)) * 1000
+
+
+def _close(built: Any) -> None:
+    close = getattr(built, "close", None)
+    if close is not None:
+        close()
 
 
 def _ways(part: Part) -> Iterator[tuple[str, dict[str, str | int]]]:

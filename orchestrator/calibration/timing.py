@@ -35,15 +35,16 @@ class Throughput:
 
 
 def cut_texts(text: str, spans: Sequence[tuple[int, int]], tokens: int, n: int) -> list[str]:
-    """`n` different stretches of `text` of so many tokens each.
+    """`n` different stretches of `text` of so many tokens each; fewer, down to none, where the text is too short.
 
     Args:
         text: long.
-        spans: first and one past the last character of each of its tokens, more than `n + tokens`.
+        spans: first and one past the last character of each of its tokens.
         tokens: of a stretch.
         n: how many.
     """
-    step = max(1, (len(spans) - tokens) // n)
+    n = max(0, min(n, len(spans) - tokens + 1))
+    step = max(1, (len(spans) - tokens) // max(1, n))
     firsts = [place * step for place in range(n)]
     return [text[spans[first][0] : spans[first + tokens - 1][1]] for first in firsts]
 
@@ -76,7 +77,7 @@ def each_ms(runs: Sequence[Callable[[], object]], seconds: float) -> list[float]
 def by_length(
     run: Run, texts: Callable[[int, int], Sequence[str]], lengths: Sequence[int], batch_tokens: int, seconds: float
 ) -> Iterator[tuple[int, float, list[Point]]]:
-    """For each length: tokens, documents a second, and the times.
+    """For each length that there is text enough for: tokens, documents a second, and the times.
 
     Args:
         run: reads texts.
@@ -86,7 +87,8 @@ def by_length(
         seconds: for each length.
     """
     for tokens in lengths:
-        n = max(1, batch_tokens // tokens)
-        batch = texts(tokens, n)
+        batch = texts(tokens, max(1, batch_tokens // tokens))
+        if not (n := len(batch)):
+            continue
         times = calls_ms(lambda read=batch: run(read), seconds)  # type: ignore[misc]
         yield tokens, n / median(times) * 1000, [Point(Load(n, n * tokens, 0), ms) for ms in times]

@@ -27,7 +27,8 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
         missing: kind of stage -> why it was not measured.
     """
     machine = found.machine
-    yield f"{machine['processor']}, {machine['cores']} cores; measured in {found.seconds:.0f} s"
+    ran = f"device {machine['device']}, backend {machine['backend']}"
+    yield f"{machine['processor']}, {machine['cores']} cores, {ran}; measured in {found.seconds:.0f} s"
     yield _rows_table(found.rows)
     yield "docs: that a stage reads, of recalls those of the corpus; p95/p50: of questions that give a stage the same"
     yield "work; error: half of the times that the figures were not fitted to lie nearer to them"
@@ -43,7 +44,19 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
             f"({lengths.document(100, 0.95):.0f})"
         )
     for kind, why in missing.items():
-        yield f"- {kind} was not measured: {why}. Reference figures, stretched to this machine, stand in for it"
+        yield f"- {kind} was not measured: {why}. {_instead(kind)}"
+
+
+def _instead(kind: str) -> str:
+    """What predictions go by, where nothing measured a kind here before."""
+    from orchestrator.cost import REMOTE_KINDS
+    from orchestrator.node_cost import reference_costs
+
+    if kind in REMOTE_KINDS:
+        return "Unless it was measured before, published figures stand in for it"
+    if any(kind == known for known, _ in reference_costs().stages):
+        return "Unless it was measured before, reference figures, stretched to this machine, stand in for it"
+    return "Predictions leave it out"
 
 
 def _rows_table(rows: Sequence[StageCost]) -> RenderableType:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,24 +15,40 @@ from orchestrator.calibration.kept import Calibration
 from orchestrator.calibration.random_vectors import RandomVectors
 from orchestrator.calibration.settings import Part, choose
 from orchestrator.calibration.timing import by_length, cut_texts
+from orchestrator.errors import ConfigError
+from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
-from orchestrator.types import Call
+from orchestrator.types import Call, Document, Query
+from orchestrator.words import quote
 
 CARDS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
+BY_MODEL = ("embed", "dense", "bi_encoder", "late_interaction")
 
 
 @pytest.fixture(scope="module")
-def measured(shared_root: Path, small_sample: Path) -> tuple[Calibration, Calibrating]:
-    storage, corpus = f"storage.root={shared_root}", f"corpus.path={small_sample}"
-    with Pipeline.compose(["pipeline=bm25", storage, corpus]) as own:
-        job = Calibrating([storage], [], CARDS, Scale(0.1, [corpus], (150, 600)))
-        return job.run(own, [corpus]), job
+def home(shared_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a name that Hydra's grammar takes only in quotes; models and vectors are those of the session."""
+    root = tmp_path_factory.mktemp("calibrated") / "store (old), the reader's"
+    root.mkdir()
+    for name in ("models", "vectors"):
+        (shared_root / name).mkdir(exist_ok=True)
+        (root / name).symlink_to(shared_root / name)
+    return root
+
+
+@pytest.fixture(scope="module")
+def measured(home: Path, small_sample: Path) -> tuple[Calibration, Calibrating]:
+    corpus = f"corpus.path={small_sample}"
+    with Pipeline.compose(["pipeline=bm25", f"storage.root={quote(str(home))}", corpus]) as own:
+        words = ["models.embedder.batch_tokens=256"]
+        job = Calibrating(words, [], CARDS, Scale(0.01, [corpus], (120,), texts=1, lengths=(16, 256)))
+        return job.run(own), job
 
 
 def test_every_kind_on_this_machine_has_a_row(measured: tuple[Calibration, Calibrating]) -> None:
     rows = {(row.kind, row.model): row for row in measured[0].rows}
     kinds = {"bm25", "dense", "fusion", "bi_encoder", "late_interaction", "ltr", "around"}
-    assert set(rows) == {(kind, None) for kind in kinds} | {("embed", "minilm")}
+    assert set(rows) == {(kind, "minilm" if kind in BY_MODEL else None) for kind in {*kinds, "embed"}}
     for row in rows.values():
         assert row.p95_factor is not None
         assert row.p95_factor >= 1
@@ -39,13 +57,21 @@ def test_every_kind_on_this_machine_has_a_row(measured: tuple[Calibration, Calib
     assert rows["embed", "minilm"].parameters_millions == 22.7
 
 
+def test_a_row_says_with_which_settings_it_was_measured(measured: tuple[Calibration, Calibrating]) -> None:
+    found, _ = measured
+    (source,) = (row.source for row in found.rows if row.kind == "embed")
+    used = {"batch_tokens": 256, **found.settings[0].values}
+    assert all(f", {name}={value}" in source for name, value in used.items()), source
+    assert (found.machine["device"], found.machine["backend"]) == ("cpu", "onnx")
+
+
 def test_what_is_not_at_hand_is_said(measured: tuple[Calibration, Calibrating]) -> None:
     assert measured[1].timed.missing == {"cross_encoder": "cross-encoder/ms-marco-MiniLM-L6-v2 is not on this machine"}
 
 
 def test_longer_documents_take_longer(measured: tuple[Calibration, Calibrating]) -> None:
     found = {one.tokens: one.per_s for one in measured[0].throughputs}
-    assert set(found) == {16, 32, 64, 128, 256}
+    assert set(found) == {16, 256}
     assert found[16] > found[256]
 
 
@@ -59,8 +85,48 @@ def test_settings_were_tried_and_lengths_counted(measured: tuple[Calibration, Ca
     assert corpus.lengths.document(10) > corpus.lengths.question()
 
 
-def test_made_up_corpora_leave_nothing_behind(measured: tuple[Calibration, Calibrating], shared_root: Path) -> None:
-    assert not list(shared_root.glob("calibrate-*"))
+def test_made_up_corpora_leave_nothing_behind(measured: tuple[Calibration, Calibrating], home: Path) -> None:
+    assert not list(home.glob("calibrate-*"))
+
+
+def test_what_is_tried_goes_before_what_was_set(measured: tuple[Calibration, Calibrating], home: Path) -> None:
+    job = Calibrating(["models.embedder.threads=2", f"storage.root={quote(str(home))}"], [], CARDS)
+    for words, threads in ([], 2), (["models.embedder.threads=1"], 1):
+        assert job._compose("pipeline=every_kind", *words).graph["dense"].stage.embedder.threads == threads
+
+
+def test_a_remote_model_is_refused_where_no_service_may_be_asked(tmp_path: Path, small_sample: Path) -> None:
+    words = ["model@models.embedder=openai_compatible", "models.embedder.base_url=http://localhost:1"]
+    words.append("models.embedder.name=far")
+    with Pipeline.compose(["pipeline=bm25", f"storage.root={tmp_path}", f"corpus.path={small_sample}"]) as own:
+        job = Calibrating(words, [], CARDS, remotes=False)
+        with pytest.raises(ConfigError, match=r"task\.remotes: found false, but .*dense \(far\)"):
+            job.run(own)
+
+
+def test_an_embedder_that_names_no_batches_is_timed(measured: tuple[Calibration, Calibrating], home: Path) -> None:
+    sample = SimpleNamespace(
+        corpus=SimpleNamespace(queries=lambda: [Query(f"q{n}", "one two") for n in range(4)], documents=lambda: TEXTS),
+        graph={"dense": SimpleNamespace(stage=SimpleNamespace(embedder=Bare()))},
+    )
+    job = Calibrating([], [], {}, Scale(0.01, lengths=(16,)))
+    job._embedder(sample, len)  # type: ignore[arg-type]
+    assert [(one.model, one.tokens) for one in job.timed.throughputs] == [("bare", 16)]
+
+
+TEXTS = [Document(str(n), "word " * 40) for n in range(10)]
+
+
+class Bare:
+    """An embedder with a card and a tokenizer, and no batches."""
+
+    model = Model(role="embedder", name="bare")
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        return [(place, place + 4) for place in range(0, len(text), 5)]
+
+    def embed(self, texts: list[str], kind: str, call: Call) -> None:
+        """Nothing comes of it."""
 
 
 class Slow:
@@ -78,11 +144,32 @@ class Slow:
 def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.calibration.settings.thread_counts", lambda: [1, 2])
     part = Part("embedder", "m", "models.embedder", (), ["a", "b"], "q")
-    found = choose(part, lambda words: Slow(threads=1 if words else None), 0.01)
+    found = choose(part, Slow(), lambda words: Slow(threads=1), 0.01)
     assert found.values["threads"] == 1
     assert found.gain > 2
-    same = choose(part, lambda words: Slow(batch_tokens=512, threads=1), 0.01)
+    same = choose(part, Slow(batch_tokens=512, threads=1), lambda words: Slow(batch_tokens=512, threads=1), 0.01)
     assert not same.values or same.gain > 1.1
+
+
+def test_beside_the_default_only_the_best_and_the_one_tried_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.calibration.settings.thread_counts", lambda: [1, 2, 3, 4])
+    alive: set[int] = set()
+    most = []
+
+    class Held(Slow):
+        def close(self) -> None:
+            alive.discard(self.number)
+
+    def build(words: Sequence[str]) -> Held:
+        one = Held(threads=1)
+        one.number = len(most)
+        alive.add(one.number)
+        most.append(len(alive))
+        return one
+
+    choose(Part("embedder", "m", "models.embedder", ("openvino",), ["a"], "q"), Slow(), build, 0.0)
+    assert most == [1, 2, 2, 2]
+    assert not alive
 
 
 def test_stretches_of_a_text_have_the_length_asked_for() -> None:
@@ -99,6 +186,14 @@ def test_stretches_of_a_text_have_the_length_asked_for() -> None:
         (16, 8, 128),
         (64, 2, 128),
     ]
+
+
+def test_a_text_too_short_gives_fewer_stretches_or_none() -> None:
+    spans = [(place, place + 1) for place in range(20)]
+    assert len(cut_texts("x" * 20, spans, 16, 100)) == 5
+    assert cut_texts("x" * 20, spans, 32, 100) == []
+    found = by_length(lambda texts: None, lambda tokens, n: cut_texts("x" * 20, spans, tokens, n), (16, 32), 64, 0.0)
+    assert [tokens for tokens, _, _ in found] == [16]
 
 
 def test_a_made_up_corpus_is_as_large_as_asked_and_the_same_each_time(tmp_path: Path) -> None:

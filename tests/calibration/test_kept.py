@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 
 from orchestrator.calibration import kept
 from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
+from orchestrator.calibration.timed import model_of
 from orchestrator.calibration.timing import Throughput
 from orchestrator.calibration.use import corpus_figures, estimated_lengths, measured_here
 from orchestrator.cost import CostModel, ModelInfo, StageCost
 from orchestrator.lengths import Lengths
 from orchestrator.node_cost import reference_costs
+from orchestrator.pipeline import Pipeline
 from orchestrator.types import Document
 
 EMBED = StageCost("embed", "here", "minilm", fixed_ms=3.0, ms_per_token=0.5, p95_factor=1.2, error=0.1)
@@ -61,6 +64,32 @@ def test_figures_of_other_versions_are_said_and_not_mixed_with_new_ones(tmp_path
     found = kept.read(tmp_path)
     assert found is not None
     assert [row.kind for row in found.rows] == ["bm25"]
+
+
+def test_another_model_does_not_speak_for_the_usual_one(tmp_path: Path) -> None:
+    usual, large = StageCost("dense", "here", "minilm", fixed_ms=1.0), StageCost("dense", "here", "large", fixed_ms=9.0)
+    cohere, tei = StageCost("api", "-", "rerank-v4.0-fast", fixed_ms=99.0), StageCost("api", "-", "tei", fixed_ms=5.0)
+    for rows in ([usual, cohere], [large, tei], [replace(usual, fixed_ms=2.0)], [large]):
+        kept.write(tmp_path, replace(FOUND, rows=rows))
+    cost = measured_here(reference_costs(), tmp_path)
+    assert cost.predict("dense", 1000, results=10).p50_ms == 2.0
+    assert cost.predict("dense", 1000, results=10, model=ModelInfo("large")).p50_ms == 9.0
+    assert cost.predict("api", 10).p50_ms == 99.0
+
+
+def test_the_usual_models_are_those_that_are_shipped(tmp_path: Path) -> None:
+    shipped = Pipeline.compose(["pipeline=hosted_api", f"storage.root={tmp_path}"], tmp_path)
+    cards = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
+    assert {model_of(node.stage, cards) for node in shipped.graph.nodes} - {None} == kept.USUAL_MODELS
+
+
+def test_of_two_at_once_each_keeps_what_the_other_measured(tmp_path: Path) -> None:
+    rows = [StageCost(f"kind{place}", "here", fixed_ms=1.0) for place in range(12)]
+    with ThreadPoolExecutor(6) as several:
+        list(several.map(lambda row: kept.write(tmp_path, replace(FOUND, rows=[row])), rows))
+    found = kept.read(tmp_path)
+    assert found is not None
+    assert {row.kind for row in found.rows} == {row.kind for row in rows}
 
 
 @pytest.mark.parametrize("text", ["", "{}", '{"format": 1}', "[1]", '{"format": 9, "rows": []}'])

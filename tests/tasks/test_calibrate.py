@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from orchestrator.calibration import kept
+from orchestrator.calibration.job import Calibrating
 from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
 from orchestrator.corpus import corpus_key
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.cost import StageCost
 from orchestrator.lengths import Lengths
+from orchestrator.pipeline import Pipeline
 
 
 def keep(storage_root: Path, corpus: Path) -> None:
@@ -73,13 +75,43 @@ def test_check_goes_by_it_too(orchestrate: Callable, corpus: Path, storage_root:
     [
         ("seconds=0", "task.seconds: found 0; expected a number above 0, at most 60"),
         ("seconds=a_while", "task.seconds: found 'a_while'; expected a number"),
+        ("remotes=perhaps", "task.remotes: found 'perhaps'; expected true or false"),
+        ("corpus.path=/no/such/corpus", "corpus.path"),
+        ("corpus.queries=typo.jsonl", "corpus.queries"),
         ("format=trec", "format: found trec; calibrate ranks no documents"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_measured(orchestrate: Callable, word: str, message: str) -> None:
+def test_mistakes_are_told_before_anything_is_measured(
+    orchestrate: Callable, storage_root: Path, word: str, message: str
+) -> None:
     done = orchestrate("calibrate", word)
     assert done.code == 2
     assert message in done.err
+    assert not (storage_root / "indexes").exists()
+
+
+def test_the_models_are_those_of_the_configuration_whoever_set_them(
+    orchestrate: Callable, storage_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "conf"
+    (mine / "scenario").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /pipeline: by_language\n"
+    text += "  - override /model@models.embedder: bge_small_en_v1_5\nmodels: {embedder: {batch_tokens: 77}}\n"
+    (mine / "scenario" / "my.yaml").write_text(text)
+    found = []
+
+    def measure(job: Calibrating, own: Pipeline) -> Calibration:
+        whole = job._sample().graph
+        found.append(whole["dense"].stage.embedder)  # type: ignore[union-attr]
+        job.timed.missing["api"] = "a reason"
+        return Calibration("2026-11-26T10:00:00+00:00", 1.0, kept.this_machine(), [])
+
+    monkeypatch.setattr(Calibrating, "run", measure)
+    words = ["--config-dir", str(mine), "+scenario=my", "model@models.reranker_en=ms_marco_minilm_l6"]
+    done = orchestrate("calibrate", *words, "format=json")
+    assert done.code == 0, done.err
+    assert (found[0].model.name, found[0].batch_tokens) == ("BAAI/bge-small-en-v1.5", 77)
+    assert json.loads(done.out)["missing"]["api"] == "a reason"
 
 
 @pytest.mark.slow
