@@ -121,7 +121,7 @@ def _take(
 def _references(
     key: StackKey, record: EvaluationRecord, records: Sequence[EvaluationRecord], asked: Asked
 ) -> Iterator[StageRecord]:
-    """Stages that are the reference, with the stack's embedder if both have one: of its own evaluation before others."""
+    """Stages that are the reference, with the stack's embedder if both have one; of its own evaluation first."""
     wanted = {mark for embedder, mark in asked.references.items() if embedder is None or key[1] in (None, embedder)}
     own = [stage for stage in record.stages if stage.mark in wanted]
     yield from own or (stage for other in records for stage in other.stages if stage.mark in wanted)

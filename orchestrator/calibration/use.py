@@ -16,9 +16,7 @@ _SAMPLED = 200
 _BYTES_PER_TOKEN = 4
 
 
-def measured_here(
-    cost: CostModel, root: Path, corpus: str | None = None, content_hash: str | None = None
-) -> CostModel:
+def measured_here(cost: CostModel, root: Path, corpus: str | None = None, content_hash: str | None = None) -> CostModel:
     """`cost` with the rows that were measured on this machine in their places, where it allows that and there are any.
 
     Args:

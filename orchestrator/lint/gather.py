@@ -25,9 +25,7 @@ def corpus_facts(spec: CorpusSpec, root: Path) -> CorpusFacts:
     needs = {"pyarrow": "parquet"} if found == "parquet" else {}
     needs |= {"semantic_text_splitter": "chunks"} if chunk is not None else {}
     size, payload, content_hash = _stored(spec, root)
-    return CorpusFacts(
-        n_documents=size, payload=payload, chunk_chars=chunk, needs=needs, content_hash=content_hash
-    )
+    return CorpusFacts(n_documents=size, payload=payload, chunk_chars=chunk, needs=needs, content_hash=content_hash)
 
 
 def _stored(spec: CorpusSpec, root: Path) -> tuple[int | None, tuple[Mapping[str, object], ...], str | None]:

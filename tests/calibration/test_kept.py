@@ -143,7 +143,9 @@ def test_the_figures_name_the_model_that_was_measured_and_those_that_were_not(tm
     kept.write(tmp_path, replace(FOUND, rows=[BM25, ettin, replace(EMBED, model="bge_m3")]))
     measured, reference, published, *_ = measured_here(reference_costs(), tmp_path).origin.split("; ")
     assert measured.endswith(": bm25, cross_encoder ettin_reranker_17m, embed bge_m3")
-    assert reference.startswith("reference figures of other machines, as they are: "), "nothing tells how to stretch them"
+    assert reference.startswith("reference figures of other machines, as they are: "), (
+        "nothing tells how to stretch them"
+    )
     assert "cross_encoder ms_marco_minilm_l6" in reference
     assert "embed minilm" in reference
     assert published == "published figures: api, llm"

@@ -120,7 +120,9 @@ def test_a_model_that_is_set_goes_by_the_figures_of_its_card(
     (stack,) = [row for row in found["stacks"] if row["name"] == "cross_encoder"]
     assert stack["models"] == {"embedder": "minilm", "reranker": "bge_reranker_v2_m3"}
     assert stack["expected"]["basis"] == "published"
-    assert stack["predicted_ms"]["p50"] >= stack["reads"] * (15 + 140 + 3) * 0.203 * 28.4, "as much work as the figures say"
+    assert stack["predicted_ms"]["p50"] >= stack["reads"] * (15 + 140 + 3) * 0.203 * 28.4, (
+        "as much work as the figures say"
+    )
 
 
 def test_what_nothing_can_satisfy_gets_the_fastest_and_by_how_much_it_misses(orchestrate: Callable) -> None:

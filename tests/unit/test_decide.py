@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any

@@ -172,7 +172,11 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("depth.shares", [1], r"^decision\.depth\.shares: found \[1\]; expected depth: share"),
         ("depth.shares", {0: 0.1}, r"^decision\.depth\.shares: found 0; expected a whole number"),
         ("models.bge_reranker_base.over", None, r"^decision\.models\.bge_reranker_base\.over: missing; needed: "),
-        ("models.mmarco_minilm_l12", [{"over": "x"}], r"^decision\.models\.mmarco_minilm_l12\[0\]\.difference: missing; "),
+        (
+            "models.mmarco_minilm_l12",
+            [{"over": "x"}],
+            r"^decision\.models\.mmarco_minilm_l12\[0\]\.difference: missing; ",
+        ),
     ],
 )
 def test_mistakes_name_their_path(path: str, value: object, message: str) -> None:
