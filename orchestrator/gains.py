@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -79,7 +79,7 @@ class Gains:
     Attributes:
         reference: the stack that the others are compared with.
         stacks: what each is worth; one without an entry is not known.
-        models: rerankers -> what each is worth over another one.
+        models: rerankers -> what each is worth over another one; rows for single languages stand behind the first.
         curve: how much of a gain is there by depth.
         indifference: priority -> within so much of the best, the faster stack is taken; `INDIFFERENT` for one without.
         margin: a rerank that is not expected to gain more than that is not worth its time.
@@ -89,20 +89,21 @@ class Gains:
 
     reference: str
     stacks: Mapping[str, Gain | Like]
-    models: Mapping[str, Gain] = field(default_factory=dict)
+    models: Mapping[str, Sequence[Gain]] = field(default_factory=dict)
     curve: DepthCurve = NO_CURVE
     indifference: Mapping[str, float] = field(default_factory=dict)
     margin: float = INDIFFERENT
     spread: Spread = USUAL_SPREAD
     least_queries: int = LEAST_QUERIES
 
-    def known(self, stack: str, reranker: str | None = None, reads: int = 0) -> Known:
+    def known(self, stack: str, reranker: str | None = None, reads: int = 0, language: str = "") -> Known:
         """What is published about `stack`.
 
         Args:
             stack: its name.
             reranker: the card of the cross-encoder it runs; None where it runs none.
             reads: how many candidates its last rerank reads.
+            language: asked about; of a reranker that is worth another thing there, that figure is taken.
         """
         if stack == self.reference:
             return Known(NO_DIFFERENCE)
@@ -110,14 +111,14 @@ class Gains:
         if found is None:
             return Known(self._careless(), (f"nothing is published about {stack}: taken as {self.reference}",))
         if isinstance(found, Like):
-            known = self.known(found.like, reranker, reads)
+            known = self.known(found.like, reranker, reads, language)
             gap = f"{stack} is taken as {found.like}: {found.because}"
             return Known(known.estimate, (gap, *known.gaps), known.language)
-        estimate, gaps = self._with_model(found, reranker)
+        estimate, gaps = self._with_model(found, reranker, language)
         if found.depth is not None:
             estimate = estimate.scaled(self.curve.part(reads, found.depth))
         if found.over is not None:
-            below = self.known(found.over, None, reads)
+            below = self.known(found.over, None, reads, language)
             return Known(below.estimate + estimate, (*below.gaps, *gaps), found.language)
         return Known(estimate, gaps, found.language)
 
@@ -129,19 +130,20 @@ class Gains:
         widest = max((gain.estimate.sd for gain in self.stacks.values() if isinstance(gain, Gain)), default=0.0)
         return Estimate(0.0, widest)
 
-    def _with_model(self, found: Gain, reranker: str | None) -> tuple[Estimate, tuple[str, ...]]:
+    def _with_model(self, found: Gain, reranker: str | None, language: str) -> tuple[Estimate, tuple[str, ...]]:
         if reranker is None or found.model is None or reranker == found.model:
             return found.estimate, ()
-        between = self._over(reranker, found.model)
+        between = self._over(reranker, found.model, language)
         if between is None:
             return found.estimate, (f"nothing is published about {reranker}: taken as {found.model}",)
         return found.estimate + between, ()
 
-    def _over(self, model: str, base: str) -> Estimate | None:
+    def _over(self, model: str, base: str, language: str) -> Estimate | None:
         """What `model` is worth over `base`, along the tables that lead from one to the other; None where none do."""
         total, passed = NO_DIFFERENCE, {model}
         while model != base:
-            gain = self.models.get(model)
+            rows = self.models.get(model, ())
+            gain = next((row for row in rows if row.language == language), next(iter(rows), None))
             if gain is None or gain.over is None or gain.over in passed:
                 return None
             total, model = total + gain.estimate, gain.over

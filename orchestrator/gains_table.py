@@ -28,7 +28,7 @@ def read_gains(data: Mapping[str, Any], stacks: Mapping[str, Gain | Like]) -> Ga
     _check_name(f"{path}.reference", str(quality["reference"]), names)
     _check_ends(stacks, names)
     rows = data.get("models") or {}
-    models = {str(name): read_gain(f"decision.models.{name}", row, "over") for name, row in rows.items()}
+    models = {str(name): _rows(f"decision.models.{name}", row) for name, row in rows.items()}
     readers: Mapping[str, Callable[[str, object], Any]] = {
         "indifference": _indifference,
         "margin": _number,
@@ -66,6 +66,13 @@ def read_gain(path: str, data: object, *needed: str) -> Gain:
     difference = _number(f"{path}.difference", data["difference"], least=-1.0)
     sets = _whole(f"{path}.sets", data["sets"])
     return Gain(difference, _number(f"{path}.sd", data["sd"]), sets, depth=depth, **words)
+
+
+def _rows(path: str, data: object) -> tuple[Gain, ...]:
+    """One figure of a model, or a list of them: that of most languages first, then those of certain ones."""
+    if not isinstance(data, list):
+        return (read_gain(path, data, "over"),)
+    return tuple(read_gain(f"{path}[{place}]", row, "over") for place, row in enumerate(data))
 
 
 def _curve(path: str, data: object) -> DepthCurve:

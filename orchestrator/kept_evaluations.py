@@ -115,18 +115,27 @@ class KeptEvaluations:
         return sorted(found, key=lambda record: record.when, reverse=True)
 
     def _newest_first(self) -> list[Path]:
-        paths = self.folder.glob("[!.]*.json")
-        return sorted(paths, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
+        found = ((_written(path), path.name, path) for path in self.folder.glob("[!.]*.json"))
+        return [path for *_, path in sorted(found, reverse=True)]
+
+
+def _written(path: Path) -> float:
+    """When, in seconds; 0 where another process has removed it since it was listed."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def read_record(path: Path) -> EvaluationRecord | None:
-    """The record in `path`; None where it is damaged or of another version."""
+    """The record in `path`; None where it is damaged, of another version, or gone since it was listed."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("format") == _FORMAT:
             stages = tuple(_stage(stage) for stage in content.pop("stages"))
             return EvaluationRecord(**{**content, "overrides": tuple(content["overrides"]), "stages": stages})
-    log.warning("evaluation.unreadable", file=str(path))
+    if path.exists():
+        log.warning("evaluation.unreadable", file=str(path))
     return None
 
 

@@ -35,20 +35,29 @@ class NodeCosts:
     @classmethod
     def reference(cls, graph: StageGraph, lengths: Lengths | None = None) -> NodeCosts:
         """By the shipped figures, conf/cost/reference.yaml."""
-        return cls(graph, *_reference(), lengths)
+        return cls(graph, reference_costs(), shipped_cards(reference_costs()), lengths)
 
     @classmethod
-    def of_machine(cls, graph: StageGraph, root: Path, corpus: str | None) -> NodeCosts:
+    def of_machine(
+        cls,
+        graph: StageGraph,
+        root: Path,
+        corpus: str | None,
+        content_hash: str | None = None,
+        cards: Mapping[str, str] | None = None,
+    ) -> NodeCosts:
         """By what was measured on this machine, and the shipped figures for what was not.
 
         Args:
             graph: the stages.
             root: where state lives.
             corpus: key of the corpus; None where it is not found.
+            content_hash: of its documents; None where they were not read yet.
+            cards: name of a model on the hub -> name of its card; None knows the shipped ones.
         """
-        cost, cards = _reference()
-        own = corpus_figures(root, corpus) if corpus else None
-        return cls(graph, measured_here(cost, root, corpus), cards, own.lengths if own else None)
+        cost = measured_here(reference_costs(), root, corpus, content_hash)
+        own = corpus_figures(root, corpus, content_hash) if corpus else None
+        return cls(graph, cost, shipped_cards(cost) if cards is None else cards, own.lengths if own else None)
 
     @property
     def figures(self) -> str:
@@ -125,25 +134,24 @@ def _first_to_embed(graph: StageGraph) -> dict[str, object]:
     return dict(found.values())
 
 
+@functools.cache
 def reference_costs() -> CostModel:
     """The shipped figures, conf/cost/reference.yaml."""
-    return _reference()[0]
+    return CostModel.of(_shipped("cost", "reference"))
 
 
 def shipped_cards(cost: CostModel) -> dict[str, str]:
     """Hub name -> card, of the shipped cards that `cost` has figures of."""
     names = {model for _, model in cost.stages if model is not None} | set(cost.work)
-    return {str(_shipped("model", name).get("name")): name for name in sorted(names) if _is_shipped("model", name)}
+    return {hub: name for name in sorted(names) if (hub := _hub_name(name)) is not None}
 
 
 @functools.cache
-def _reference() -> tuple[CostModel, Mapping[str, str]]:
-    cost = CostModel.of(_shipped("cost", "reference"))
-    return cost, shipped_cards(cost)
-
-
-def _is_shipped(group: str, name: str) -> bool:
-    return (files("orchestrator.conf") / group / f"{name}.yaml").is_file()
+def _hub_name(card: str) -> str | None:
+    """Of a shipped card; None of a name that is none, such as a folder or one of the hub itself."""
+    is_shipped = "/" not in card and (files("orchestrator.conf") / "model" / f"{card}.yaml").is_file()
+    name = _shipped("model", card).get("name") if is_shipped else None
+    return None if name is None else str(name)
 
 
 def _shipped(group: str, name: str) -> dict[str, Any]:

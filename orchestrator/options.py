@@ -191,12 +191,12 @@ def _expected(
     stack: StackRule, need: Need, rules: Rules, models: Mapping[Slot, ModelInfo], reads: int, own: Own
 ) -> Expected:
     reranker = models["reranker"].name if "reranker" in models else None
-    known = rules.gains.known(stack.name, reranker, reads)
+    known = rules.gains.known(stack.name, reranker, reads, need.language)
     evidence = own.nearest(key_of(stack, models), reads)
     if evidence is None:
         is_other = known.language is not None and known.language not in need.language.split("-")
         return Expected(known.estimate, known, language=known.language if is_other else None)
-    there = rules.gains.known(stack.name, reranker, evidence.reads).estimate.mean
+    there = rules.gains.known(stack.name, reranker, evidence.reads, need.language).estimate.mean
     measured = at_depth(evidence.beside(rules.gains.spread), there, known.estimate.mean)
     return Expected(posterior(known.estimate, measured), known, evidence)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,18 @@ class CorpusFacts:
     lengths: Lengths = field(default_factory=Lengths.even)
 
 
+Evaluates = Callable[[Sequence[str]], str]
+"""The command that evaluates the stack of some words, over the same corpus and with all else that was set."""
+
+
 def own_of(
-    rules: Rules, catalogue: Catalogue, corpus: CorpusFacts, root: Path, words: Sequence[str], language: str
+    rules: Rules,
+    catalogue: Catalogue,
+    corpus: CorpusFacts,
+    root: Path,
+    words: Sequence[str],
+    language: str,
+    evaluates: Evaluates,
 ) -> Own:
     """What own evaluations of `corpus` say of the stacks of `rules`.
 
@@ -50,6 +60,7 @@ def own_of(
         root: where state lives.
         words: of the command line, that every stack is run with.
         language: of the corpus, where `words` say auto.
+        evaluates: for what is missing.
     """
     kept = KeptEvaluations(root, corpus.key).read()
     if not kept:
@@ -59,9 +70,19 @@ def own_of(
         return Own(notes=tuple(notes))
     marks = dict(_all_marks(rules, catalogue, records, words, language))
     references = {key[1]: mark for key, mark in marks.items() if key[0] == rules.gains.reference}
-    facts = corpus.content_hash, corpus.split, platform.node()
-    asked = Asked(*facts, marks, references, rules.gains.reference, rules.gains.least_queries)
+    gains, facts = rules.gains, (corpus.content_hash, corpus.split, platform.node())
+    commands = dict(_commands(rules, catalogue, evaluates))
+    asked = Asked(*facts, marks, references, gains.reference, gains.least_queries, commands)
     return own_results(records, asked, notes)
+
+
+def _commands(rules: Rules, catalogue: Catalogue, evaluates: Evaluates) -> Iterator[tuple[str | None, str]]:
+    """Embedder -> the command that evaluates the reference with it; None -> with the one that is configured."""
+    reference = next(stack for stack in rules.stacks if stack.name == rules.gains.reference)
+    yield None, evaluates(reference.overrides)
+    if "embedder" in reference.slots and "embedder" not in catalogue.fixed:
+        for name in _names("embedder", rules, catalogue):
+            yield name, evaluates([*reference.overrides, f"model@models.embedder={name}"])
 
 
 def _all_marks(

@@ -20,9 +20,10 @@ class Asked:
         split: of the judgements.
         host: the machine, whose times alone count.
         marks: stack with certain models -> mark of its last stage.
-        references: marks that the reference has, by embedder.
+        references: marks that the reference has, by embedder; None where it runs none.
         reference: its name.
         least_queries: fewer say too little.
+        commands: what evaluates the reference, by embedder; under None with the one that is configured.
     """
 
     content_hash: str
@@ -32,6 +33,7 @@ class Asked:
     references: Mapping[str | None, str]
     reference: str
     least_queries: int
+    commands: Mapping[str | None, str]
 
 
 @dataclass
@@ -101,7 +103,7 @@ def _take(
 ) -> None:
     references = list(_references(key, record, records, asked))
     if not references:
-        command = f"orchestrate evaluate +scenario={asked.reference}"
+        command = asked.commands.get(key[1], asked.commands[None])
         gathered.notes.append(f"{key[0]} was evaluated without {asked.reference} beside it: {command}")
         return
     differences = max((_differences(stage, one) for one in references), key=len)
@@ -119,8 +121,8 @@ def _take(
 def _references(
     key: StackKey, record: EvaluationRecord, records: Sequence[EvaluationRecord], asked: Asked
 ) -> Iterator[StageRecord]:
-    """Stages that are the reference, with the stack's embedder if it has one: of its own evaluation before others."""
-    wanted = {mark for embedder, mark in asked.references.items() if key[1] in (None, embedder)}
+    """Stages that are the reference, with the stack's embedder if both have one; of its own evaluation first."""
+    wanted = {mark for embedder, mark in asked.references.items() if embedder is None or key[1] in (None, embedder)}
     own = [stage for stage in record.stages if stage.mark in wanted]
     yield from own or (stage for other in records for stage in other.stages if stage.mark in wanted)
 

@@ -149,7 +149,7 @@ class Pipeline:
         """What the lint goes by beside the graph: budget, machine, corpus as far as it is in the store, and costs."""
         corpus = corpus_facts(self.corpus_spec, self.storage_root)
         key = None if corpus.problem else corpus_key(self.corpus_spec)
-        costs = costs or NodeCosts.of_machine(self.graph, self.storage_root, key)
+        costs = costs or NodeCosts.of_machine(self.graph, self.storage_root, key, corpus.content_hash)
         places = {node.name: self.place_of_model(node.name) for node in self.graph.nodes} if not corpus.problem else {}
         untrained = {name: why for name, place in places.items() if place and (why := place.why_missing())}
         return Facts(

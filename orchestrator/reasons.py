@@ -44,16 +44,16 @@ def _worth(best: Option, rules: Rules, own: Own) -> Iterator[str]:
 
 def _model_reason(best: Option, slot: Slot, need: Need, rules: Rules) -> str:
     row = rules.language(need.language)
-    better = _better(best, slot, row.models(slot), rules)
+    better = _better(best, slot, row.models(slot), rules, need.language)
     return row.because + (f"; {', '.join(better)} would be better, but does not fit or cannot be had" if better else "")
 
 
-def _better(best: Option, slot: Slot, names: Sequence[str], rules: Rules) -> list[str]:
+def _better(best: Option, slot: Slot, names: Sequence[str], rules: Rules, language: str) -> list[str]:
     """Models of the list that are worth more at the depth that was chosen; of embedders, those that stand before."""
     chosen = best.models[slot].name
     if slot == "embedder":
         return list(names[: names.index(chosen)])
-    worth = {name: rules.gains.known(best.stack.name, name, best.reads).estimate.mean for name in names}
+    worth = {name: rules.gains.known(best.stack.name, name, best.reads, language).estimate.mean for name in names}
     return [name for name in names if worth[name] > worth[chosen]]
 
 
@@ -88,13 +88,13 @@ def _unknown_model(slot: Slot, model: ModelInfo, cost: CostModel) -> Iterator[st
 def reason_against(option: Option, best: Option, need: Need, advice: Advice) -> str:
     """The one reason against `option`, where `best` was chosen."""
     p95, estimate = option.predicted.p95_ms, option.expected.estimate
+    if best.predicted.p95_ms > need.budget_ms:
+        return f"slower: p95 {_ms(p95)}, {_ms(p95 - need.budget_ms)} over the budget"
     if p95 > need.budget_ms:
         at = f" even with {option.depth} candidates reranked" if option.depth else ""
         return f"p95 {_ms(p95)}{at}: {_ms(p95 - need.budget_ms)} over the budget"
     if option.stack.name in advice.against:
         return advice.against[option.stack.name]
-    if best.predicted.p95_ms > need.budget_ms:
-        return f"slower: p95 {_ms(p95)}"
     worth = f"fits (p95 {_ms(p95)}), expected {figure(estimate.mean)}"
     if estimate.mean >= best.expected.estimate.mean:
         return f"{worth}, which is no more than {best.stack.name} has for less time"

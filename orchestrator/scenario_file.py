@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.decide import Choice
 from orchestrator.errors import ConfigError
+from orchestrator.words import quote
 
 GROUP = "scenario"
 """The folder that Hydra reads scenarios from."""
@@ -40,7 +41,7 @@ class Place:
     @property
     def words(self) -> list[str]:
         """Of the command line that runs it."""
-        found = ",".join(f"file://{folder.resolve()}" for folder in self.others)
+        found = ",".join(quote(f"file://{folder.resolve()}") for folder in self.others)
         return [
             "--config-dir",
             str(self.folder),

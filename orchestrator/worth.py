@@ -28,18 +28,26 @@ class Advice:
 NO_ADVICE = Advice()
 
 
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """Why a rerank is not worth its time, and whether own results say so."""
+
+    text: str
+    is_measured: bool
+
+
 def advise(fitting: Sequence[Option], gains: Gains) -> Advice:
     """Which of the stacks that fit and rerank are not worth it beside the best one that does not."""
     plain = max((one for one in fitting if not one.stack.reranks), key=_mean, default=None)
     reranks = sorted((one for one in fitting if one.stack.reranks), key=_mean, reverse=True)
     if plain is None or not reranks:
         return NO_ADVICE
-    against = {one.stack.name: why for one in reranks if (why := _not_worth(one, plain, gains)) is not None}
+    found = {one.stack.name: why for one in reranks if (why := _not_worth(one, plain, gains)) is not None}
+    against = {name: why.text for name, why in found.items()}
     if len(against) < len(reranks):
         return Advice(against)
-    best = _telling(reranks)
-    is_measured = best.expected.own is not None
-    return Advice(against, (_no_rerank(best, against[best.stack.name], is_measured),), is_measured)
+    best = next((one.stack.name for one in reranks if found[one.stack.name].is_measured), reranks[0].stack.name)
+    return Advice(against, (_no_rerank(best, found[best]),), found[best].is_measured)
 
 
 def expectation(estimate: Estimate) -> str:
@@ -59,18 +67,14 @@ def _mean(option: Option) -> float:
     return option.expected.estimate.mean
 
 
-def _telling(reranks: Sequence[Option]) -> Option:
-    """The one to name: the best that own results are known of, else the best."""
-    return next((one for one in reranks if one.expected.own is not None), reranks[0])
-
-
-def _not_worth(rerank: Option, plain: Option, gains: Gains) -> str | None:
+def _not_worth(rerank: Option, plain: Option, gains: Gains) -> _Why | None:
     gain = _mean(rerank) - _mean(plain)
     beside = _beside(rerank, plain, gains)
-    if beside is not None and (beside.is_loss or gain <= gains.margin):
-        return f"on {beside.n} of your queries {_figures(beside)} against {plain.stack.name}"
-    if gain <= gains.margin:
-        return f"expected {figure(gain)} against {plain.stack.name}; a rerank has to gain more than {gains.margin:g}"
+    if beside is not None and (beside.is_loss or max(gain, beside.mean) <= gains.margin):
+        return _Why(f"on {beside.n} of your queries {_figures(beside)} against {plain.stack.name}", True)
+    if gain <= gains.margin:  # by published figures, whatever few questions of one's own say
+        least = f"a rerank has to gain more than {gains.margin:g}"
+        return _Why(f"expected {figure(gain)} against {plain.stack.name}; {least}", False)
     return None
 
 
@@ -90,7 +94,7 @@ def _figures(beside: Paired) -> str:
     return f"{figure(beside.mean)} (95 % {figure(low)} to {figure(high)}, {p})"
 
 
-def _no_rerank(best: Option, why: str, is_measured: bool) -> str:
-    if is_measured:
-        return f"do not rerank: {best.stack.name} has {why}"
-    return f"no rerank that fits is worth its time: {best.stack.name} is {why}"
+def _no_rerank(name: str, why: _Why) -> str:
+    if why.is_measured:
+        return f"do not rerank: {name} has {why.text}"
+    return f"no rerank that fits is worth its time: {name} is {why.text}"

@@ -47,6 +47,7 @@ class CorpusFacts:
         payload: metadata of a sample of its documents; empty where it is not in the store.
         chunk_chars: `corpus.chunk.max_chars`, where documents are cut as they are read.
         needs: module -> extra, of what reading its files takes.
+        content_hash: of its documents; None where they were not read into the store yet.
     """
 
     problem: tuple[str, str] | None = None
@@ -54,6 +55,7 @@ class CorpusFacts:
     payload: Sequence[Mapping[str, object]] = ()
     chunk_chars: int | None = None
     needs: Mapping[str, str] = field(default_factory=dict)
+    content_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,19 +24,20 @@ def corpus_facts(spec: CorpusSpec, root: Path) -> CorpusFacts:
         return CorpusFacts(problem=("corpus.path", str(error)), chunk_chars=chunk)
     needs = {"pyarrow": "parquet"} if found == "parquet" else {}
     needs |= {"semantic_text_splitter": "chunks"} if chunk is not None else {}
-    size, payload = _stored(spec, root)
-    return CorpusFacts(n_documents=size, payload=payload, chunk_chars=chunk, needs=needs)
+    size, payload, content_hash = _stored(spec, root)
+    return CorpusFacts(n_documents=size, payload=payload, chunk_chars=chunk, needs=needs, content_hash=content_hash)
 
 
-def _stored(spec: CorpusSpec, root: Path) -> tuple[int | None, tuple[Mapping[str, object], ...]]:
-    """Its size, and the metadata of documents at even distances."""
+def _stored(spec: CorpusSpec, root: Path) -> tuple[int | None, tuple[Mapping[str, object], ...], str | None]:
+    """Its size, the metadata of documents at even distances, and the hash of all of them."""
     try:
         corpus = stored_corpus(spec, root)
     except OrchestratorError:  # a run reads the files again, and says what is wrong with them
-        return None, ()
+        return None, (), None
     if corpus is None:
-        return None, ()
+        return None, (), None
     try:
-        return len(corpus), tuple(document.metadata for document in corpus.sample(_SAMPLE))
+        metadata = tuple(document.metadata for document in corpus.sample(_SAMPLE))
+        return len(corpus), metadata, corpus.content_hash
     finally:
         corpus.close()

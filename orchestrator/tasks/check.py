@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import check_report, report
-from orchestrator.build import plain
+from orchestrator.build import card_names, plain
 from orchestrator.calibration.use import corpus_figures, measured_here
 from orchestrator.corpus import corpus_key
 from orchestrator.cost import CostModel
@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.lengths import Lengths
 from orchestrator.lint import Finding, lint
 from orchestrator.lint.gather import corpus_facts
-from orchestrator.node_cost import NodeCosts, reference_costs, shipped_cards
+from orchestrator.node_cost import NodeCosts, reference_costs
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.flags import flag
 
@@ -54,16 +54,16 @@ def run(cfg: DictConfig, output: Path | None) -> None:
 
 def _costs(cfg: DictConfig, pipeline: Pipeline) -> NodeCosts:
     """By what was measured on this machine, and the figures of `cfg.cost`, else the shipped ones, for the rest."""
-    root = pipeline.storage_root
-    key = None if corpus_facts(pipeline.corpus_spec, root).problem else corpus_key(pipeline.corpus_spec)
+    root, facts = pipeline.storage_root, corpus_facts(pipeline.corpus_spec, pipeline.storage_root)
+    key, cards = None if facts.problem else corpus_key(pipeline.corpus_spec), card_names()
     if cfg.cost is None and cfg.need.doc_tokens is None:
-        return NodeCosts.of_machine(pipeline.graph, root, key)
+        return NodeCosts.of_machine(pipeline.graph, root, key, facts.content_hash, cards)
     cost = CostModel.of(plain(cfg.cost)) if cfg.cost is not None else reference_costs()
-    own = corpus_figures(root, key) if key else None
+    own = corpus_figures(root, key, facts.content_hash) if key else None
     lengths = own.lengths if own else None
     if cfg.need.doc_tokens is not None:
         lengths = Lengths.even(cost.query_tokens, cfg.need.doc_tokens)
-    return NodeCosts(pipeline.graph, measured_here(cost, root, key), shipped_cards(cost), lengths)
+    return NodeCosts(pipeline.graph, measured_here(cost, root, key, facts.content_hash), cards, lengths)
 
 
 def _refuse(findings: list[Finding]) -> None:

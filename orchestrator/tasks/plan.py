@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report, storage
 from orchestrator.build import plain, task_overrides, yaml_text
+from orchestrator.configured_need import need_of
 from orchestrator.errors import ConfigError
-from orchestrator.planning import decide_for, need_of
+from orchestrator.planning import decide_for
 from orchestrator.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text
 from orchestrator.tasks.flags import flag
 from orchestrator.words import given_flags, value_of

@@ -106,8 +106,9 @@ def test_measured_rows_go_before_reference_ones(tmp_path: Path) -> None:
     cost = measured_here(reference_costs(), tmp_path)
     assert cost.predict("bm25", 10**6, results=10).p50_ms == 2.0
     assert cost.predict("bm25", 10**6, results=10).p95_ms == pytest.approx(2.0 * 1.5)
-    assert "measured on this machine on 2026-11-26: bm25, embed" in cost.origin
-    assert "reference figures, stretched to this machine: bi_encoder, cross_encoder, dense" in cost.origin
+    assert "measured on this machine, the last of it on 2026-11-26: bm25, embed minilm;" in cost.origin
+    stretched = "reference figures of other machines, stretched to this machine: bi_encoder, cross_encoder ms_marco"
+    assert stretched in cost.origin
     assert "published figures: api, llm" in cost.origin
 
 
@@ -164,3 +165,28 @@ def test_it_is_readable_json(tmp_path: Path) -> None:
     data = json.loads(kept.write(tmp_path, FOUND).read_text())
     assert data["rows"][0]["kind"] == "embed"
     assert data["machine"]["cores"] >= 1
+
+
+def test_the_figures_name_the_model_that_was_measured_and_those_that_were_not(tmp_path: Path) -> None:
+    ettin = StageCost("cross_encoder", "here", "ettin_reranker_17m", ms_per_token=0.3)
+    kept.write(tmp_path, replace(FOUND, rows=[BM25, ettin, replace(EMBED, model="bge_m3")]))
+    measured, reference, published, *_ = measured_here(reference_costs(), tmp_path).origin.split("; ")
+    assert measured.endswith(": bm25, cross_encoder ettin_reranker_17m, embed bge_m3")
+    assert reference.startswith("reference figures of other machines, as they are: "), (
+        "nothing tells how to stretch them"
+    )
+    assert "cross_encoder ms_marco_minilm_l6" in reference
+    assert "embed minilm" in reference
+    assert published == "published figures: api, llm"
+
+
+def test_what_was_learned_of_other_documents_is_not_used_and_told(tmp_path: Path) -> None:
+    kept.write(tmp_path, FOUND)
+    same = measured_here(reference_costs(), tmp_path, "mine-1", "abc")
+    assert same.predict("bm25", 9, results=1).p50_ms == 7.0
+    assert "documents changed" not in same.origin
+    changed = measured_here(reference_costs(), tmp_path, "mine-1", "abd")
+    assert changed.predict("bm25", 9, results=1).p50_ms == 2.0, "as over any corpus"
+    assert "this corpus was measured before its documents changed: `orchestrate calibrate`" in changed.origin
+    assert corpus_figures(tmp_path, "mine-1", "abc") is not None
+    assert corpus_figures(tmp_path, "mine-1", "abd") is None

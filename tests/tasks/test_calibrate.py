@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from orchestrator.calibration import kept
 from orchestrator.calibration.job import Calibrating
 from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
-from orchestrator.corpus import corpus_key
+from orchestrator.corpus import corpus_key, open_corpus
 from orchestrator.corpus_spec import CorpusSpec
 from orchestrator.cost import StageCost
 from orchestrator.lengths import Lengths
 from orchestrator.pipeline import Pipeline
+
+RERANKER = "bge_reranker_v2_m3"
 
 
 def keep(storage_root: Path, corpus: Path) -> None:
@@ -25,7 +28,9 @@ def keep(storage_root: Path, corpus: Path) -> None:
     ]
     setting = Setting("embedder", "minilm", {"threads": 1}, {"as shipped": 1.0, "1 thread": 2.0}, 2.0)
     key = corpus_key(CorpusSpec("tiny", str(corpus)))
-    figures = CorpusFigures("tiny", "x", Lengths((3, 4), ((110, 120), (130,))))
+    with closing(open_corpus(CorpusSpec("tiny", str(corpus)), storage_root)) as opened:
+        content_hash = opened.content_hash
+    figures = CorpusFigures("tiny", content_hash, Lengths((3, 4), ((110, 120), (130,))))
     found = Calibration("2026-11-26T10:00:00+00:00", 1.0, kept.this_machine(), rows, [setting], [], {key: figures})
     kept.write(storage_root, found)
 
@@ -61,13 +66,40 @@ def test_plan_knows_the_lengths_of_the_corpus(orchestrate: Callable, corpus: Pat
     assert "documents of 122 tokens" in orchestrate("plan", f"corpus.path={corpus}").out
 
 
+def test_a_corpus_that_changed_since_is_not_taken_for_what_it_was(
+    orchestrate: Callable, corpus: Path, storage_root: Path
+) -> None:
+    keep(storage_root, corpus)
+    with (corpus / "corpus.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "d5", "text": "One more."}) + "\n")
+    done = orchestrate("plan", f"corpus.path={corpus}")
+    assert "documents of 122 tokens" not in done.out
+    assert "this corpus was measured before its documents changed" in " ".join(done.out.split())
+
+
+def test_on_a_gpu_no_setting_that_was_tried_on_the_cpu_is_written_down(
+    orchestrate: Callable, corpus: Path, storage_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    setting = Setting("reranker", RERANKER, {"backend": "openvino", "threads": 1}, {"as shipped": 1.0}, 2.0)
+    kept.write(storage_root, Calibration("2026-11-26T10:00:00+00:00", 1.0, kept.this_machine(), [], [setting]))
+    words = [f"model@models.reranker={RERANKER}", "candidates=100", "allow=[hub]"]
+    on_cpu, on_gpu = ("pipeline.stages.precise.use.backend=" + name for name in ("openvino", "torch"))
+    overrides = planned(orchestrate, corpus, *words)["choice"]["overrides"]
+    assert on_cpu in overrides
+    overrides = planned(orchestrate, corpus, *words, "device=gpu")["choice"]["overrides"]
+    assert on_gpu in overrides
+    assert on_cpu not in overrides
+    assert "pipeline.stages.precise.use.threads=1" not in overrides
+
+
 def test_check_goes_by_it_too(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
     words = ["check", "pipeline=bm25", f"corpus.path={corpus}", "budget_ms=20"]
     assert "predicted to take" not in orchestrate(*words).out
     keep(storage_root, corpus)
     shown = " ".join(orchestrate(*words).out.split())
     assert "is predicted to take 30 ms" in shown
-    assert "measured on this machine on 2026-11-26: bm25, embed" in shown
+    assert "measured on this machine, the last of it on 2026-11-26: bm25, embed minilm" in shown
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def plan(orchestrate: Callable, *words: str) -> dict:
 
 
 def test_plan_prints_all_stacks_the_choice_its_command_and_the_reasons(orchestrate: Callable) -> None:
-    done = orchestrate("plan", "latency_ms=150", "candidates=1000")
+    done = orchestrate("plan", "latency_ms=150", "candidates=1000", "doc_tokens=140")
     assert done.code == 0, done.err
     lines = [line.split() for line in done.out.splitlines()]
     assert ["*", "balanced", "100", "33", "50", "yes", "+.038", "±", ".033", "published"] in lines
@@ -109,6 +109,20 @@ def test_a_cross_encoder_of_ones_own_makes_its_stacks_possible(orchestrate: Call
     assert stack["expected"]["basis"] == "not known"
     assert set(words[:1]) < set(found["choice"]["overrides"])
     assert f"models.reranker.path={folder}" in found["choice"]["overrides"]
+
+
+def test_a_model_that_is_set_goes_by_the_figures_of_its_card(
+    orchestrate: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    words = ["model@models.reranker=bge_reranker_v2_m3", "models.embedder.threads=2", "doc_tokens=140", "allow=[hub]"]
+    found = plan(orchestrate, *words)
+    (stack,) = [row for row in found["stacks"] if row["name"] == "cross_encoder"]
+    assert stack["models"] == {"embedder": "minilm", "reranker": "bge_reranker_v2_m3"}
+    assert stack["expected"]["basis"] == "published"
+    assert stack["predicted_ms"]["p50"] >= stack["reads"] * (15 + 140 + 3) * 0.203 * 28.4, (
+        "as much work as the figures say"
+    )
 
 
 def test_what_nothing_can_satisfy_gets_the_fastest_and_by_how_much_it_misses(orchestrate: Callable) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,34 @@ def test_a_stage_set_otherwise_is_another_stack(orchestrate: Callable, turned: l
     assert orchestrate("evaluate", "pipeline=turned", changed, "latency_queries=0", *turned).code == 0
     assert plan(orchestrate, *turned, "decision=mine")["choice"]["name"] == "turned"
     assert plan(orchestrate, *turned, "decision=mine", changed)["choice"]["name"] == "plain"
+
+
+def test_the_command_to_evaluate_with_means_the_judgements_that_the_plan_goes_by(
+    orchestrate: Callable, turned: list[str], tmp_path: Path
+) -> None:
+    qrels = tmp_path / "twelve" / "qrels"
+    (qrels / "dev.tsv").write_text((qrels / "test.tsv").read_text())
+    words = [*turned, "decision=mine", "corpus.split=dev"]
+    reason = plan(orchestrate, *words)["choice"]["reasons"][-1]
+    command = shlex.split(reason.partition("more: ")[2])
+    assert command[:2] == ["orchestrate", "evaluate"]
+    assert orchestrate(*command[1:], "latency_queries=0").code == 0
+    (row,) = [row for row in plan(orchestrate, *words)["stacks"] if row["name"] == "turned"]
+    assert row["expected"]["basis"] == "yours n=12"
+
+
+def test_the_command_for_the_missing_reference_means_the_same_corpus(orchestrate: Callable, turned: list[str]) -> None:
+    (Path("my_conf") / "decision" / "far.yaml").write_text(
+        TURNED_RULES.replace("overrides: [pipeline=bm25]", "overrides: [pipeline=bm25, pipeline.stages.bm25.use.b=0.1]")
+    )
+    rules = [*turned, "decision=far"]
+    assert orchestrate("evaluate", "pipeline=turned", "latency_queries=0", *turned).code == 0
+    reasons = plan(orchestrate, *rules)["choice"]["reasons"]
+    (note,) = [reason for reason in reasons if reason.startswith("turned was evaluated without plain beside it: ")]
+    command = shlex.split(note.partition("beside it: ")[2])
+    assert command[:2] == ["orchestrate", "evaluate"]
+    assert orchestrate(*command[1:], "latency_queries=0").code == 0
+    found = plan(orchestrate, *rules)
+    assert not any("without plain beside it" in reason for reason in found["choice"]["reasons"])
+    (row,) = [row for row in found["stacks"] if row["name"] == "turned"]
+    assert row["expected"]["basis"] == "yours n=12"

@@ -430,3 +430,31 @@ def test_times_that_evaluate_measured_of_the_very_stack_are_told() -> None:
     shallow = replace(evidence, top_ks=(50, 50, 50, 50))
     reasons = chosen(latency_ms=150, own=replace(found, found={**found.found, key: [shallow]})).choice.reasons
     assert not any("measured by evaluate" in reason for reason in reasons)
+
+
+def test_own_results_that_promise_something_are_no_ground_against_a_rerank() -> None:
+    promising = [0.2, -0.18] * 10
+    decision = chosen(latency_ms=45, candidates=200, priority="speed", own=own(low_latency=promising))
+    (option,) = [one.option for one in decision.candidates if one.name == "low_latency"]
+    assert option is not None
+    assert option.expected.basis == "yours n=20"
+    assert not decision.advice.is_measured
+    assert not any(reason.startswith("do not rerank") for reason in decision.choice.reasons)
+    (rejected,) = [other.reason for other in decision.rejected if other.name == "low_latency"]
+    assert rejected.startswith("expected -")
+
+
+def test_a_rerank_is_said_to_be_measured_only_where_the_stack_beside_it_was() -> None:
+    allow = frozenset({"hub", "trained"})
+    decision = chosen(latency_ms=150, allow=allow, own=own(balanced=[0.05, 0.03] * 30))
+    assert decision.choice.name == "learned", "published figures of it are above both"
+    assert not decision.advice.is_measured
+    reason = next(reason for reason in decision.choice.reasons if "worth its time" in reason)
+    assert "balanced is expected -" in reason
+    assert "against learned; a rerank has to gain more than 0.005" in reason
+
+
+def test_where_nothing_fits_the_others_are_slower_still() -> None:
+    decision = chosen(latency_ms=0.1)
+    reasons = [other.reason for other in decision.rejected if other.name in ("edge", "hybrid")]
+    assert all(reason.startswith("slower: p95 ") and "over the budget" in reason for reason in reasons)

@@ -87,12 +87,22 @@ def test_a_bi_encoder_with_the_recalls_own_vectors_ranks_below_fusion() -> None:
 
 def test_a_model_is_worth_what_the_tables_say_that_lead_to_the_one_that_was_measured() -> None:
     base = GAINS.known("cross_encoder", "ms_marco_minilm_l6", 200).estimate
-    by_way_of_bge = GAINS.known("cross_encoder", "mmarco_minilm_l12", 200)
+    by_way_of_bge = GAINS.known("cross_encoder", "mmarco_minilm_l12", 200, "de")
     assert base.mean == 0.039
     assert by_way_of_bge.estimate.mean == pytest.approx(0.039 + 0.0444 - 0.008)
     sds = [0.068 * np.sqrt(2), 0.030 * np.sqrt(1 + 1 / 10), 0.030 * np.sqrt(1 + 1 / 26)]
     assert by_way_of_bge.estimate.sd == pytest.approx(np.sqrt(np.sum(np.square(sds))))
     assert by_way_of_bge.gaps == ()
+
+
+def test_a_model_that_is_worth_another_thing_in_a_language_is_taken_as_that_there() -> None:
+    worth = {
+        language: GAINS.known("cross_encoder", "mmarco_minilm_l12", 200, language).estimate.mean
+        for language in ("en", "zh", "zh-en", "und")
+    }
+    by_language = pytest.approx(0.039 + 0.0444 - 0.008)
+    assert worth["en"] == pytest.approx(0.039 + 0.0444 - 0.083)
+    assert worth["zh"] == worth["zh-en"] == worth["und"] == by_language
 
 
 def test_what_is_not_known_is_told() -> None:
@@ -116,7 +126,7 @@ def test_a_stack_over_another_one_is_both_together() -> None:
 
 def test_models_that_lead_in_a_circle_lead_nowhere() -> None:
     there, back = (Gain(0.1, 0.1, 1, "a test", over=name) for name in ("b", "a"))
-    gains = Gains("plain", {"x": Gain(0.1, 0.1, 1, "a test", model="c")}, {"a": there, "b": back})
+    gains = Gains("plain", {"x": Gain(0.1, 0.1, 1, "a test", model="c")}, {"a": [there], "b": [back]})
     assert gains.known("x", "a").gaps == ("nothing is published about a: taken as c",)
 
 
@@ -161,7 +171,12 @@ def changed(path: str, value: object) -> dict[str, Any]:
         ("quality.spread", {"sd": 0.2, "weight": 1}, r"^decision\.quality\.spread\.source: missing; no source"),
         ("depth.shares", [1], r"^decision\.depth\.shares: found \[1\]; expected depth: share"),
         ("depth.shares", {0: 0.1}, r"^decision\.depth\.shares: found 0; expected a whole number"),
-        ("models.mmarco_minilm_l12.over", None, r"^decision\.models\.mmarco_minilm_l12\.over: missing; needed: "),
+        ("models.bge_reranker_base.over", None, r"^decision\.models\.bge_reranker_base\.over: missing; needed: "),
+        (
+            "models.mmarco_minilm_l12",
+            [{"over": "x"}],
+            r"^decision\.models\.mmarco_minilm_l12\[0\]\.difference: missing; ",
+        ),
     ],
 )
 def test_mistakes_name_their_path(path: str, value: object, message: str) -> None:

@@ -50,7 +50,8 @@ MARKS = {
     ("balanced", "minilm", None): "p",
     ("other", "minilm", None): "x",
 }
-ASKED = Asked("c1", "test", "here", MARKS, {"minilm": "f"}, "hybrid", 10)
+COMMANDS = {None: "orchestrate evaluate +scenario=hybrid corpus.path=mine"}
+ASKED = Asked("c1", "test", "here", MARKS, {"minilm": "f"}, "hybrid", 10, COMMANDS)
 NO_SPREAD = Spread(0.0, 0.0)
 
 
@@ -109,6 +110,13 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path) ->
     assert KeptEvaluations(tmp_path, "docs-1").read() == []
 
 
+def test_a_record_that_another_process_removes_meanwhile_is_no_mistake(tmp_path: Path) -> None:
+    kept = KeptEvaluations(tmp_path, "docs-1")
+    kept.keep(record())
+    (kept.folder / "gone.json").symlink_to(kept.folder / "nothing")  # listed, and not there to be looked at
+    assert kept.read() == [record()]
+
+
 def test_evaluations_are_shown_and_go_where_they_are_named(tmp_path: Path) -> None:
     kept = KeptEvaluations(tmp_path, "docs-1")
     kept.keep(record())
@@ -143,7 +151,7 @@ def test_the_reference_may_stand_in_another_evaluation_of_the_same_queries() -> 
     alone = record(stage("bm25", "b", 0.4))
     assert own_results([alone], ASKED).found == {}
     assert own_results([alone], ASKED).notes == (
-        "bm25 was evaluated without hybrid beside it: orchestrate evaluate +scenario=hybrid",
+        "bm25 was evaluated without hybrid beside it: orchestrate evaluate +scenario=hybrid corpus.path=mine",
     )
     own = own_results([alone, record(*BALANCED[:3])], ASKED)
     assert [one.beside(NO_SPREAD).mean for one in own.found[("bm25", None, None)]] == pytest.approx([-0.2, -0.2])
@@ -153,6 +161,12 @@ def test_a_stack_with_an_embedder_is_compared_with_the_reference_of_that_embedde
     marks = {("edge", "bge_m3", None): "d", ("edge", "minilm", None): "d"}
     asked = replace(ASKED, marks=marks, references={"minilm": "f", "bge_m3": "g"})
     assert set(own_results([record()], asked).found) == {("edge", "minilm", None)}
+
+
+def test_a_reference_without_a_model_is_that_of_every_embedder() -> None:
+    asked = replace(ASKED, marks={("edge", "minilm", None): "d"}, references={None: "b"}, reference="bm25")
+    (evidence,) = own_results([record()], asked).found[("edge", "minilm", None)]
+    assert evidence.beside(NO_SPREAD).mean == pytest.approx(0.1)
 
 
 def test_few_queries_say_too_little() -> None:

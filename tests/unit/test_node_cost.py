@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from lint_stages import Pointwise, Source, Stage, spec
 
-from orchestrator.cost import CostModel, Predicted
+from orchestrator.calibration import kept
+from orchestrator.calibration.kept import Calibration
+from orchestrator.cost import CostModel, Predicted, StageCost
 from orchestrator.graph import StageGraph
 from orchestrator.lengths import Lengths
 from orchestrator.models import Model
@@ -93,3 +97,16 @@ def test_the_shipped_figures_know_their_models_by_hub_name() -> None:
         "reference figures of other machines, not measured on this machine; documents of 140"
     )
     assert shipped_cards(COST) == {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
+
+
+def test_a_shipped_model_that_was_measured_is_known_though_the_reference_has_no_row_of_it(tmp_path: Path) -> None:
+    row = StageCost("cross_encoder", "here", "ettin_reranker_17m", fixed_ms=7.0, p95_factor=1.0)
+    now = "2026-11-26T10:00:00+00:00"
+    kept.write(tmp_path, Calibration(now, 1.0, kept.this_machine(), [row]))
+    stage = reads_pairs(card={"name": "cross-encoder/ettin-reranker-17m-v1"})
+    graph = StageGraph.of([spec("dense", Source(), 50), spec("precise", stage, 5)])
+    found = NodeCosts.of_machine(graph, tmp_path, None).predicted_ms(graph["precise"], 50)
+    assert found is not None
+    assert found.p50_ms == 7.0
+    of_ones_own = NodeCosts.of_machine(graph, tmp_path, None, cards={"cross-encoder/ettin-reranker-17m-v1": "mine"})
+    assert of_ones_own.predicted_ms(graph["precise"], 50) != found

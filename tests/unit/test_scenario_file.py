@@ -47,9 +47,11 @@ def test_a_scenario_lies_where_hydra_looks_for_it(
     assert (place.file, place.words) == (Path(file), words)
 
 
-def test_a_folder_of_configs_elsewhere_is_searched_too() -> None:
-    place = place_of("a/my.yaml", [Path("conf")], [])
-    assert place.words == ["--config-dir", "a", f"hydra.searchpath=[file://{Path('conf').resolve()}]", "+scenario=my"]
+def test_a_folder_of_configs_elsewhere_is_searched_too_whatever_its_name() -> None:
+    place = place_of("a/my.yaml", [Path("conf (old), it's")], [])
+    folder = Path("conf (old), it's").resolve()
+    assert place.words == ["--config-dir", "a", f"hydra.searchpath=[{quote(f'file://{folder}')}]", "+scenario=my"]
+    assert value_of(place.words[2]) == [f"file://{folder}"]
 
 
 @pytest.mark.parametrize(
