@@ -319,7 +319,7 @@ def test_configs_of_ones_own_add_names(orchestrate: Callable, corpus: Path) -> N
     [
         (
             ["evalute"],
-            "'evalute'; verbs: cache, check, evaluate, explain, index, plan, report, run, train. "
+            "'evalute'; verbs: cache, calibrate, check, evaluate, explain, index, plan, report, run, train. "
             "Did you mean 'evaluate'?",
         ),
         (["+scenario=low_latensy"], "low_latency"),
