@@ -131,6 +131,7 @@ def test_the_command_to_evaluate_with_means_the_judgements_that_the_plan_goes_by
     assert row["expected"]["basis"] == "yours n=12"
 
 
+@pytest.mark.slow
 def test_the_command_for_the_missing_reference_means_the_same_corpus(orchestrate: Callable, turned: list[str]) -> None:
     (Path("my_conf") / "decision" / "far.yaml").write_text(
         TURNED_RULES.replace("overrides: [pipeline=bm25]", "overrides: [pipeline=bm25, pipeline.stages.bm25.use.b=0.1]")
