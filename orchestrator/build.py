@@ -380,9 +380,9 @@ def model_cards() -> dict[str, dict[str, Any]]:
     return cards
 
 
-def card_names() -> dict[str, str]:
-    """Name of a model on the hub -> name of its card; only while Hydra runs, or inside `Pipeline.compose`."""
-    cards = model_cards()
+def card_names(cards: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, str]:
+    """Name of a model on the hub -> name of its card, of `cards`, or of all where Hydra runs."""
+    cards = model_cards() if cards is None else cards
     # One model may have two cards, of which the one for its token vectors is not what the figures call it.
     first = sorted(cards, key=lambda name: (cards[name].get("role") != "multi_vector", name))
     return {str(cards[name]["name"]): name for name in first if cards[name].get("name")}

@@ -107,6 +107,7 @@ def catalogue_of(cfg: DictConfig, overrides: Sequence[str]) -> Catalogue:
     """The models there are, and those that `overrides` have set, each under the name that the figures call it by."""
     root = storage_root(cfg)
     cards = model_cards()
+    names = card_names(cards)
     models = {name: _info(name, card, root) for name, card in cards.items()}
     labels = {name: model_label(card) for name, card in cards.items()}
     fixed: dict[Slot, ModelInfo] = {}
@@ -114,15 +115,15 @@ def catalogue_of(cfg: DictConfig, overrides: Sequence[str]) -> Catalogue:
     for slot in slots:
         if any(word.lstrip("+").startswith((f"model@models.{slot}=", f"models.{slot}.")) for word in overrides):
             card = plain(cfg.models[slot])
-            fixed[slot] = _info(_name(card) or slot, card, root)
+            fixed[slot] = _info(_name(card, names) or slot, card, root)
             labels[fixed[slot].name] = model_label(card)
     return Catalogue(models, fixed, labels)
 
 
-def _name(card: Mapping[str, Any]) -> str | None:
+def _name(card: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
     """As `known_as` has it: the folder, where there is one; else the card of that model; else its name on the hub."""
     path, name = (None if card.get(key) in (None, "???") else str(card[key]) for key in ("path", "name"))
-    return path or (None if name is None else card_names().get(name, name))
+    return path or (None if name is None else names.get(name, name))
 
 
 def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:

@@ -39,12 +39,7 @@ class NodeCosts:
 
     @classmethod
     def of_machine(
-        cls,
-        graph: StageGraph,
-        root: Path,
-        corpus: str | None,
-        content_hash: str | None = None,
-        cards: Mapping[str, str] | None = None,
+        cls, graph: StageGraph, root: Path, corpus: str | None, content_hash: str | None = None
     ) -> NodeCosts:
         """By what was measured on this machine, and the shipped figures for what was not.
 
@@ -53,11 +48,10 @@ class NodeCosts:
             root: where state lives.
             corpus: key of the corpus; None where it is not found.
             content_hash: of its documents; None where they were not read yet.
-            cards: name of a model on the hub -> name of its card; None knows the shipped ones.
         """
         cost = measured_here(reference_costs(), root, corpus, content_hash)
         own = corpus_figures(root, corpus, content_hash) if corpus else None
-        return cls(graph, cost, shipped_cards(cost) if cards is None else cards, own.lengths if own else None)
+        return cls(graph, cost, shipped_cards(cost), own.lengths if own else None)
 
     @property
     def figures(self) -> str:
@@ -142,8 +136,16 @@ def reference_costs() -> CostModel:
 
 def shipped_cards(cost: CostModel) -> dict[str, str]:
     """Hub name -> card, of the shipped cards that `cost` has figures of."""
-    names = {model for _, model in cost.stages if model is not None} | set(cost.work)
-    return {hub: name for name in sorted(names) if (hub := _hub_name(name)) is not None}
+    return {hub: name for name in sorted(_models(cost)) if (hub := _hub_name(name)) is not None}
+
+
+def has_other_cards(cost: CostModel) -> bool:
+    """Whether `cost` has figures of a card that is not shipped; a folder, or a name on the hub, is none."""
+    return any("/" not in name and _hub_name(name) is None for name in _models(cost))
+
+
+def _models(cost: CostModel) -> set[str]:
+    return {model for _, model in cost.stages if model is not None} | set(cost.work)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.lengths import Lengths
 from orchestrator.lint import Finding, lint
 from orchestrator.lint.gather import corpus_facts
-from orchestrator.node_cost import NodeCosts, reference_costs
+from orchestrator.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.flags import flag
 
@@ -55,15 +55,16 @@ def run(cfg: DictConfig, output: Path | None) -> None:
 def _costs(cfg: DictConfig, pipeline: Pipeline) -> NodeCosts:
     """By what was measured on this machine, and the figures of `cfg.cost`, else the shipped ones, for the rest."""
     root, facts = pipeline.storage_root, corpus_facts(pipeline.corpus_spec, pipeline.storage_root)
-    key, cards = None if facts.problem else corpus_key(pipeline.corpus_spec), card_names()
-    if cfg.cost is None and cfg.need.doc_tokens is None:
-        return NodeCosts.of_machine(pipeline.graph, root, key, facts.content_hash, cards)
-    cost = CostModel.of(plain(cfg.cost)) if cfg.cost is not None else reference_costs()
+    key = None if facts.problem else corpus_key(pipeline.corpus_spec)
+    known = CostModel.of(plain(cfg.cost)) if cfg.cost is not None else reference_costs()
+    cost = measured_here(known, root, key, facts.content_hash)
     own = corpus_figures(root, key, facts.content_hash) if key else None
     lengths = own.lengths if own else None
     if cfg.need.doc_tokens is not None:
         lengths = Lengths.even(cost.query_tokens, cfg.need.doc_tokens)
-    return NodeCosts(pipeline.graph, measured_here(cost, root, key, facts.content_hash), cards, lengths)
+    # Reading every card takes half a second: only where the figures name one of somebody's own.
+    cards = card_names() if has_other_cards(cost) else shipped_cards(cost)
+    return NodeCosts(pipeline.graph, cost, cards, lengths)
 
 
 def _refuse(findings: list[Finding]) -> None:

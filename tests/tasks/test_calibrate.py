@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,21 @@ def test_check_goes_by_it_too(orchestrate: Callable, corpus: Path, storage_root:
     shown = " ".join(orchestrate(*words).out.split())
     assert "is predicted to take 30 ms" in shown
     assert "measured on this machine, the last of it on 2026-11-26: bm25, embed minilm" in shown
+
+
+def test_check_knows_a_card_of_ones_own_by_what_was_measured(
+    orchestrate: Callable, corpus: Path, storage_root: Path
+) -> None:
+    folder = Path("my_conf") / "model"
+    folder.mkdir(parents=True)
+    shipped = (files("orchestrator.conf") / "model" / "minilm.yaml").read_text()
+    (folder / "mine.yaml").write_text(shipped.replace("name: sentence-transformers/all-MiniLM-L6-v2", "name: my/own"))
+    row = StageCost("embed", "here", "mine", fixed_ms=77.0, p95_factor=1.0)
+    kept.write(storage_root, Calibration("2026-11-26T10:00:00+00:00", 1.0, kept.this_machine(), [row]))
+    words = ["--config-dir", "my_conf", "model@models.embedder=mine", f"corpus.path={corpus}", "format=json"]
+    done = orchestrate("check", "+scenario=edge", *words)
+    assert done.code == 0, done.err
+    assert "77." in done.out
 
 
 @pytest.mark.parametrize(

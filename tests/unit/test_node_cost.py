@@ -13,7 +13,7 @@ from orchestrator.cost import CostModel, Predicted, StageCost
 from orchestrator.graph import StageGraph
 from orchestrator.lengths import Lengths
 from orchestrator.models import Model
-from orchestrator.node_cost import NodeCosts, shipped_cards
+from orchestrator.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
 from orchestrator.passages import Passages
 
 DATA = {
@@ -108,5 +108,11 @@ def test_a_shipped_model_that_was_measured_is_known_though_the_reference_has_no_
     found = NodeCosts.of_machine(graph, tmp_path, None).predicted_ms(graph["precise"], 50)
     assert found is not None
     assert found.p50_ms == 7.0
-    of_ones_own = NodeCosts.of_machine(graph, tmp_path, None, cards={"cross-encoder/ettin-reranker-17m-v1": "mine"})
-    assert of_ones_own.predicted_ms(graph["precise"], 50) != found
+
+
+def test_a_card_of_ones_own_is_looked_for_only_where_the_figures_name_one() -> None:
+    reference = reference_costs()
+    assert not has_other_cards(reference)
+    for model, is_other in (("mine", True), ("/models/mine", False), ("org/mine", False), ("bge_m3", False)):
+        row = StageCost("cross_encoder", "here", model, fixed_ms=7.0)
+        assert has_other_cards(reference.with_measured([row], "here")) == is_other, model
