@@ -14,11 +14,16 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from servers import LocalServer
 
 from orchestrator import breaker
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+settings.register_profile(
+    "untimed", deadline=None
+)  # the first example of a test may import, on a busy machine for long
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
