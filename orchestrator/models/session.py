@@ -60,8 +60,8 @@ class OnnxSession:
         options.enable_mem_pattern = False
         # Threads that spin while they wait for work take the core from whoever runs next: with two models in turn a
         # question of `balanced` took 54 to 73 ms in place of 43. One model alone is a quarter slower for a question.
-        # `session.force_spinning_stop` is as fast as spinning then, but keeps small budgets less often (`hybrid` with 25 ms:
-        # p95 23 to 24 ms in place of 17 to 20).
+        # `session.force_spinning_stop` is as fast as spinning then, but keeps small budgets less often (`hybrid` in
+        # 25 ms: p95 23 to 24 ms in place of 17 to 20).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._outputs = [output or self._session.get_outputs()[0].name]
