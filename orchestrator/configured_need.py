@@ -28,19 +28,18 @@ if TYPE_CHECKING:
 _WORDS_FOR = {"multilingual": UNDETERMINED, "many": UNDETERMINED, "mixed": MIXED}
 
 
-def need_of(cfg: DictConfig, corpus: CorpusFacts | None = None) -> Need:
+def need_of(cfg: DictConfig, corpus: CorpusFacts) -> Need:
     """`cfg.need` with its blanks filled: from the corpus, from budget_ms, and from what this machine may reach.
 
     Args:
         cfg: a composed configuration.
-        corpus: what is known of the corpus; None looks.
+        corpus: what is known of the corpus.
 
     Raises:
         ConfigError: a value is wrong.
     """
     need = cfg.need
     latency_ms = cfg.budget_ms if need.latency_ms is None else need.latency_ms
-    corpus = corpus_facts_of(cfg) if corpus is None else corpus
     documents = corpus.n_documents
     candidates = documents if need.candidates is None and documents < USUAL_CANDIDATES else need.candidates
     return Need(

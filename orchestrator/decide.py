@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orchestrator.cost import CostModel, Predicted
 from orchestrator.errors import ConfigError
@@ -83,6 +83,7 @@ class Decision:
         candidates: all stacks, in the order of the table.
         reference: the stack that what is expected is a difference to.
         advice: whether to rerank.
+        need: what it was decided for.
     """
 
     choice: Choice
@@ -90,6 +91,7 @@ class Decision:
     candidates: tuple[Candidate, ...] = ()
     reference: str = ""
     advice: Advice = NO_ADVICE
+    need: Need = field(default_factory=Need)
 
 
 def decide(need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own: Own = NONE) -> Decision:
@@ -122,7 +124,7 @@ def decide(need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own:
     ]
     candidates = [_candidate(name, option, best, need, catalogue) for name, option in found.items()]
     choice = _choice(best, need, catalogue, reasons_for(best, need, rules, cost, catalogue, advice, own))
-    return Decision(choice, tuple(rejected), tuple(candidates), rules.gains.reference, advice)
+    return Decision(choice, tuple(rejected), tuple(candidates), rules.gains.reference, advice, need)
 
 
 def _best(fitting: Sequence[Option], need: Need, rules: Rules, advice: Advice) -> Option:

@@ -19,7 +19,7 @@ from orchestrator.calibration.own import Ways, corpus_figures_of, services_of, t
 from orchestrator.calibration.settings import Part, backends, choose
 from orchestrator.calibration.timed import Timed, model_of, row_key
 from orchestrator.calibration.timing import LENGTHS, Throughput, by_length, cut_texts, each_ms
-from orchestrator.cost import AROUND, Load
+from orchestrator.cost import AROUND, PAIR_TOKENS, Load
 from orchestrator.errors import ConfigError
 from orchestrator.loading import OnBuild, silent
 from orchestrator.log import get_logger
@@ -246,17 +246,16 @@ class Calibrating:
 
     def _cross_encoder(self, pipeline: Pipeline) -> None:
         texts = self._texts(pipeline)
-        node = next((node for node in pipeline.graph.nodes if node.name == "precise"), None)
-        if node is None or texts is None:
+        if texts is None or all(node.name != "precise" for node in pipeline.graph.nodes):
             return
-        stage, question = node.stage, pipeline.corpus.queries()[0].text
+        stage, question = _part(pipeline, "precise"), pipeline.corpus.queries()[0].text
         name = model_of(stage, self._cards)
         assert name is not None
 
         def read(documents: Sequence[str]) -> object:
-            return stage.score([(Query("q", question), Document("d", text)) for text in documents], Call())  # type: ignore[union-attr]
+            return stage.score([(Query("q", question), Document("d", text)) for text in documents], Call())
 
-        asked = len(stage.token_spans(question)) + 3  # type: ignore[union-attr]
+        asked = len(stage.token_spans(question)) + PAIR_TOKENS
         limit = getattr(stage, "max_length_tokens", None) or self._scale.lengths[-1]
         lengths = [tokens for tokens in self._scale.lengths if tokens + asked <= limit]
         for tokens, per_s, points in by_length(read, texts, lengths, _BATCH_TOKENS, self._seconds / 4):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.calibration.fit import Point
-from orchestrator.cost import AROUND, Load
+from orchestrator.cost import AROUND, PAIR_KINDS, PAIR_TOKENS, Load
 from orchestrator.graph import Node, StageGraph
 from orchestrator.pipeline import Pipeline
 from orchestrator.trace import Result, StageTrace
@@ -127,10 +127,12 @@ def _load(result: Result, node: Node, trace: StageTrace, counted: _Counted) -> L
         return Load(counted.n_documents, 0, query_tokens, node.top_k)
     if "text" not in node.needs:
         return Load(trace.n_in, 0, query_tokens)
-    if trace.tokens > trace.n_in * 2 and node.behaviour == "pointwise" and not hasattr(node.stage, "encoder"):
-        return Load(trace.n_in, trace.tokens, query_tokens)  # of pairs, as the model counted them
+    reads_pairs = getattr(node.stage, "cost_kind", None) in PAIR_KINDS
+    if reads_pairs and trace.tokens:
+        return Load(trace.n_in, trace.tokens, query_tokens)  # as the model counted them
     read = result.outputs[node.inputs[0]].doc_ids[: trace.n_in]
-    return Load(trace.n_in, counted.documents(read, max_tokens(node)), query_tokens)
+    tokens = counted.documents(read, max_tokens(node))
+    return Load(trace.n_in, tokens + reads_pairs * trace.n_in * (query_tokens + PAIR_TOKENS), query_tokens)
 
 
 def max_tokens(node: Node) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 
 from orchestrator.calibration.fit import Point
@@ -90,5 +91,5 @@ def by_length(
         batch = texts(tokens, max(1, batch_tokens // tokens))
         if not (n := len(batch)):
             continue
-        times = calls_ms(lambda read=batch: run(read), seconds)  # type: ignore[misc]
+        times = calls_ms(partial(run, batch), seconds)
         yield tokens, n / median(times) * 1000, [Point(Load(n, n * tokens, 0), ms) for ms in times]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report, storage
 from orchestrator.build import plain, task_overrides, yaml_text
-from orchestrator.configured_need import need_of
 from orchestrator.errors import ConfigError
 from orchestrator.planning import decide_for
 from orchestrator.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text
@@ -37,7 +36,7 @@ def run(cfg: DictConfig, output: Path | None) -> None:
         saved = {} if place is None else {"saved": {"file": str(place.file), "command": place.command}}
         sys.stdout.write(json.dumps({**report.decision_json(decision), **saved}, ensure_ascii=False) + "\n")
         return
-    _print(cfg, decision, place)
+    _print(decision, place)
 
 
 def _place(cfg: DictConfig, flags: list[str]) -> Place | None:
@@ -72,9 +71,9 @@ def _save(cfg: DictConfig, decision: Decision, place: Place) -> None:
         raise ConfigError("task.save", f"cannot write {place.file} ({error.strerror or error})") from error
 
 
-def _print(cfg: DictConfig, decision: Decision, place: Place | None) -> None:
+def _print(decision: Decision, place: Place | None) -> None:
     console = report.console()
-    console.print(report.need_line(need_of(cfg)), markup=False)
+    console.print(report.need_line(decision.need), markup=False)
     console.print(report.candidates_table(decision))
     console.print(report.reasons_table(decision.choice))
     console.print("\nto run it:", style="bold")

@@ -99,3 +99,17 @@ def test_a_broken_entry_point_names_its_distribution(
         Pipeline.compose([])
     assert run(["check"]) == 2
     assert "pip uninstall some-broken-thing" in capfd.readouterr().err
+
+
+def test_a_program_that_uses_hydra_itself_composes_a_pipeline_and_keeps_its_own() -> None:
+    from hydra import compose, initialize_config_module
+    from hydra.core.global_hydra import GlobalHydra
+
+    from orchestrator.pipeline import Pipeline
+
+    with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="theirs"):
+        theirs = GlobalHydra.instance().hydra
+        assert [node.name for node in Pipeline.compose(["pipeline=bm25"]).graph.nodes] == ["bm25"]
+        assert GlobalHydra.instance().hydra is theirs
+        assert compose("config", overrides=["budget_ms=5"]).budget_ms == 5
+    assert not GlobalHydra.instance().is_initialized()
