@@ -39,7 +39,7 @@ class Lengths:
     @classmethod
     def even(cls, query_tokens: int = USUAL_QUERY_TOKENS, doc_tokens: int = USUAL_DOC_TOKENS) -> Lengths:
         """All questions and all documents of one length."""
-        return cls((query_tokens,), ((doc_tokens,),), f"documents of {doc_tokens} tokens (need.doc_tokens sets another)")
+        return cls((query_tokens,), ((doc_tokens,),), f"documents of {doc_tokens} tokens (need.doc_tokens: another)")
 
     @property
     def are_known(self) -> bool:
