@@ -1,32 +1,39 @@
 """Ctrl-C that is not lost.
 
-Python raises KeyboardInterrupt wherever the program happens to be; inside a finalizer or a weak reference's callback it
-is printed and forgotten. Long loops ask here whether there was one.
+Python raises KeyboardInterrupt wherever the program happens to be; inside a finalizer, a weak reference's callback or a
+callback of ctypes it is printed and forgotten (`sys.unraisablehook`). Here it is raised again a moment later.
 """
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import signal
+import sys
 import threading
-from types import FrameType
+from typing import TYPE_CHECKING
 
-_asked = threading.Event()
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
+
+_AGAIN_SECONDS = 0.01  # by then the finalizer has ended; where another runs, it is swallowed and raised once more
 
 
 def watch() -> None:
-    """From now on interrupts are remembered; those before are forgotten. Does nothing outside the main thread."""
-    _asked.clear()
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _note)
+    """From now on an interrupt that Python would forget is raised again, in the main thread."""
+    if not isinstance(sys.unraisablehook, _RaisedAgain):
+        sys.unraisablehook = _RaisedAgain(sys.unraisablehook)
 
 
-def raise_if_asked() -> None:
-    """Raise KeyboardInterrupt where there was an interrupt since `watch`."""
-    if _asked.is_set():
-        raise KeyboardInterrupt
+class _RaisedAgain:
+    def __init__(self, before: object) -> None:
+        self._before = before
 
-
-def _note(number: int, frame: FrameType | None) -> None:
-    _asked.set()
-    signal.default_int_handler(number, frame)
+    def __call__(self, unraisable: UnraisableHookArgs, /) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._before(unraisable)  # type: ignore[operator]  # whatever hook there was
+            return
+        timer = threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, (signal.SIGINT,))
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # the interpreter is shutting down
+            timer.start()

@@ -20,7 +20,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from orchestrator import interrupt, log
+from orchestrator import log
 from orchestrator.errors import ConfigError
 from orchestrator.failure import failure_of
 from orchestrator.jobs import Job, write_plan
@@ -99,7 +99,6 @@ class KeepGoingSweeper(Sweeper):
 
     def _launch_one(self, sweep: Path, job: Job) -> Sequence[Any]:
         """In this process; the launcher composes first, and what a verb raises it keeps to itself."""
-        interrupt.raise_if_asked()
         try:
             launched: Sequence[Any] = self._launcher.launch([job.overrides], initial_job_idx=job.num)
         except (HydraException, OmegaConfBaseException) as error:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator import interrupt
 from orchestrator.corpus import DiskCorpus
 from orchestrator.evaluate import Qrels, Rankings
 from orchestrator.finetune.lessons import Lessons, Pupil, from_pupils
@@ -97,7 +96,6 @@ def find_candidates(
         source = pipeline.graph.result.name
     found = Found(source)
     for start in range(0, len(queries), batch_queries):
-        interrupt.raise_if_asked()
         batch = queries[start : start + batch_queries]
         if runner is not None:
             results = runner.run(batch, read_documents=False)

@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from orchestrator import interrupt
 from orchestrator.evaluate import Rankings
 from orchestrator.stage import Embed, PointwiseRerank, Progress, no_progress
 from orchestrator.types import Call, Document, Query, Scores, Vectors
@@ -73,7 +72,6 @@ def score_exams(
     """
     found: list[Scores] = []
     for batch in _batches(exams):
-        interrupt.raise_if_asked()
         pairs = [(exam.query, document) for exam in batch for document in exam.documents]
         scores = score_pairs(scorer, pairs, root)
         found += np.split(scores, np.cumsum([len(exam.documents) for exam in batch])[:-1])

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator import interrupt
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.finetune.gather import Found
 from orchestrator.finetune.lessons import Lesson
@@ -67,7 +66,6 @@ def labels(
 def _scored(node: Node, rows: Sequence[Lesson], progress: Progress) -> list[list[float]]:
     given: list[list[float]] = []
     for start in range(0, len(rows), _AT_ONCE):
-        interrupt.raise_if_asked()
         batch = rows[start : start + _AT_ONCE]
         pairs = [(Query("", row.query), Document("", text)) for row in batch for text in row.texts]
         scores = score_pairs(node.stage, pairs)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator import interrupt
 from orchestrator.finetune.networks import Network, require
 from orchestrator.finetune.options import Tuning
 from orchestrator.stage import Progress
@@ -174,7 +173,6 @@ def _callbacks(tuning: Tuning, watch: Watch) -> list[Any]:
 
     class Beside(base):  # type: ignore[misc]  # a class known when it runs
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-            interrupt.raise_if_asked()
             watch.progress("train", state.global_step, state.max_steps)
             if state.global_step >= state.max_steps:
                 control.should_evaluate = watch.check is not None
