@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures, Quality, measure_quality
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, measure_quality
 
 SETS = ("cranfield",)
 STACKS = {

@@ -26,8 +26,8 @@ import ir_measures
 import numpy as np
 from ir_measures import R, nDCG
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.plugins.recall.bm25 import BM25Recall
 from orchestrator.ranking import ranked_from_pairs, surrogate_scores
 from orchestrator.stage import no_progress

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.score_cache import FILE, ScoreCache, list_key, pair_keys
+from orchestrator.running.score_cache import FILE, ScoreCache, list_key, pair_keys
 from orchestrator.types import Document, Query
 
 KEPT, ASKED, ROUNDS = 100_000, 100, 200

@@ -41,12 +41,12 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.answers.trace import Result
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.significance import paired_randomization
 from orchestrator.models import Model
-from orchestrator.runner import Runner
-from orchestrator.significance import paired_randomization
-from orchestrator.trace import Result
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, ScoreKind, Vectors
 
 BUDGETS_MS = (25, 50, 100, 200, 500, 1000, 2000)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 
 TOP_K = 10
 

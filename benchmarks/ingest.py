@@ -25,9 +25,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from orchestrator.chunks import Chunking
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.chunks import Chunking
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 
 SEED = 5
 VOCABULARY = 20_000

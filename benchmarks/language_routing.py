@@ -23,8 +23,9 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures, Quality, measure_quality
-from orchestrator.significance import compare
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, measure_quality
+from orchestrator.evaluation.significance import compare
 
 LANGUAGES = ("en", "de", "es", "ru", "zh")
 QUESTIONS = 200

@@ -23,7 +23,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 from orchestrator.types import Call
 
 SETS = ("policyqa", "cranfield")

@@ -23,7 +23,8 @@ import pytrec_eval
 import ranx
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures, Quality, measure_quality
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, measure_quality
 
 SETS = ("cranfield", "dbpedia-mini")
 STACK = ["pipeline=lexical", "fusion@pipeline.stages.fused.use=rrf", "log.level=warning", "budget_ms=null"]

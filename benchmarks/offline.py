@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
-from orchestrator.significance import holm, paired_randomization
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.significance import holm, paired_randomization
 
 UNTOUCHED = (
     *("cacm", "chunkeval", "cisi", "covidqa", "cranfield", "dbpedia-mini", "financebench"),

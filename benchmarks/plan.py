@@ -33,10 +33,11 @@ from statistics import fmean, median
 import numpy as np
 from hydra import compose, initialize_config_module
 
-from orchestrator import Pipeline, schema, searchpath
-from orchestrator.decide import Decision
-from orchestrator.evaluate import Measures
-from orchestrator.planning import decide_for
+from orchestrator import Pipeline
+from orchestrator.config import schema, searchpath
+from orchestrator.deciding.decide import Decision
+from orchestrator.deciding.planning import decide_for
+from orchestrator.evaluation.measures import Measures
 from orchestrator.types import Query
 
 QUERIES, OWN = 200, 100

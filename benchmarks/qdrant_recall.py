@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 
 STAGES = {"bm25": "bm25", "sparse": "sparse", "dense": "dense", "tokens": "multivector"}
 TIMED = 40

@@ -18,7 +18,7 @@ import numpy as np
 from offline import header
 
 from orchestrator import Pipeline
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 
 SETS = ("cacm", "cisi", "cranfield", "dbpedia-mini", "rag-product-docs", "vaswani")
 DEPTHS = (10, 20, 50, 100)

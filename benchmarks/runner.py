@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.plugins.fusion.rrf import ReciprocalRankFusion
 from orchestrator.plugins.rerank.null import NullRerank
-from orchestrator.runner import Runner
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Need, Query, Scored, ScoreKind, Vectors
 
 ROUNDS = 300

@@ -25,13 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.corpus import DiskCorpus
-from orchestrator.indexes import open_index
-from orchestrator.locate import find_file
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.locate import find_file
+from orchestrator.corpora.queries import read_queries
+from orchestrator.corpora.readers.jsonl import json_object
+from orchestrator.learned.indexes import open_index
+from orchestrator.lines import BadLines, read_rows
 from orchestrator.pipeline import Pipeline
-from orchestrator.queries import read_queries
-from orchestrator.readers.jsonl import json_object
-from orchestrator.readers.lines import BadLines, read_rows
 from orchestrator.stage import Embed, Indexed
 from orchestrator.types import Call
 

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator import Pipeline, training
-from orchestrator.manifest import Manifest
+from orchestrator import Pipeline
+from orchestrator.learned.manifest import Manifest
+from orchestrator.learned.trained import query_hashes
+from orchestrator.learning import training
 from orchestrator.stage import Json, no_progress
-from orchestrator.trained import query_hashes
 from orchestrator.types import Example, Query
 
 SETS = {"selqa": "train", "nq-qed": "test", "xquad-en": "test"}

@@ -28,9 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator import Pipeline, training
-from orchestrator.evaluate import Measures, Qrels, Rankings
-from orchestrator.significance import ALPHA, holm, paired_randomization
+from orchestrator import Pipeline
+from orchestrator.evaluation.measures import Measures, Qrels, Rankings
+from orchestrator.evaluation.significance import ALPHA, holm, paired_randomization
+from orchestrator.learning import training
 from orchestrator.stage import Json, Trainable
 from orchestrator.types import Example
 

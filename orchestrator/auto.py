@@ -11,7 +11,7 @@ from orchestrator.log import get_logger
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from orchestrator.decide import Decision
+    from orchestrator.deciding.decide import Decision
 
 log = get_logger()
 _AUTO = "scenario=auto"
@@ -27,8 +27,8 @@ def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[lis
         return list(words), None
     from hydra import compose, initialize_config_module
 
-    from orchestrator.planning import decide_for, decided
-    from orchestrator.words import quote
+    from orchestrator.config.words import quote
+    from orchestrator.deciding.planning import decide_for, decided
 
     overrides = [word for word in words if _is_override(word)]
     folders = ",".join(quote(f"file://{folder.resolve()}") for folder in config_dirs)
@@ -46,8 +46,8 @@ def decide_job(cfg: DictConfig, output: Path | None) -> tuple[DictConfig, Decisi
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from orchestrator.build import task_overrides
-    from orchestrator.planning import decide_for, decided
+    from orchestrator.config.build import task_overrides
+    from orchestrator.deciding.planning import decide_for, decided
 
     words = task_overrides()
     decision = decide_for(cfg, words)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import interrupt
-from orchestrator.failure import CONFIG_ERROR, failure_of
+from orchestrator.config.failure import CONFIG_ERROR, failure_of
 
 INTERRUPTED = 130
 
@@ -52,11 +52,12 @@ def run(words: list[str]) -> int:
 def _run_hydra(words: list[str], full_errors: bool) -> int:
     import hydra
 
-    from orchestrator import schema, searchpath, sweep
     from orchestrator.auto import decide_words
-    from orchestrator.sweeper import keep_going
-    from orchestrator.verb import Task
-    from orchestrator.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
+    from orchestrator.config import schema, searchpath
+    from orchestrator.config.words import find_verbs, for_jobs_only, rewrite, rewrite_completion
+    from orchestrator.sweeps import sweep
+    from orchestrator.sweeps.sweeper import keep_going
+    from orchestrator.sweeps.verb import Task
 
     schema.register()
     searchpath.register()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from orchestrator.failure import Failure
+from orchestrator.config.failure import Failure
 from orchestrator.storage import write_atomic
 
 Value: TypeAlias = float | tuple[float, ...]

@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from orchestrator.corpus import DiskCorpus, corpus_key
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, corpus_key
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.corpora.sources import CorpusDocuments
 from orchestrator.errors import ConfigError, DataError, named
-from orchestrator.graph import Node, StageGraph, check_cut
-from orchestrator.indexes import default_folder, open_index
-from orchestrator.sources import CorpusDocuments
+from orchestrator.learned.indexes import default_folder, open_index
+from orchestrator.learned.trained import ModelPlace
+from orchestrator.stack.graph import Node, StageGraph, check_cut
 from orchestrator.stage import Embed, Indexed, Progress, Trainable
 from orchestrator.storage import current_generation
-from orchestrator.trained import ModelPlace
 
 OnBuild = Callable[[str, str], None]
 """`on_build(stage, reason)`: an index is about to be built."""
@@ -126,7 +126,7 @@ class Loading:
 
     def verify_vectors(self, corpus: DiskCorpus) -> None:
         """Read every kept vector again; where some are damaged, the corpus looks them up anew."""
-        from orchestrator.vectors import open_vectors
+        from orchestrator.rows.vectors import open_vectors
 
         for embedder in {
             id(e): e for node in self._graph.all_nodes if (e := getattr(node.stage, "embedder", None))

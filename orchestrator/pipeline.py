@@ -10,29 +10,29 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from orchestrator.corpus import DiskCorpus, corpus_key, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.answers.telemetry import Spans
+from orchestrator.answers.trace import Result
+from orchestrator.corpora.corpus import DiskCorpus, corpus_key, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.corpora.sources import GivenDocuments, as_documents
+from orchestrator.costs.node_cost import NodeCosts
 from orchestrator.errors import PipelineError, check_ms
-from orchestrator.finetune.record import learned_hashes
-from orchestrator.graph import StageGraph
+from orchestrator.learned.record import learned_hashes
+from orchestrator.learned.trained import ModelPlace, query_hashes
 from orchestrator.lint import Facts, Finding, lint
 from orchestrator.lint.facts import Costs
 from orchestrator.lint.gather import corpus_facts
 from orchestrator.loading import Loading, OnBuild, silent
 from orchestrator.models import is_hub_off
-from orchestrator.node_cost import NodeCosts
-from orchestrator.pace import shared_paces
 from orchestrator.ranking import ranked_from_pairs
-from orchestrator.runner import Runner
-from orchestrator.scoring import KeptScores
-from orchestrator.sources import GivenDocuments, as_documents
+from orchestrator.running.pace import shared_paces
+from orchestrator.running.runner import Runner
+from orchestrator.running.scoring import KeptScores
+from orchestrator.running.stage_key import stage_key
+from orchestrator.running.stage_results import SharedResults, StageResults
+from orchestrator.running.steps import Documents
+from orchestrator.stack.graph import StageGraph
 from orchestrator.stage import Progress, Stage, no_progress
-from orchestrator.stage_key import stage_key
-from orchestrator.stage_results import SharedResults, StageResults
-from orchestrator.steps import Documents
-from orchestrator.telemetry import Spans
-from orchestrator.trace import Result
-from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.types import Document, Query
 
 if TYPE_CHECKING:
@@ -104,8 +104,8 @@ class Pipeline:
         """
         from hydra import compose, initialize_config_module
 
-        from orchestrator import schema, searchpath
-        from orchestrator.words import quote, stack_words
+        from orchestrator.config import schema, searchpath
+        from orchestrator.config.words import quote, stack_words
 
         schema.register()
         searchpath.register()
@@ -119,7 +119,7 @@ class Pipeline:
         ):
             cfg, chosen = compose("config", overrides=[*extra, *overrides]), list(overrides)
             if cfg.need.auto:
-                from orchestrator.planning import decide_for, decided
+                from orchestrator.deciding.planning import decide_for, decided
 
                 chosen = decided(overrides, decide_for(cfg, overrides, flags))
                 cfg = compose("config", overrides=[*extra, *chosen])
@@ -128,8 +128,8 @@ class Pipeline:
     @classmethod
     def from_config(cls, cfg: DictConfig, words: Sequence[str] | None = None) -> Self:
         """The pipeline of a composed configuration, with nothing loaded; `words` default to this command's."""
-        from orchestrator import build
-        from orchestrator.words import given_words
+        from orchestrator.config import build
+        from orchestrator.config.words import given_words
 
         build.resolve_language(cfg)
         chosen = given_words() if words is None else words

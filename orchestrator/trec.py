@@ -10,8 +10,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from orchestrator.errors import DataError
+from orchestrator.lines import BadLineError, BadLines, read_rows
 from orchestrator.ranking import surrogate_scores
-from orchestrator.readers.lines import BadLineError, BadLines, read_rows
 
 _SPACE = re.compile(r"\s+")
 _COLUMNS = "6 (query, Q0, document, rank, score, tag), separated by white space"

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import ConfigError, MissingExtraError, RemoteError, TransientError
-from orchestrator.loop import OnLoop
-from orchestrator.remote import Patience, Remote, address, checked_url
-from orchestrator.replies import json_reply, lacking, missing_key, status_error
+from orchestrator.services.loop import OnLoop
+from orchestrator.services.remote import Patience, Remote, address, checked_url
+from orchestrator.services.replies import json_reply, lacking, missing_key, status_error
 
 from .tls import trusted
 

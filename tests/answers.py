@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from orchestrator import ranking
-from orchestrator.flow import flow_of
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.answers.flow import flow_of
+from orchestrator.answers.trace import Degraded, Result
 from orchestrator.report.explained import Explained
-from orchestrator.runner import Runner
-from orchestrator.trace import Degraded, Result
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, RankedList, ScoreKind, Vectors
 
 Pairs = Sequence[tuple[str, float]]

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 from servers import LocalServer
 
-from orchestrator import breaker
+from orchestrator.services import breaker
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile(
@@ -97,7 +97,7 @@ def _fingerprint() -> str:
     """Of every file that decides what an export or a vector looks like."""
     tree = Path(__file__).parents[1]
     names = ["orchestrator/models/*.py", "plugins/embed/*.py", "orchestrator/*vectors.py", "orchestrator/storage.py"]
-    names += ["orchestrator/row_*.py", "orchestrator/text_rows.py", "orchestrator/axes.py"]
+    names += ["orchestrator/row_*.py", "orchestrator/rows/text_rows.py", "orchestrator/rows/axes.py"]
     paths = sorted(path for name in names for path in tree.glob(name))
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:16]
 

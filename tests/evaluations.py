@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from orchestrator.evaluate import Measures
+from orchestrator.config.failure import Failure
 from orchestrator.evaluation.folder import stage_file
-from orchestrator.failure import Failure
+from orchestrator.evaluation.measures import Measures
 from orchestrator.jobs import METRICS_FILE, Job, write_outcome, write_plan
 from orchestrator.study.folders import read_folders
 from orchestrator.study.headline import headline

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
-from orchestrator.stage_key import stage_key
-from orchestrator.stage_results import SharedResults, StageResults
-from orchestrator.trace import Result
+from orchestrator.answers.trace import Result
+from orchestrator.running.runner import Runner
+from orchestrator.running.stage_key import stage_key
+from orchestrator.running.stage_results import SharedResults, StageResults
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, RankedList, Scores, Vectors
 
 IDS = [f"d{place}" for place in range(12)]

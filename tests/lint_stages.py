@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import ConfigError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.lint import Facts, Finding, lint
+from orchestrator.stack.graph import StageGraph, StageSpec
 
 AT = "pipeline.stages"
 ENGLISH = Facts("en")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.indexes import open_index
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.learned.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 from orchestrator.types import Call, Query
 

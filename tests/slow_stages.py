@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from orchestrator.answers.trace import Result
 from orchestrator.errors import (
     CallCancelledError,
     OutOfTimeError,
     TransientError,
 )
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.pace import Paces
-from orchestrator.runner import Runner
-from orchestrator.trace import Result
+from orchestrator.running.pace import Paces
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, Vectors
 
 Q = Query("q1", "what?")

@@ -1,1 +1,1 @@
-"""Measures what stages cost on this machine, and keeps it for `plan` and `check`."""
+"""Measures what stages cost on this machine, for `plan` and `check`."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orchestrator.calibration.ladder import CountTokens
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.costs.lengths import Lengths
 from orchestrator.errors import ConfigError
-from orchestrator.lengths import Lengths
 from orchestrator.pipeline import Pipeline
 from orchestrator.types import Query
 

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.calibration.corpora import questions, write_made_up
-from orchestrator.calibration.fit import Point
-from orchestrator.calibration.kept import Calibration, this_machine
 from orchestrator.calibration.ladder import climb
 from orchestrator.calibration.own import Ways, corpus_figures_of, services_of, time_own_stages
-from orchestrator.calibration.settings import Part, backends, choose
 from orchestrator.calibration.timed import Timed, model_of, row_key
-from orchestrator.calibration.timing import LENGTHS, Throughput, by_length, cut_texts, each_ms
-from orchestrator.cost import AROUND, PAIR_TOKENS, Load
+from orchestrator.config.words import quote
+from orchestrator.costs.cost import AROUND, PAIR_TOKENS, Load
+from orchestrator.costs.fit import Point
+from orchestrator.costs.kept import Calibration, this_machine
+from orchestrator.costs.settings import Part, backends, choose
+from orchestrator.costs.timing import LENGTHS, Throughput, by_length, cut_texts, each_ms
 from orchestrator.errors import ConfigError
 from orchestrator.loading import OnBuild, silent
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.stage import Progress, no_progress
 from orchestrator.types import Call, Document, Query
-from orchestrator.words import quote
 
 log = get_logger()
 

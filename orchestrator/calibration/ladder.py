@@ -7,11 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orchestrator.calibration.fit import Point
-from orchestrator.cost import AROUND, PAIR_KINDS, PAIR_TOKENS, Load
-from orchestrator.graph import Node, StageGraph
+from orchestrator.answers.trace import Result, StageTrace
+from orchestrator.costs.cost import AROUND, PAIR_KINDS, PAIR_TOKENS, Load
+from orchestrator.costs.fit import Point
 from orchestrator.pipeline import Pipeline
-from orchestrator.trace import Result, StageTrace
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.types import Query
 
 RowKey = tuple[str, str | None]

@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.calibration.corpora import count_lengths, questions
-from orchestrator.calibration.fit import fit
-from orchestrator.calibration.kept import CorpusFigures
 from orchestrator.calibration.ladder import MOST_WARM_UP, Climbed, CountTokens, climb
 from orchestrator.calibration.timed import Timed, model_of, row_key
+from orchestrator.costs.fit import fit
+from orchestrator.costs.kept import CorpusFigures
 from orchestrator.errors import OrchestratorError
-from orchestrator.graph import Node, StageGraph
 from orchestrator.loading import OnBuild, silent
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stage import Progress, is_remote, no_progress
 
 log = get_logger()

@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.calibration.fit import Point, fit
-from orchestrator.calibration.kept import Setting
 from orchestrator.calibration.ladder import RowKey
-from orchestrator.calibration.timing import Throughput
-from orchestrator.cost import StageCost
-from orchestrator.graph import Node
+from orchestrator.costs.cost import StageCost
+from orchestrator.costs.fit import Point, fit
+from orchestrator.costs.kept import Setting
+from orchestrator.costs.node_cost import known_as
+from orchestrator.costs.timing import Throughput
 from orchestrator.models.card import Model
-from orchestrator.node_cost import known_as
+from orchestrator.stack.graph import Node
 
 _LEAST_POINTS = 2
 _SETTINGS = ("backend", "device", "precision", "threads", "batch_tokens")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from orchestrator import storage
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.evaluation.measures import Measures, Rankings
 from orchestrator.evaluation.quality import Quality, Ranked

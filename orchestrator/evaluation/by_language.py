@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from orchestrator.errors import MissingExtraError
-from orchestrator.gate_languages import language_of, languages_in
 from orchestrator.languages import MIXED
+from orchestrator.stack.gate_languages import language_of, languages_in
 from orchestrator.types import Query
 
 if TYPE_CHECKING:

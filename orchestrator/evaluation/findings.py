@@ -8,12 +8,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from orchestrator.differences import most_changed
 from orchestrator.evaluation.baselines import Judged
+from orchestrator.evaluation.differences import most_changed
 from orchestrator.evaluation.measures import PerQuery
 from orchestrator.evaluation.quality import Quality
-from orchestrator.graph import Node
-from orchestrator.significance import Comparison, Pair, Values, bootstrap, compare_pairs
+from orchestrator.evaluation.significance import Comparison, Pair, Values, bootstrap, compare_pairs
+from orchestrator.stack.graph import Node
 
 Kind = Literal["baseline", "stage"]
 

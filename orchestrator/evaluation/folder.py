@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from orchestrator import storage
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.judgements import split_name
 from orchestrator.evaluation.baselines import RUN_FILE
 from orchestrator.evaluation.quality import Quality
 from orchestrator.jobs import METRICS_FILE
-from orchestrator.judgements import split_name
 from orchestrator.trec import qrels_text, run_text
 
 _SERVED = "served"

@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import numpy as np
 
+from orchestrator.answers.trace import Result
 from orchestrator.evaluation.spent import Spent
 from orchestrator.evaluation.work import Work
 from orchestrator.stage import Progress, no_progress
-from orchestrator.trace import Result
 from orchestrator.types import Query
 
 Answer: TypeAlias = Callable[[Sequence[Query]], list[Result]]

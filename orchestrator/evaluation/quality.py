@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from orchestrator.answers.reused import Reused
+from orchestrator.answers.trace import Result, Trace
 from orchestrator.errors import ConfigError
 from orchestrator.evaluation.by_language import Tell, group_of
 from orchestrator.evaluation.latency import Answer
 from orchestrator.evaluation.measures import Measures, PerQuery, Qrels, Rankings
 from orchestrator.evaluation.spent import Spent
 from orchestrator.evaluation.work import Work
-from orchestrator.graph import Node
-from orchestrator.reused import Reused
+from orchestrator.stack.graph import Node
 from orchestrator.stage import Progress, no_progress
-from orchestrator.trace import Result, Trace
 from orchestrator.types import Query
 
 JudgedIds: TypeAlias = Callable[[Sequence[str]], Sequence[str]]

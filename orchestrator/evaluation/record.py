@@ -8,10 +8,10 @@ from typing import Any
 
 from orchestrator.evaluation.latency import Latency
 from orchestrator.evaluation.quality import Quality
-from orchestrator.graph import Node, StageGraph
-from orchestrator.kept_evaluations import MEASURE, EvaluationRecord, StageRecord, rounded
+from orchestrator.kept.kept_evaluations import MEASURE, EvaluationRecord, StageRecord, rounded
 from orchestrator.models.card import Model
-from orchestrator.stage_marks import stage_marks
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.stage_marks import stage_marks
 
 
 def is_of_whole_stack(quality: Quality) -> bool:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from orchestrator.evaluation.findings import Compared, Findings
 from orchestrator.evaluation.latency import Latency
 from orchestrator.evaluation.quality import USUAL_CUTOFF, Quality
+from orchestrator.evaluation.significance import Comparison
 from orchestrator.evaluation.spent import Spent
-from orchestrator.graph import Node, StageGraph
-from orchestrator.routes import routes_of
-from orchestrator.significance import Comparison
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.routes import routes_of
 
 FEW_QUERIES = 200
 """Below this, that a difference was not told from chance says little."""

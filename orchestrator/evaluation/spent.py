@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.trace import Trace
+from orchestrator.answers.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.cuts import TOP_K
-from orchestrator.gates import ALWAYS
-from orchestrator.graph import Node
-from orchestrator.trace import Result, Shortfall, StageTrace, Trace
+from orchestrator.answers.trace import Result, Shortfall, StageTrace, Trace
+from orchestrator.stack.cuts import TOP_K
+from orchestrator.stack.gates import ALWAYS
+from orchestrator.stack.graph import Node
 
 
 @dataclass(frozen=True, slots=True)

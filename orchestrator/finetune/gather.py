@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orchestrator.corpus import DiskCorpus
-from orchestrator.evaluate import Qrels, Rankings
+from orchestrator.answers.trace import Result
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.evaluation.measures import Qrels, Rankings
 from orchestrator.finetune.lessons import Lessons, Pupil, from_pupils
 from orchestrator.finetune.negatives import Rules, choose
 from orchestrator.finetune.options import Tuning
@@ -16,9 +17,8 @@ from orchestrator.finetune.scoring import Exam, Pairs
 from orchestrator.finetune.student import Student
 from orchestrator.loading import OnBuild
 from orchestrator.pipeline import Pipeline
-from orchestrator.runner import Runner
+from orchestrator.running.runner import Runner
 from orchestrator.stage import Progress
-from orchestrator.trace import Result
 from orchestrator.types import Call, Document, Query, ScoreKind, Scores
 
 

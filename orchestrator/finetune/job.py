@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 from orchestrator.finetune.negatives import Rules
 from orchestrator.finetune.options import Tuning
+from orchestrator.learning.verdict import Verdict
 from orchestrator.stage import Json
-from orchestrator.verdict import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

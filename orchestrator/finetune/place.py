@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.finetune.record import RECORD
+from orchestrator.learned.record import RECORD
 from orchestrator.models import Model
 from orchestrator.storage import locked, slug
 

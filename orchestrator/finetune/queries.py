@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator import training
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.evaluate import Qrels
-from orchestrator.training_queries import TrainingQueries, training_queries
+from orchestrator.evaluation.measures import Qrels
+from orchestrator.learning import training
+from orchestrator.learning.training_queries import TrainingQueries, training_queries
 from orchestrator.types import Query
 
 

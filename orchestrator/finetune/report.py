@@ -16,17 +16,17 @@ from orchestrator.finetune.lessons import Lessons
 from orchestrator.finetune.options import Tuning
 from orchestrator.finetune.place import base_name
 from orchestrator.finetune.queries import Plan
-from orchestrator.finetune.record import learned_hashes, write_record
 from orchestrator.finetune.scoring import Exam
 from orchestrator.finetune.student import Student
+from orchestrator.learned.record import learned_hashes, write_record
+from orchestrator.learned.trained import query_hashes
+from orchestrator.learning.verdict import Verdict
 from orchestrator.models import Model
 from orchestrator.models.files import digests, list_files, needed_files
 from orchestrator.pipeline import Pipeline
 from orchestrator.stage import Json
 from orchestrator.storage import stable_hash, write_atomic
-from orchestrator.trained import query_hashes
 from orchestrator.types import Query
-from orchestrator.verdict import Verdict
 
 _LIBRARIES = ("rerank-orchestrator", "sentence-transformers", "transformers", "torch", "datasets", "accelerate")
 

@@ -9,10 +9,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from orchestrator.evaluate import Rankings
+from orchestrator.evaluation.measures import Rankings
+from orchestrator.rows.vectors import vectors_for_texts
 from orchestrator.stage import Embed, PointwiseRerank, Progress, no_progress
 from orchestrator.types import Call, Document, Query, Scores, Vectors
-from orchestrator.vectors import vectors_for_texts
 
 Pairs: TypeAlias = Sequence[tuple[Query, Document]]
 _PAIRS_AT_ONCE = 512

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.graph import Node, StageGraph
 from orchestrator.models.card import Model
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stage import Tunable
 
 _ADVICE = {

@@ -11,7 +11,7 @@ from orchestrator.finetune.gather import Found
 from orchestrator.finetune.lessons import Lesson
 from orchestrator.finetune.scoring import score_pairs
 from orchestrator.finetune.student import Student
-from orchestrator.graph import Node, StageGraph
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stage import Progress
 from orchestrator.types import Document, Query
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.corpora.readers.columns import kind
+from orchestrator.corpora.readers.jsonl import json_object
 from orchestrator.errors import ConfigError, DataError, did_you_mean
-from orchestrator.readers.columns import kind
-from orchestrator.readers.jsonl import json_object
-from orchestrator.readers.lines import BadLineError, BadLines, read_rows
+from orchestrator.lines import BadLineError, BadLines, read_rows
 
 _KEYS = ("query", "positive", "negatives")
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Measures, Rankings
+from orchestrator.evaluation.measures import Measures, Rankings
 from orchestrator.finetune import gather, place, words
 from orchestrator.finetune.exported import compare_export
 from orchestrator.finetune.job import Job, Outcome
@@ -24,15 +24,15 @@ from orchestrator.finetune.scoring import Exam, load_holder, ordered, score_exam
 from orchestrator.finetune.student import Student, find_student
 from orchestrator.finetune.teacher import find_teacher, labels
 from orchestrator.finetune.triples import Triple, read_triples
-from orchestrator.graph import Node
-from orchestrator.indexes import open_index
+from orchestrator.learned.indexes import open_index
+from orchestrator.learning.training import same_words
+from orchestrator.learning.verdict import Verdict, judge
+from orchestrator.lines import BadLines
 from orchestrator.loading import OnBuild
 from orchestrator.models import Model, resolve
 from orchestrator.pipeline import Pipeline
-from orchestrator.readers.lines import BadLines
+from orchestrator.stack.graph import Node
 from orchestrator.stage import Indexed, Progress
-from orchestrator.training import same_words
-from orchestrator.verdict import Verdict, judge
 
 
 @dataclass

@@ -9,8 +9,8 @@ from orchestrator.finetune.learning import Learned
 from orchestrator.finetune.lessons import Lessons
 from orchestrator.finetune.negatives import Rules
 from orchestrator.finetune.queries import Plan
+from orchestrator.learning.verdict import Verdict
 from orchestrator.models import Model
-from orchestrator.verdict import Verdict
 
 
 def tuning_words(verdict: Verdict, before: str) -> tuple[str, bool | None]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from orchestrator.graph import StageGraph
 from orchestrator.lint import budget, caches, collection, depths, gates, languages, models, policy, reading, scores
 from orchestrator.lint.facts import CorpusFacts, Facts
 from orchestrator.lint.finding import Finding, Severity
+from orchestrator.stack.graph import StageGraph
 
 __all__ = ["CorpusFacts", "Facts", "Finding", "Severity", "lint"]
 

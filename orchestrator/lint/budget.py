@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.cost import NOTHING, Predicted
-from orchestrator.graph import Node, StageGraph
+from orchestrator.costs.cost import NOTHING, Predicted
 from orchestrator.lint.facts import Facts, n_read
 from orchestrator.lint.finding import Finding
-from orchestrator.routes import given_by, of_one_question, routes_of
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.routes import given_by, of_one_question, routes_of
 
 _SHOWN = 3
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.graph import StageGraph
 from orchestrator.lint.facts import Facts
 from orchestrator.lint.finding import Finding
+from orchestrator.stack.graph import StageGraph
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.errors import did_you_mean
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts
 from orchestrator.lint.finding import Finding, lacks
+from orchestrator.stack.graph import Node, StageGraph
 
 _SHOWN_FIELDS = 12
 

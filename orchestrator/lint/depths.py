@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts
 from orchestrator.lint.finding import Finding
-from orchestrator.routes import given_by, reach
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.routes import given_by, reach
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Protocol
 
-from orchestrator.cost import Predicted
-from orchestrator.graph import Node, StageGraph
-from orchestrator.routes import reach
+from orchestrator.costs.cost import Predicted
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.routes import reach
 from orchestrator.stage import Rerank
 
 PredictedMs = Callable[[Node, int], Predicted | None]

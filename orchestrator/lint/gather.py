@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.corpus import corpus_format, stored_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import corpus_format, stored_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, OrchestratorError
 from orchestrator.lint.facts import CorpusFacts
 

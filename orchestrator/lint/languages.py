@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 from orchestrator.detection import told_by_script
-from orchestrator.gate_languages import languages_in, shown_languages
-from orchestrator.graph import Node, StageGraph
 from orchestrator.languages import MIXED, TOLD, UNDETERMINED
 from orchestrator.lint.facts import Facts, fallbacks
 from orchestrator.lint.finding import Finding, lacks
-from orchestrator.routes import passes_on, routes_of
+from orchestrator.stack.gate_languages import languages_in, shown_languages
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.routes import passes_on, routes_of
 
 _MULTILINGUAL = {"embedder": "bge_m3", "reranker": "bge_reranker_v2_m3"}
 

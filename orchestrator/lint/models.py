@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestrator.gate_languages import shown_languages
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, distinct_parts, fallbacks, parts
 from orchestrator.lint.finding import Finding, lacks
+from orchestrator.stack.gate_languages import shown_languages
+from orchestrator.stack.graph import Node, StageGraph
 
 
 def findings(graph: StageGraph, facts: Facts) -> Iterator[Finding]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, fallbacks
 from orchestrator.lint.finding import Finding
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stage import Rerank
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, n_read
 from orchestrator.lint.finding import Finding
-from orchestrator.passages import Passages
-from orchestrator.routes import given_by
+from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.passages import Passages
+from orchestrator.stack.routes import given_by
 
 _LEAST_TOKENS = 32
 """Some two sentences: below that a passage seldom holds an answer and what it is about."""

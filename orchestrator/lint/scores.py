@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestrator.errors import ConfigError
-from orchestrator.graph import Node, StageGraph
 from orchestrator.lint.facts import Facts, fallbacks
 from orchestrator.lint.finding import Finding
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.types import ScoreKind
 
 

@@ -11,9 +11,9 @@ from orchestrator.report.terminal import plain_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orchestrator.calibration.kept import Calibration, Setting
-    from orchestrator.calibration.timing import Throughput
-    from orchestrator.cost import StageCost
+    from orchestrator.costs.cost import StageCost
+    from orchestrator.costs.kept import Calibration, Setting
+    from orchestrator.costs.timing import Throughput
 
 _BAR = 40
 _NAME = 40
@@ -49,8 +49,8 @@ def calibration_report(found: Calibration, missing: Mapping[str, str]) -> Iterat
 
 def _instead(kind: str) -> str:
     """What predictions go by, where nothing measured a kind here before."""
-    from orchestrator.cost import REMOTE_KINDS
-    from orchestrator.node_cost import reference_costs
+    from orchestrator.costs.cost import REMOTE_KINDS
+    from orchestrator.costs.node_cost import reference_costs
 
     if kind in REMOTE_KINDS:
         return "Unless it was measured before, published figures stand in for it"
@@ -99,7 +99,7 @@ def _short(model: str | None) -> str:
 
 def throughput_chart(found: Calibration, path: Path) -> bool:
     """Draw documents a second by length, both axes logarithmic; False with nothing to draw, or without matplotlib."""
-    from orchestrator.chart import curves
+    from orchestrator.report.chart import curves
 
     lines: dict[str, list[tuple[float, float]]] = {}
     for one in found.throughputs:

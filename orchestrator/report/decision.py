@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.deciding.worth import expectation
 from orchestrator.report.terminal import plain_table
-from orchestrator.worth import expectation
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orchestrator.cost import Predicted
-    from orchestrator.decide import Candidate, Choice, Decision
-    from orchestrator.need import Need
-    from orchestrator.options import Expected, Option
+    from orchestrator.costs.cost import Predicted
+    from orchestrator.deciding.decide import Candidate, Choice, Decision
+    from orchestrator.deciding.need import Need
+    from orchestrator.deciding.options import Expected, Option
 
 _NONE = "–"
 

@@ -11,7 +11,7 @@ from orchestrator.report.terminal import plain_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orchestrator.contributions import Contributions, Told
+    from orchestrator.learning.contributions import Contributions, Told
 
 
 def effects_table(

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orchestrator.flow import Flow, FlowStage, Way
+from orchestrator.answers.flow import Flow, FlowStage, Way
 from orchestrator.report.lines import told_json
 
 if TYPE_CHECKING:
-    from orchestrator.trace import Result
+    from orchestrator.answers.trace import Result
     from orchestrator.types import Document
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.text import Text
 
-    from orchestrator.flow import FlowStage, Step, Way
+    from orchestrator.answers.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
 _BEST = 3

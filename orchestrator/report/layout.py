@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from orchestrator.flow import Flow, FlowStage
+from orchestrator.answers.flow import Flow, FlowStage
 
 ROW = 22.0
 HEIGHT = 640.0

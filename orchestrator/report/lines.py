@@ -6,10 +6,10 @@ import json
 import math
 from typing import TYPE_CHECKING, Literal
 
-from orchestrator.flow import Flow, FlowStage, flow_of
+from orchestrator.answers.flow import Flow, FlowStage, flow_of
 
 if TYPE_CHECKING:
-    from orchestrator.trace import Result, StageTrace
+    from orchestrator.answers.trace import Result, StageTrace
     from orchestrator.types import Query
 
 TraceDetail = Literal["full", "stages"]

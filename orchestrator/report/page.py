@@ -14,7 +14,7 @@ from orchestrator.report.picture import picture
 from orchestrator.report.words import cut_words, moved_words, nowhere_words, shortfall_sentence, way_words
 
 if TYPE_CHECKING:
-    from orchestrator.flow import FlowStage, Step, Way
+    from orchestrator.answers.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
 _TEMPLATE, _LOOK = "page.html", "look.css"

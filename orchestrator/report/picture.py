@@ -10,7 +10,7 @@ from orchestrator.report.layout import BLOCK, Block, Layout
 from orchestrator.report.words import way_words
 
 if TYPE_CHECKING:
-    from orchestrator.flow import FlowStage, Step, Way
+    from orchestrator.answers.flow import FlowStage, Step, Way
     from orchestrator.report.explained import Explained
 
 _TICKS = (1, 5, 10, 15, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)

@@ -10,9 +10,9 @@ from orchestrator.report.terminal import plain_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from orchestrator.trace import Result
+    from orchestrator.answers.trace import Result
+    from orchestrator.learning.verdict import Verdict
     from orchestrator.types import Document
-    from orchestrator.verdict import Verdict
 
 
 def result_table(result: Result, relevant: Mapping[str, int] | None, text_chars: int) -> RenderableType:

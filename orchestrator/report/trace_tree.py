@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.flow import Flow, FlowStage, flow_of
+from orchestrator.answers.flow import Flow, FlowStage, flow_of
 from orchestrator.report.words import shortfall_sentence, size_words, spent, told_by
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
-    from orchestrator.trace import Result, Trace
+    from orchestrator.answers.trace import Result, Trace
 
 _COLOURS: Mapping[str, str] = {"recall": "cyan", "fusion": "magenta", "rerank": "green", "given": "blue"}
 _HEAD = ("stage", "kind", "in → out", "ms")

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.flow import Flow, FlowStage, Way
-    from orchestrator.trace import Degraded, Shortfall, StageTrace
+    from orchestrator.answers.flow import Flow, FlowStage, Way
+    from orchestrator.answers.trace import Degraded, Shortfall, StageTrace
 
 SHORTFALLS: Mapping[Shortfall, str] = {
     "deadline": "ran out of time",

@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestrator.evaluate import Measures
+from orchestrator.corpora.judgements import read_qrels
 from orchestrator.evaluation.folder import stage_file
-from orchestrator.judgements import read_qrels
+from orchestrator.evaluation.measures import Measures
 from orchestrator.study.entry import Entry, Kind, PerQuery
 from orchestrator.study.figures import Figures, Values
 from orchestrator.study.folders import WHOLE

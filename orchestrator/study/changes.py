@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from orchestrator.differences import Tally, most_changed, tally
+from orchestrator.evaluation.differences import Tally, most_changed, tally
 from orchestrator.study.entry import Entry
 from orchestrator.study.marks import column, is_paired
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from orchestrator.significance import ALPHA, Values, holm, randomization
+from orchestrator.evaluation.significance import ALPHA, Values, holm, randomization
 from orchestrator.study.entry import Entry
 from orchestrator.study.marks import column, is_paired
 

@@ -11,7 +11,7 @@ from orchestrator.evaluation.baselines import RUN_FILE
 from orchestrator.jobs import JOB_FILE, METRICS_FILE, PLAN_FILE, Job, Outcome, read_outcomes, read_plan
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import read_figures, read_per_query
-from orchestrator.sweep_table import SweepTable
+from orchestrator.study.sweep_table import SweepTable
 
 WHOLE = "whole"
 """Name of the one row of a folder that holds one run."""

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.differences import tally
-from orchestrator.significance import ALPHA, Values, holm, randomization
+from orchestrator.evaluation.differences import tally
+from orchestrator.evaluation.significance import ALPHA, Values, holm, randomization
 from orchestrator.study.entry import Entry
 
 _COLLECTION = ("name", "split")

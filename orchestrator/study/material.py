@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from orchestrator.judgements import read_qrels
-from orchestrator.queries import read_queries
-from orchestrator.readers.lines import BadLines
+from orchestrator.corpora.judgements import read_qrels
+from orchestrator.corpora.queries import read_queries
+from orchestrator.lines import BadLines
 from orchestrator.study.beside import QRELS_FILE, in_files, ranked_ids
 from orchestrator.study.changes import Pair, Ranking
 from orchestrator.study.entry import Entry
 from orchestrator.trec import one_word
 
 if TYPE_CHECKING:
-    from orchestrator.corpus import DiskCorpus
+    from orchestrator.corpora.corpus import DiskCorpus
 
 QUERIES_FILE = "queries.jsonl"
 _CHARS = 4000

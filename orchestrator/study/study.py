@@ -16,7 +16,7 @@ from orchestrator.study.marks import Marks, is_of_one_collection, is_paired, mar
 from orchestrator.study.material import Material
 
 if TYPE_CHECKING:
-    from orchestrator.corpus import DiskCorpus
+    from orchestrator.corpora.corpus import DiskCorpus
 
 AUTO, BEST, NULL = "auto", "best", "null"
 _OLDER = "an older version of `orchestrate evaluate` wrote them, and evaluating again adds it"

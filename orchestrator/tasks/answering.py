@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.corpus import DiskCorpus
-from orchestrator.evaluation.folds import OutOfFold
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.learning.folds import OutOfFold
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.stage import Json, Progress
 from orchestrator.types import Query
 
 if TYPE_CHECKING:
-    from orchestrator.trace import Result
+    from orchestrator.answers.trace import Result
 
 log = get_logger()
 

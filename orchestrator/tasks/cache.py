@@ -7,14 +7,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import cleaning_tables, report
-from orchestrator.build import plain, storage_root
+from orchestrator import report
 from orchestrator.checks import check_choice
-from orchestrator.cleaning import Limits, Removal, chosen_kinds, clear, prune
+from orchestrator.config.build import plain, storage_root
 from orchestrator.errors import ConfigError
-from orchestrator.holdings import LEARNED, holdings
-from orchestrator.score_cache import check_limits
-from orchestrator.stage_results import check_stage_limits
+from orchestrator.holdings import cleaning_tables
+from orchestrator.holdings.cleaning import Limits, Removal, chosen_kinds, clear, prune
+from orchestrator.holdings.holdings import LEARNED, holdings
+from orchestrator.running.score_cache import check_limits
+from orchestrator.running.stage_results import check_stage_limits
 from orchestrator.tasks.flags import flag
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import card_names, plain, yaml_text
-from orchestrator.calibration import kept
 from orchestrator.calibration.job import Calibrating, Scale
+from orchestrator.config.build import card_names, plain, yaml_text
+from orchestrator.config.words import given_config_dirs
+from orchestrator.costs import kept
 from orchestrator.errors import ConfigError
 from orchestrator.pipeline import Pipeline
 from orchestrator.tasks.progress import ProgressBars, say_building
-from orchestrator.words import given_config_dirs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

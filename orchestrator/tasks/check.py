@@ -7,17 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import check_report, report
-from orchestrator.build import card_names, plain
-from orchestrator.calibration.use import corpus_figures, measured_here
-from orchestrator.corpus import corpus_key
-from orchestrator.cost import CostModel
+from orchestrator import report
+from orchestrator.config.build import card_names, plain
+from orchestrator.corpora.corpus import corpus_key
+from orchestrator.costs.cost import CostModel
+from orchestrator.costs.lengths import Lengths
+from orchestrator.costs.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
+from orchestrator.costs.use import corpus_figures, measured_here
 from orchestrator.errors import ConfigError
-from orchestrator.lengths import Lengths
 from orchestrator.lint import Finding, lint
 from orchestrator.lint.gather import corpus_facts
-from orchestrator.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
 from orchestrator.pipeline import Pipeline
+from orchestrator.report import check_report
 from orchestrator.tasks.flags import flag
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import plain, sweep_folder, sweeper_direction, task_overrides
-from orchestrator.corpus import DiskCorpus
+from orchestrator.config.build import plain, sweep_folder, sweeper_direction, task_overrides
+from orchestrator.config.words import stack_words
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Latency, Measures, Quality, measure_latency, measure_quality
 from orchestrator.evaluation.baselines import (
     Baseline,
     KeptRuns,
@@ -26,19 +26,21 @@ from orchestrator.evaluation.baselines import (
 from orchestrator.evaluation.by_language import tell_for
 from orchestrator.evaluation.findings import Findings, find
 from orchestrator.evaluation.folder import corpus_json, kept_files, write_folder
-from orchestrator.evaluation.folds import learners
+from orchestrator.evaluation.latency import Latency, measure_latency
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.objectives import Objectives
+from orchestrator.evaluation.quality import Quality, measure_quality
 from orchestrator.evaluation.record import is_of_whole_stack, record_of
 from orchestrator.evaluation.sentences import sentences
 from orchestrator.jobs import Job, Value, current_job, read_plan
-from orchestrator.kept_evaluations import KeptEvaluations
-from orchestrator.objectives import Objectives
+from orchestrator.kept.kept_evaluations import KeptEvaluations
+from orchestrator.learning.folds import learners
 from orchestrator.pipeline import Pipeline
-from orchestrator.sweep_table import settings_of
+from orchestrator.study.sweep_table import settings_of
 from orchestrator.tasks.answering import Answers, Folds
 from orchestrator.tasks.flags import count, flag
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.trec import run_text
-from orchestrator.words import stack_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.contributions import Told, told_of
+from orchestrator.answers.flow import flow_of
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.flow import flow_of
+from orchestrator.learning.contributions import Told, told_of
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
 from orchestrator.report.effects import told_table
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from rich.console import Console
 
-    from orchestrator.corpus import DiskCorpus
-    from orchestrator.trace import Result
+    from orchestrator.answers.trace import Result
+    from orchestrator.corpora.corpus import DiskCorpus
 
 log = get_logger()
 

@@ -7,16 +7,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import chart, report, training
-from orchestrator.contributions import Contributions
-from orchestrator.evaluate import Rankings
-from orchestrator.model_search import Choice
-from orchestrator.promotion import Promotion
+from orchestrator import report
+from orchestrator.evaluation.measures import Rankings
+from orchestrator.learning import training
+from orchestrator.learning.contributions import Contributions
+from orchestrator.learning.model_search import Choice
+from orchestrator.learning.promotion import Promotion
+from orchestrator.learning.training_queries import TrainingQueries
+from orchestrator.learning.verdict import Verdict
+from orchestrator.report import chart
 from orchestrator.report.effects import effects_line, effects_table
 from orchestrator.stage import Fitted, Json
 from orchestrator.storage import write_atomic
-from orchestrator.training_queries import TrainingQueries
-from orchestrator.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)

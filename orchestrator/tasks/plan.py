@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report, storage
-from orchestrator.build import plain, task_overrides, yaml_text
+from orchestrator.config.build import plain, task_overrides, yaml_text
+from orchestrator.config.words import given_flags, value_of
+from orchestrator.deciding.planning import decide_for
+from orchestrator.deciding.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text
 from orchestrator.errors import ConfigError
-from orchestrator.planning import decide_for
-from orchestrator.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text
 from orchestrator.tasks.flags import flag
-from orchestrator.words import given_flags, value_of
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from orchestrator.decide import Decision
+    from orchestrator.deciding.decide import Decision
 
 
 def run(cfg: DictConfig, output: Path | None) -> None:

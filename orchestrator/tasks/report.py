@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.build import corpus_of_run, plain
-from orchestrator.corpus import DiskCorpus, stored_corpus
+from orchestrator.config.build import corpus_of_run, plain
+from orchestrator.corpora.corpus import DiskCorpus, stored_corpus
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.report.study.csv_file import csv_text
 from orchestrator.report.study.markdown import markdown

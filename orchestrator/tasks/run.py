@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator import report
+from orchestrator.corpora.queries import read_queries, read_stream
 from orchestrator.errors import ConfigError
+from orchestrator.lines import BadLines
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
-from orchestrator.queries import read_queries, read_stream
-from orchestrator.readers.lines import BadLines
 from orchestrator.report.lines import TraceDetail
 from orchestrator.tasks.flags import count
 from orchestrator.tasks.progress import ProgressBars, say_building
@@ -25,7 +25,7 @@ from orchestrator.types import Query
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from orchestrator.trace import Result
+    from orchestrator.answers.trace import Result
 
 log = get_logger()
 STDIN = "-"

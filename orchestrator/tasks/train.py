@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from orchestrator.checks import check_choice
 from orchestrator.errors import ConfigError
 from orchestrator.finetune.options import KINDS
-from orchestrator.promotion import CHOICES
-from orchestrator.seen import MODES, OUT_OF_FOLD
+from orchestrator.learning.promotion import CHOICES
+from orchestrator.learning.seen import MODES, OUT_OF_FOLD
 from orchestrator.tasks import train_fusion, train_model, train_weights
 from orchestrator.tasks.flags import count
 

@@ -10,24 +10,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator import training
-from orchestrator.build import plain
-from orchestrator.contributions import QUERIES, Contributions, contributions_of, joined
+from orchestrator.config.build import plain
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.evaluate import Measures, Rankings
-from orchestrator.manifest import Manifest
-from orchestrator.model_search import Choice, Exam, Search, choose
+from orchestrator.evaluation.measures import Measures, Rankings
+from orchestrator.learned.manifest import Manifest
+from orchestrator.learned.trained import ModelPlace, query_hashes
+from orchestrator.learning import training
+from orchestrator.learning.contributions import QUERIES, Contributions, contributions_of, joined
+from orchestrator.learning.model_search import Choice, Exam, Search, choose
+from orchestrator.learning.promotion import Trial, promote_if_better
+from orchestrator.learning.seen import without_seen
+from orchestrator.learning.training_queries import TrainingQueries, training_queries
+from orchestrator.learning.verdict import judge
 from orchestrator.pipeline import Pipeline
-from orchestrator.promotion import Trial, promote_if_better
-from orchestrator.seen import without_seen
 from orchestrator.stage import Json
 from orchestrator.tasks import fusion_told
 from orchestrator.tasks.fusion_told import Outcome
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.training_candidates import candidates, splits_of, told_before
-from orchestrator.trained import ModelPlace, query_hashes
-from orchestrator.training_queries import TrainingQueries, training_queries
-from orchestrator.verdict import judge
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

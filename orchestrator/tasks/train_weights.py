@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from orchestrator import report, training
+from orchestrator import report
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.evaluate import Measures, Rankings
-from orchestrator.graph import Node, StageGraph
-from orchestrator.knobs import Found, ListKeeper, Values, quality_of, rankings_of, tune
+from orchestrator.evaluation.measures import Measures, Rankings
+from orchestrator.learning import training
+from orchestrator.learning.knobs import Found, ListKeeper, Values, quality_of, rankings_of, tune
+from orchestrator.learning.seen import without_seen
+from orchestrator.learning.training_queries import TrainingQueries, training_queries
+from orchestrator.learning.verdict import Verdict, judge
 from orchestrator.pipeline import Pipeline
-from orchestrator.seen import without_seen
+from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stage import Adjustable, Fusion, Json
 from orchestrator.storage import write_atomic
 from orchestrator.tasks.progress import ProgressBars, say_building
 from orchestrator.tasks.training_candidates import candidates, splits_of, told_before
-from orchestrator.training_queries import TrainingQueries, training_queries
-from orchestrator.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

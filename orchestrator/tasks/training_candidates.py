@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from orchestrator import training
-from orchestrator.out_of_fold import Gathering, out_of_fold, told
+from orchestrator.learning import training
+from orchestrator.learning.out_of_fold import Gathering, out_of_fold, told
+from orchestrator.learning.seen import OUT_OF_FOLD, Seen
+from orchestrator.learning.training_queries import TrainingQueries
 from orchestrator.pipeline import Pipeline
-from orchestrator.runner import Runner
-from orchestrator.seen import OUT_OF_FOLD, Seen
+from orchestrator.running.runner import Runner
 from orchestrator.tasks.progress import ProgressBars
-from orchestrator.training_queries import TrainingQueries
 from orchestrator.types import Query
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 from orchestrator.checks import check_choice, check_counts, check_counts_or_null
 from orchestrator.errors import ConfigError, MalformedReplyError
 from orchestrator.models import Model
-from orchestrator.remote import Patience, split
-from orchestrator.replies import count_at
-from orchestrator.spending import Price, check_usd
+from orchestrator.services.remote import Patience, split
+from orchestrator.services.replies import count_at
+from orchestrator.services.spending import Price, check_usd
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, TextKind, Vectors
 

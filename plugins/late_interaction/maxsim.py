@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.token_vectors import KeptTokens
+from orchestrator.rows.token_vectors import KeptTokens
 from orchestrator.types import Vectors
 
 _CHUNK = 512

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from orchestrator.errors import PermanentError
 from orchestrator.log import get_logger
-from orchestrator.replies import count_at, find
-from orchestrator.spending import Pay, Price, Purse
+from orchestrator.services.replies import count_at, find
+from orchestrator.services.spending import Pay, Price, Purse
 from orchestrator.stage import Json
 from orchestrator.types import Call
 

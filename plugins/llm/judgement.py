@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from orchestrator.replies import find
+from orchestrator.services.replies import find
 
 from .chat import Answer
 from .reply import json_values, spoken, whole_number

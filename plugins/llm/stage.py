@@ -12,8 +12,8 @@ import numpy.typing as npt
 from orchestrator.checks import check_choice, check_counts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
-from orchestrator.remote import Patience
-from orchestrator.spending import Price, Purse, check_usd
+from orchestrator.services.remote import Patience
+from orchestrator.services.spending import Price, Purse, check_usd
 from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need

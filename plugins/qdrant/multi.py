@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from orchestrator.rows.token_vectors import KeptTokens, TokenRows, TokenStore
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, no_progress
-from orchestrator.token_vectors import KeptTokens, TokenRows, TokenStore
 from orchestrator.types import Vectors
 
 from ..late_interaction.maxsim import maxsim

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.sparse_vectors import CorpusSparse, open_sparse
+from orchestrator.rows.sparse_vectors import CorpusSparse, open_sparse
 from orchestrator.stage import Corpus, EmbedSparse, Json, Progress, WeighsInCorpus, no_progress
 from orchestrator.types import SparseVector
 

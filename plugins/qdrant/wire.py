@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from orchestrator.errors import MalformedReplyError, PermanentError, RemoteError, TransientError
-from orchestrator.loop import OnLoop
-from orchestrator.remote import Patience, Remote
-from orchestrator.replies import redacted, retry_after_s
+from orchestrator.services.loop import OnLoop
+from orchestrator.services.remote import Patience, Remote
+from orchestrator.services.replies import redacted, retry_after_s
 from orchestrator.types import Call
 
 from .options import ServerOptions

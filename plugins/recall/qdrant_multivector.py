@@ -14,9 +14,9 @@ import numpy as np
 
 from orchestrator.checks import check_choice, check_counts_or_null
 from orchestrator.errors import ConfigError, IndexStateError
+from orchestrator.rows.token_vectors import Precision, TokenStore, open_tokens, projected
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress
 from orchestrator.storage import default_root, write_atomic
-from orchestrator.token_vectors import Precision, TokenStore, open_tokens, projected
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, Vectors
 
 from ..late_interaction.token_weights import TokenWeights, Weights

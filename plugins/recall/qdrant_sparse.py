@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.sparse_vectors import open_sparse
+from orchestrator.rows.sparse_vectors import open_sparse
 from orchestrator.stage import Corpus, EmbedSparse, Json
 from orchestrator.storage import default_root
 from orchestrator.types import Call, Need, Query, Scored, ScoreKind, SparseVector

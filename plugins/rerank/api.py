@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from orchestrator.checks import check_choice, check_counts, check_counts_or_null
 from orchestrator.errors import ConfigError, MalformedReplyError, MissingExtraError, TransientError
-from orchestrator.loop import OnLoop
 from orchestrator.models.card import Model, check_role
-from orchestrator.remote import Patience, Remote, address, checked_url, split
-from orchestrator.replies import error_inside, json_reply, missing_key, redacted, said_in, status_error
-from orchestrator.spending import Price, Purse, check_usd
+from orchestrator.services.loop import OnLoop
+from orchestrator.services.remote import Patience, Remote, address, checked_url, split
+from orchestrator.services.replies import error_inside, json_reply, missing_key, redacted, said_in, status_error
+from orchestrator.services.spending import Price, Purse, check_usd
 from orchestrator.stage import Json
 from orchestrator.storage import stable_hash
 from orchestrator.types import Call, Document, Need, Query

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from orchestrator.checks import check_choice, check_counts_or_null
 from orchestrator.errors import CallCancelledError, ConfigError, IndexStateError
 from orchestrator.models.card import Model
+from orchestrator.rows.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.stage import Corpus, EmbedTokens, Json, Progress, Tunable, is_remote
 from orchestrator.storage import default_root
-from orchestrator.token_vectors import Precision, TokenStore, open_tokens
 from orchestrator.types import Call, Document, Need, Query, ScoreKind, TokenVectors
 
 from ..late_interaction.maxsim import maxsim

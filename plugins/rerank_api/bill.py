@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.replies import count_at
-from orchestrator.spending import Pay, Price, Purse
+from orchestrator.services.replies import count_at
+from orchestrator.services.spending import Pay, Price, Purse
 from orchestrator.types import Call
 
 from ..estimate import estimated_tokens, most_tokens

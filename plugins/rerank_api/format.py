@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orchestrator.errors import ConfigError, did_you_mean
-from orchestrator.replies import find
+from orchestrator.services.replies import find
 from orchestrator.stage import Json
 
 

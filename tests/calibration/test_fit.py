@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orchestrator.calibration.fit import Point, fit
-from orchestrator.cost import Load
+from orchestrator.costs.cost import Load
+from orchestrator.costs.fit import Point, fit
 
 RNG = np.random.default_rng(0)
 TRUE = {"fixed_ms": 4.0, "ms_per_document": 0.5, "ms_per_token": 0.2}

@@ -11,15 +11,15 @@ import pytest
 
 from orchestrator.calibration.corpora import write_made_up
 from orchestrator.calibration.job import Calibrating, Scale
-from orchestrator.calibration.kept import Calibration
 from orchestrator.calibration.random_vectors import RandomVectors
-from orchestrator.calibration.settings import Part, choose
-from orchestrator.calibration.timing import by_length, cut_texts
+from orchestrator.config.words import quote
+from orchestrator.costs.kept import Calibration
+from orchestrator.costs.settings import Part, choose
+from orchestrator.costs.timing import by_length, cut_texts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
 from orchestrator.types import Call, Document, Query
-from orchestrator.words import quote
 
 CARDS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
 BY_MODEL = ("embed", "dense", "bi_encoder", "late_interaction")
@@ -142,7 +142,7 @@ class Slow:
 
 
 def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.calibration.settings.thread_counts", lambda: [1, 2])
+    monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2])
     part = Part("embedder", "m", "models.embedder", (), ["a", "b"], "q")
     found = choose(part, Slow(), lambda words: Slow(threads=1), 0.01)
     assert found.values["threads"] == 1
@@ -152,7 +152,7 @@ def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch
 
 
 def test_beside_the_default_only_the_best_and_the_one_tried_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.calibration.settings.thread_counts", lambda: [1, 2, 3, 4])
+    monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2, 3, 4])
     alive: set[int] = set()
     most = []
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.calibration import kept
-from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
 from orchestrator.calibration.timed import model_of
-from orchestrator.calibration.timing import Throughput
-from orchestrator.calibration.use import corpus_figures, estimated_lengths, measured_here
-from orchestrator.cost import CostModel, ModelInfo, StageCost
-from orchestrator.lengths import Lengths
-from orchestrator.node_cost import reference_costs
+from orchestrator.costs import kept
+from orchestrator.costs.cost import CostModel, ModelInfo, StageCost
+from orchestrator.costs.kept import Calibration, CorpusFigures, Setting
+from orchestrator.costs.lengths import Lengths
+from orchestrator.costs.node_cost import reference_costs
+from orchestrator.costs.timing import Throughput
+from orchestrator.costs.use import corpus_figures, estimated_lengths, measured_here
 from orchestrator.pipeline import Pipeline
 from orchestrator.types import Document
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.calibration.ladder import _load
-from orchestrator.cost import PAIR_TOKENS, Load
+from orchestrator.costs.cost import PAIR_TOKENS, Load
 
 QUESTION, DOCUMENTS = 7, {"a": 100, "b": 300}
 

@@ -13,12 +13,12 @@ import pytest
 from orchestrator.calibration.corpora import questions
 from orchestrator.calibration.own import Ways, time_own_stages
 from orchestrator.calibration.timed import Timed
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, TransientError
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query
 
 MODEL = Model(role="reranker", name="served")

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_module
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from orchestrator import Pipeline, schema
+from orchestrator import Pipeline
+from orchestrator.config import schema
 from orchestrator.errors import ConfigError
-from orchestrator.routes import routes_of
-from orchestrator.spending import Price
+from orchestrator.services.spending import Price
+from orchestrator.stack.routes import routes_of
 
 CONF = Path(str(files("orchestrator.conf")))
 

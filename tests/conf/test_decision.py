@@ -11,14 +11,15 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from orchestrator import Pipeline, schema
-from orchestrator.build import model_cards, plain, yaml_text
-from orchestrator.cost import CostModel, ModelInfo
-from orchestrator.decide import Choice, decide
-from orchestrator.need import Catalogue, Need
-from orchestrator.rules import Rules, StackRule
-from orchestrator.scenario_file import scenario_of
-from orchestrator.words import value_of
+from orchestrator import Pipeline
+from orchestrator.config import schema
+from orchestrator.config.build import model_cards, plain, yaml_text
+from orchestrator.config.words import value_of
+from orchestrator.costs.cost import CostModel, ModelInfo
+from orchestrator.deciding.decide import Choice, decide
+from orchestrator.deciding.need import Catalogue, Need
+from orchestrator.deciding.rules import Rules, StackRule
+from orchestrator.deciding.scenario_file import scenario_of
 
 CONF = Path(str(files("orchestrator.conf")))
 

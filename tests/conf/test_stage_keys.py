@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator import Pipeline
 from orchestrator.errors import ConfigError
-from orchestrator.policy import OnError
+from orchestrator.stack.policy import OnError
 
 STAGE = "pipeline.stages.shortlist"
 FALLBACK = """defaults:

@@ -18,7 +18,6 @@ import pytest
 from faulty import BROKEN, MALFORMED, MALFORMED_RERANK, Fault, Faulty
 from servers import LocalServer, chat, embeddings, grade_of, jina, relevance, vector_of
 
-from orchestrator.breaker import breaker_of
 from orchestrator.errors import (
     CallCancelledError,
     CircuitOpenError,
@@ -33,6 +32,7 @@ from orchestrator.plugins.embed.openai import OpenAIEmbed
 from orchestrator.plugins.rerank.api import ApiRerank
 from orchestrator.plugins.rerank.llm import LLMRerank
 from orchestrator.plugins.rerank.llm_point import LLMPointRerank
+from orchestrator.services.breaker import breaker_of
 from orchestrator.types import Call, Document, Query
 
 QUERY = Query("q", "what damages the optic nerve?")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.score_cache import ScoreCache
+from orchestrator.running.score_cache import ScoreCache
 from orchestrator.types import Document, Query
 
 Pair = tuple[Query, Document]
@@ -259,7 +259,7 @@ _WRITER = """
 import sys, zlib
 from pathlib import Path
 import numpy as np
-from orchestrator.score_cache import ScoreCache
+from orchestrator.running.score_cache import ScoreCache
 from orchestrator.types import Document, Query
 cache = ScoreCache(Path(sys.argv[1]), max_mb=float(sys.argv[2]) if len(sys.argv) > 2 else None)
 pairs = [(Query("q", "a question"), Document(str(i), f"the text of document {i}")) for i in range(600)]

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.sparse_vectors import CorpusSparse, SparseStore
-from orchestrator.token_vectors import TokenStore
+from orchestrator.rows.sparse_vectors import CorpusSparse, SparseStore
+from orchestrator.rows.token_vectors import TokenStore
+from orchestrator.rows.vectors import VectorStore
 from orchestrator.types import Call, Document, SparseVector, TextKind, TokenVectors, Vectors
-from orchestrator.vectors import VectorStore
 
 DIM = 8
 N = 60
@@ -132,7 +132,7 @@ import sys, zlib
 from pathlib import Path
 import numpy as np
 from orchestrator.types import Call
-from orchestrator.vectors import VectorStore
+from orchestrator.rows.vectors import VectorStore
 def vector(text):
     return np.random.default_rng(zlib.crc32(text.encode())).standard_normal(8).astype(np.float32)
 class Words:
@@ -149,7 +149,7 @@ while True:
 
 
 def test_processes_share_a_store_while_it_is_cleared_and_ruined(tmp_path: Path) -> None:
-    from orchestrator.holdings import holdings, remove_holding
+    from orchestrator.holdings.holdings import holdings, remove_holding
 
     running = [
         subprocess.Popen(

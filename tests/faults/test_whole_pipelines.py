@@ -15,14 +15,14 @@ import pytest
 from faulty import BROKEN, MALFORMED_RERANK, Fault, Faulty
 from servers import LocalServer, chat, jina, relevance
 
+from orchestrator.answers.trace import Result
 from orchestrator.errors import StageError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.models import Model
 from orchestrator.plugins.rerank.api import ApiRerank
 from orchestrator.plugins.rerank.llm import LLMRerank
-from orchestrator.policy import OnError
-from orchestrator.runner import Runner
-from orchestrator.trace import Result
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.policy import OnError
 from orchestrator.types import Call, Document, Query, Vectors
 
 QUERY = Query("q", "what damages the optic nerve?")

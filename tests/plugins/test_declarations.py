@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator import Pipeline
+from orchestrator.costs.node_cost import NodeCosts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
-from orchestrator.node_cost import NodeCosts
 from orchestrator.plugins.embed.onnx import OnnxEmbed
 from orchestrator.plugins.embed.openai import OpenAIEmbed
 from orchestrator.plugins.embed.splade import SpladeEmbed

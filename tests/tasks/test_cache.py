@@ -16,19 +16,19 @@ import pytest
 from omegaconf import OmegaConf
 
 from orchestrator import storage
+from orchestrator.config.schema import RootSchema
 from orchestrator.errors import ConfigError
 from orchestrator.keys import text_keys
 from orchestrator.models.kept import find_or_make
 from orchestrator.models.manifest import Manifest
-from orchestrator.row_repair import SET_ASIDE
-from orchestrator.schema import RootSchema
-from orchestrator.score_cache import ScoreCache
-from orchestrator.sparse_vectors import SparseStore
-from orchestrator.stage_results import StageResults
+from orchestrator.rows.row_repair import SET_ASIDE
+from orchestrator.rows.sparse_vectors import SparseStore
+from orchestrator.rows.token_vectors import TokenStore
+from orchestrator.rows.vectors import VectorStore
+from orchestrator.running.score_cache import ScoreCache
+from orchestrator.running.stage_results import StageResults
 from orchestrator.tasks.cache import run
-from orchestrator.token_vectors import TokenStore
 from orchestrator.types import Document, Query, SparseVector, TokenVectors
-from orchestrator.vectors import VectorStore
 
 DAY_S = 86_400
 PAIRS = [(Query("q", "a question"), Document(str(i), f"text {i}")) for i in range(500)]

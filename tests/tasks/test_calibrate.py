@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.calibration import kept
 from orchestrator.calibration.job import Calibrating
-from orchestrator.calibration.kept import Calibration, CorpusFigures, Setting
-from orchestrator.corpus import corpus_key, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.cost import StageCost
-from orchestrator.lengths import Lengths
+from orchestrator.corpora.corpus import corpus_key, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.costs import kept
+from orchestrator.costs.cost import StageCost
+from orchestrator.costs.kept import Calibration, CorpusFigures, Setting
+from orchestrator.costs.lengths import Lengths
 from orchestrator.pipeline import Pipeline
 
 RERANKER = "bge_reranker_v2_m3"

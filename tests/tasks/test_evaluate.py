@@ -12,8 +12,8 @@ import ir_measures
 import pytest
 import pytrec_eval
 
-from orchestrator.finetune.record import write_record
-from orchestrator.trained import query_hashes
+from orchestrator.learned.record import write_record
+from orchestrator.learned.trained import query_hashes
 from orchestrator.types import Query
 
 LEXICAL = ["pipeline=lexical", "fusion@pipeline.stages.fused.use=rrf", "corpus.language=en"]

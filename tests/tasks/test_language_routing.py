@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 
 from orchestrator import Pipeline, report
-from orchestrator.evaluate import Measures, Quality, measure_quality
 from orchestrator.evaluation.by_language import by_language, tell_for
 from orchestrator.evaluation.findings import find
-from orchestrator.evaluation.quality import Ranked
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, Ranked, measure_quality
 from orchestrator.plugins.recall.bm25 import BM25Recall
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Query
 
 DOCUMENTS = {

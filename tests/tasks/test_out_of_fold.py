@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Pipeline, training
+from orchestrator import Pipeline
 from orchestrator.cli import run
 from orchestrator.errors import ConfigError
-from orchestrator.out_of_fold import Gathering, out_of_fold
+from orchestrator.learning import training
+from orchestrator.learning.out_of_fold import Gathering, out_of_fold
+from orchestrator.learning.training_queries import TrainingQueries, training_queries
 from orchestrator.stage import no_progress
-from orchestrator.training_queries import TrainingQueries, training_queries
 from orchestrator.types import Query
 
 FAST = ["learner.rounds=30", "learner.early_stopping_rounds=15", "learner.learning_rate=0.3", "learner.max_depth=3"]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from orchestrator import Document, Pipeline, PipelineError, Query
-from orchestrator.evaluate import Measures, measure_quality
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import measure_quality
 
 LOW_LATENCY = "+scenario=low_latency"
 

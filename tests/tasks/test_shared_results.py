@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import code_version
 from orchestrator.plugins.recall.bm25 import BM25Recall
+from orchestrator.running import code_version
 
 BM25 = "pipeline=bm25"
 TIMES = ("latency_ms", "stage_latency_ms", "reused")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.sweeper import keep_going
+from orchestrator.sweeps.sweeper import keep_going
 from orchestrator.tasks import evaluate
 
 BM25 = "pipeline=bm25"

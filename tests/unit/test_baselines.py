@@ -10,9 +10,8 @@ import pytest
 import structlog
 from answers import Finds, Held
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.evaluate import Measures, Quality, measure_quality
 from orchestrator.evaluation.baselines import (
     KeptRuns,
     check_name,
@@ -20,8 +19,10 @@ from orchestrator.evaluation.baselines import (
     parents_or_selves,
     read_baselines,
 )
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, measure_quality
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.trec import run_text
 from orchestrator.types import Query
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.breaker import CircuitBreaker, breaker_of, forget
 from orchestrator.errors import (
     CallCancelledError,
     CircuitOpenError,
@@ -20,7 +19,8 @@ from orchestrator.errors import (
     RemoteError,
     TransientError,
 )
-from orchestrator.remote import Patience, Remote
+from orchestrator.services.breaker import CircuitBreaker, breaker_of, forget
+from orchestrator.services.remote import Patience, Remote
 from orchestrator.types import Call
 
 NAME = "model at http://host"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import structlog
 
-from orchestrator.chart import _spread, bars, beeswarm
+from orchestrator.report.chart import _spread, bars, beeswarm
 
 
 def test_bars_become_a_file_with_the_names_in_it(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_nothing_above_zero_is_no_chart(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_there_is_no_chart_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.chart.find_spec", lambda name: None)
+    monkeypatch.setattr("orchestrator.report.chart.find_spec", lambda name: None)
     with structlog.testing.capture_logs() as told:
         assert not bars({"a": 1.0}, "share", tmp_path / "chart.svg")
     assert [event["event"] for event in told] in ([], ["chart.skipped"]), "told where the program logs"

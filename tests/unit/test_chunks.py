@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.chunks import Chunker, Chunking
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.chunks import Chunker, Chunking
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, MissingExtraError
 from orchestrator.types import Document
 

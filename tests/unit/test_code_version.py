@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import code_version as module
-from orchestrator.code_version import code_version, sources, versions
+from orchestrator.running import code_version as module
+from orchestrator.running.code_version import code_version, sources, versions
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 import structlog
 
-from orchestrator.corpus import DiskCorpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.corpora.readers.columns import Columns, as_json
+from orchestrator.corpora.readers.table import MAX_FIELD_CHARS, TableOptions
 from orchestrator.errors import ConfigError, DataError, MissingExtraError
-from orchestrator.readers.columns import Columns, as_json
-from orchestrator.readers.table import MAX_FIELD_CHARS, TableOptions
 from orchestrator.types import Document
 
 Open = Callable[..., DiskCorpus]

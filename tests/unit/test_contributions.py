@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from orchestrator.contributions import Contributions, contributions_of, joined
+from orchestrator.learning.contributions import Contributions, contributions_of, joined
+from orchestrator.learning.training import Pool
 from orchestrator.report.effects import effects_line, effects_table
-from orchestrator.training import Pool
 from orchestrator.types import Example, Vectors
 
 NAMES = ("lifts", "lowers", "idle", "either")

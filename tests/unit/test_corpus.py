@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import structlog
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, DataError, OrchestratorError
 
 DOCUMENTS = [

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from orchestrator.cost import CostModel, ModelInfo
+from orchestrator.costs.cost import CostModel, ModelInfo
+from orchestrator.costs.lengths import Lengths
 from orchestrator.errors import ConfigError
-from orchestrator.lengths import Lengths
 
 SOURCE = "measured"
 DATA = {

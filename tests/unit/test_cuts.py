@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cuts import NEVER_NEGATIVE, TOP_K, Cut
 from orchestrator.errors import ConfigError, PipelineError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.ranking import partly_rescored, unscored
+from orchestrator.stack.cuts import NEVER_NEGATIVE, TOP_K, Cut
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import RankedList
 
 

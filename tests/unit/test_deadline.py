@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.deadline import Clock, TimeIsUpError, Waited, allowance_s, within
 from orchestrator.errors import CallCancelledError
+from orchestrator.running.deadline import Clock, TimeIsUpError, Waited, allowance_s, within
 from orchestrator.types import Call
 
 SECONDS = st.floats(0, 100, allow_nan=False)

@@ -27,17 +27,17 @@ from slow_stages import (
     spec,
 )
 
-from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.cuts import Cut
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import (
     ConfigError,
     StageError,
 )
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph
-from orchestrator.pace import Paces
 from orchestrator.pipeline import Pipeline
-from orchestrator.policy import OnError
+from orchestrator.running.pace import Paces
+from orchestrator.stack.cuts import Cut
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph
+from orchestrator.stack.policy import OnError
 from orchestrator.types import Call, Document, Query
 
 

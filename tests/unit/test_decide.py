@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from orchestrator.cost import CostModel, ModelInfo, Predicted
-from orchestrator.decide import Decision, decide
+from orchestrator.costs.cost import CostModel, ModelInfo, Predicted
+from orchestrator.costs.lengths import Lengths
+from orchestrator.deciding.decide import Decision, decide
+from orchestrator.deciding.evidence import NONE, Evidence, Own
+from orchestrator.deciding.need import Catalogue, Need
+from orchestrator.deciding.options import Option, knows_language
+from orchestrator.deciding.rules import RERANK_KINDS, Rules
 from orchestrator.errors import ConfigError
-from orchestrator.evidence import NONE, Evidence, Own
-from orchestrator.lengths import Lengths
-from orchestrator.need import Catalogue, Need
-from orchestrator.options import Option, knows_language
-from orchestrator.rules import RERANK_KINDS, Rules
 
 CONF = Path(str(files("orchestrator.conf")))
 

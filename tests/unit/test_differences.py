@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.differences import TIE, most_changed, tally
+from orchestrator.evaluation.differences import TIE, most_changed, tally
 
 
 def test_what_differs_by_less_than_rounding_is_tied() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Measures, measure_latency
+from orchestrator.evaluation.latency import measure_latency
+from orchestrator.evaluation.measures import Measures
 
 IDS = [f"d{n}" for n in range(12)]
 qrels_of = st.dictionaries(st.sampled_from(IDS), st.integers(0, 3), min_size=1)
@@ -38,8 +39,8 @@ def test_an_unknown_measure_is_named() -> None:
 
 
 def test_latency_times_a_spread_sample_one_at_a_time() -> None:
-    from orchestrator.graph import StageGraph, StageSpec
-    from orchestrator.runner import Runner
+    from orchestrator.running.runner import Runner
+    from orchestrator.stack.graph import StageGraph, StageSpec
     from orchestrator.types import Call, Document, Query, Scored
 
     class Source:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from answers import Finds, Held, Sums
 
-from orchestrator.evaluate import Measures, Quality, measure_quality
 from orchestrator.evaluation.folder import stage_file, write_folder
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, measure_quality
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.trec import read_run
 from orchestrator.types import Query
 

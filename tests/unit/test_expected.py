@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.expected import DepthCurve, Estimate, Paired, Spread, of_another_collection, paired, posterior
+from orchestrator.deciding.expected import (
+    DepthCurve,
+    Estimate,
+    Paired,
+    Spread,
+    of_another_collection,
+    paired,
+    posterior,
+)
 
 SPREAD = Spread(0.2, 10)
 reals = st.floats(-1, 1)

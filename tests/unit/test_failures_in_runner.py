@@ -31,10 +31,10 @@ from orchestrator.errors import (
     PermanentError,
     StageError,
 )
-from orchestrator.graph import StageGraph
-from orchestrator.pace import Paces
-from orchestrator.policy import OnError
-from orchestrator.runner import Runner
+from orchestrator.running.pace import Paces
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph
+from orchestrator.stack.policy import OnError
 from orchestrator.types import Call, Document, Query
 
 

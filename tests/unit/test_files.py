@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.markdown import outline
+from orchestrator.corpora.readers.columns import Columns
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.markdown import outline
-from orchestrator.readers.columns import Columns
 from orchestrator.types import Document
 
 Open = Callable[..., DiskCorpus]

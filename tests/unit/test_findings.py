@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from orchestrator import report
-from orchestrator.evaluate import Latency, Measures, Quality, Spent, measure_quality
 from orchestrator.evaluation.findings import find
-from orchestrator.evaluation.quality import best_order, unjudged_share
+from orchestrator.evaluation.latency import Latency
+from orchestrator.evaluation.measures import Measures
+from orchestrator.evaluation.quality import Quality, best_order, measure_quality, unjudged_share
 from orchestrator.evaluation.sentences import difference, p_value, sentences, usd
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
+from orchestrator.evaluation.spent import Spent
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, ScoreKind
 
 IDS = [f"d{n}" for n in range(10)]

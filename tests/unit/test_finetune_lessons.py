@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, DataError, OrchestratorError
 from orchestrator.finetune.lessons import Lesson, Pupil, columns, from_pupils, from_triples, with_labels
 from orchestrator.finetune.negatives import Choice

@@ -10,7 +10,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.finetune import place
 from orchestrator.finetune.card import NOT_STATED, data_licence
 from orchestrator.finetune.learning import prepare_work
-from orchestrator.finetune.record import learned_hashes, write_record
+from orchestrator.learned.record import learned_hashes, write_record
 from orchestrator.models import Model
 from orchestrator.models.files import needed_files
 

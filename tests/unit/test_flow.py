@@ -9,12 +9,12 @@ from answers import Finds, Prefers, Sums, ask, instead, skipped, stood_in, stopp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.flow import flow_of
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.answers.flow import flow_of
+from orchestrator.answers.trace import Result
 from orchestrator.pipeline import Pipeline
 from orchestrator.ranking import unscored
 from orchestrator.report.words import nowhere_words, way_words
-from orchestrator.trace import Result
+from orchestrator.stack.graph import StageGraph, StageSpec
 
 
 def test_a_way_has_rank_score_and_movement_at_every_stage_that_saw_the_document() -> None:

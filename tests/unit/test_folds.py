@@ -9,9 +9,9 @@ import pytest
 from answers import Finds, Held, Prefers
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluation.folds import OutOfFold, learners
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
+from orchestrator.learning.folds import OutOfFold, learners
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.stage import Fitted, Json, Progress
 from orchestrator.types import Call, Example, Query, RankedList, ScoreKind, Scores, Vectors
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from orchestrator.deciding.gains import Gain, Gains, Like
+from orchestrator.deciding.rules import Rules
 from orchestrator.errors import ConfigError
-from orchestrator.gains import Gain, Gains, Like
-from orchestrator.rules import Rules
 
 CONF = Path(str(files("orchestrator.conf")))
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from orchestrator.analysis import count_words
 from orchestrator.detection import _identifier
 from orchestrator.errors import ConfigError, MissingExtraError, PipelineError
-from orchestrator.gates import ALWAYS, Gate
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.languages import TOLD
 from orchestrator.ranking import partly_rescored, unscored
+from orchestrator.stack.gates import ALWAYS, Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Query, RankedList
 
 Q = Query("q", "what harms the optic nerve?")

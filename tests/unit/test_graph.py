@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import PipelineError
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Query, RankedList
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from orchestrator import storage
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import IndexStateError
-from orchestrator.indexes import OpenedIndex, open_index
+from orchestrator.learned.indexes import OpenedIndex, open_index
 from orchestrator.plugins.recall.bm25 import BM25Recall
 from orchestrator.types import Call, Query
 
@@ -195,9 +195,9 @@ def test_ctrl_c_during_a_build_leaves_the_old_index(corpora: Callable[..., DiskC
 _KILLED = """
 import sys, time
 from pathlib import Path
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.indexes import open_index
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.learned.indexes import open_index
 from orchestrator.plugins.recall.bm25 import BM25Recall
 class Slow(BM25Recall):
     def index(self, *args):

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cost import Predicted
-from orchestrator.expected import Spread
-from orchestrator.holdings import holdings, remove_holding
-from orchestrator.kept_evaluations import EvaluationRecord, KeptEvaluations, StageRecord, read_record
-from orchestrator.own_results import Asked, own_results, usable
+from orchestrator.costs.cost import Predicted
+from orchestrator.deciding.expected import Spread
+from orchestrator.deciding.own_results import Asked, own_results, usable
+from orchestrator.holdings.holdings import holdings, remove_holding
+from orchestrator.kept.kept_evaluations import EvaluationRecord, KeptEvaluations, StageRecord, read_record
 
 QUERIES = [f"q{number}" for number in range(12)]
 
@@ -75,7 +75,7 @@ def test_a_stack_evaluated_again_replaces_what_it_said_before(tmp_path: Path) ->
 
 
 def test_the_oldest_go_where_there_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.kept_evaluations._MOST", 3)
+    monkeypatch.setattr("orchestrator.kept.kept_evaluations._MOST", 3)
     kept = KeptEvaluations(tmp_path, "docs-1")
     for number in range(5):
         one = record(content_hash=f"c{number}", when=f"2026-11-2{number}T10:00:00+00:00")

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pytest
 
 from orchestrator.errors import PipelineError
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.passages import Passages
-from orchestrator.runner import Runner
-from orchestrator.score_cache import ScoreCache
+from orchestrator.running.runner import Runner
+from orchestrator.running.score_cache import ScoreCache
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.passages import Passages
 from orchestrator.types import Call, Document, Query, Vectors
 
 Q = Query("q1", "which eye?")

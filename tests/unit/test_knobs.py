@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.evaluate import Measures
-from orchestrator.knobs import quality_of, rankings_of, tune
+from orchestrator.evaluation.measures import Measures
+from orchestrator.learning.knobs import quality_of, rankings_of, tune
 from orchestrator.plugins.fusion.rrf import ReciprocalRankFusion
 from orchestrator.plugins.fusion.weighted import WeightedFusion
 from orchestrator.stage import Adjustable, Knob

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.costs.lengths import Lengths
 from orchestrator.errors import ConfigError
-from orchestrator.lengths import Lengths
 
 ROWS = st.lists(st.lists(st.integers(0, 2000), min_size=1, max_size=20), min_size=1, max_size=20)
 

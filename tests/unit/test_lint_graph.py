@@ -18,12 +18,12 @@ from lint_stages import (
     spec,
 )
 
-from orchestrator.cuts import Cut
-from orchestrator.gates import Gate
-from orchestrator.graph import StageSpec
 from orchestrator.lint import Facts
 from orchestrator.models import Model
-from orchestrator.policy import OnError
+from orchestrator.stack.cuts import Cut
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageSpec
+from orchestrator.stack.policy import OnError
 
 
 def test_a_sound_pipeline_gives_no_finding() -> None:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from lint_stages import AT, BM25, DENSE, FUSED, HYBRID, Other, Pointwise, Stage, after_hybrid, found, said, spec
 
-from orchestrator.cost import Predicted
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.costs.cost import Predicted
 from orchestrator.lint import Facts
 from orchestrator.lint.budget import together
 from orchestrator.models import Model
-from orchestrator.policy import OnError
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.policy import OnError
 
 MANY = Facts("und")
 EN, ZH, REST = Gate(language=("en",)), Gate(language=("zh",)), Gate(not_language=("en", "zh"))

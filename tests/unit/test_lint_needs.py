@@ -20,12 +20,12 @@ from lint_stages import (
     spec,
 )
 
-from orchestrator.cost import Predicted
-from orchestrator.gates import Gate
+from orchestrator.costs.cost import Predicted
 from orchestrator.lint import CorpusFacts, Facts
 from orchestrator.models import Model
-from orchestrator.passages import Passages
-from orchestrator.policy import OnError
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.passages import Passages
+from orchestrator.stack.policy import OnError
 
 
 def predicting(budget_ms: float | None, **p50_ms: float) -> Facts:

@@ -8,7 +8,7 @@ import ir_measures
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Measures
+from orchestrator.evaluation.measures import Measures
 
 QRELS = {"q1": {"a": 2, "b": 0, "c": 1}, "q2": {"a": 1}}
 RANKINGS = {"q1": ("x", "a", "b", "c"), "q2": ()}

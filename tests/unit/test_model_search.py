@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Measures
-from orchestrator.model_search import Exam, Search, choose
+from orchestrator.evaluation.measures import Measures
+from orchestrator.learning.model_search import Exam, Search, choose
+from orchestrator.learning.training import Pool, Split
 from orchestrator.stage import Fitted, Json, Progress, no_progress
-from orchestrator.training import Pool, Split
 from orchestrator.types import Example, Vectors
 
 GRIDS: Any = ({"depth": [1, 2, 3], "rate": [0.1, 0.2]}, {"model": ["linear"]})

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from lint_stages import Pointwise, Source, Stage, spec
 
-from orchestrator.calibration import kept
-from orchestrator.calibration.kept import Calibration
-from orchestrator.cost import CostModel, Predicted, StageCost
-from orchestrator.graph import StageGraph
-from orchestrator.lengths import Lengths
+from orchestrator.costs import kept
+from orchestrator.costs.cost import CostModel, Predicted, StageCost
+from orchestrator.costs.kept import Calibration
+from orchestrator.costs.lengths import Lengths
+from orchestrator.costs.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
 from orchestrator.models import Model
-from orchestrator.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
-from orchestrator.passages import Passages
+from orchestrator.stack.graph import StageGraph
+from orchestrator.stack.passages import Passages
 
 DATA = {
     "origin": "figures of a test",

@@ -7,8 +7,9 @@ from enum import Enum
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.evaluate import Latency, Quality
-from orchestrator.objectives import Objectives
+from orchestrator.evaluation.latency import Latency
+from orchestrator.evaluation.objectives import Objectives
+from orchestrator.evaluation.quality import Quality
 
 MEASURES = ["nDCG@10", "R@100"]
 QUALITY = Quality({"nDCG@10": 0.5, "R@100": 0.9}, {"nDCG@10": 0.4, "R@100": 0.8}, {}, {}, {})

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import pace as pace_module
-from orchestrator.graph import Node, StageGraph, StageSpec
-from orchestrator.pace import Line, Pace, Paces, machine, pace_key, sizes
-from orchestrator.passages import Passages
+from orchestrator.running import pace as pace_module
+from orchestrator.running.pace import Line, Pace, Paces, machine, pace_key, sizes
+from orchestrator.stack.graph import Node, StageGraph, StageSpec
+from orchestrator.stack.passages import Passages
 from orchestrator.types import Document, Query
 
 

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cutting import Cutter, window_borders
 from orchestrator.errors import ConfigError, PipelineError
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.passage_scores import PairsRead, aggregated
-from orchestrator.passages import Passages
-from orchestrator.runner import Runner
+from orchestrator.running.cutting import Cutter, window_borders
+from orchestrator.running.passage_scores import PairsRead, aggregated
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.passages import Passages
 from orchestrator.types import Call, Document, Query
 
 Q = Query("q", "eye pressure")

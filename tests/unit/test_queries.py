@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import structlog
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.queries import read_queries, read_stream
 from orchestrator.errors import ConfigError, DataError
-from orchestrator.queries import read_queries, read_stream
-from orchestrator.readers.lines import BadLines
+from orchestrator.lines import BadLines
 from orchestrator.tasks.waiting import as_they_come
 from orchestrator.trec import trec_lines
 from orchestrator.types import Query

@@ -21,9 +21,9 @@ from orchestrator.errors import (
     RemoteError,
     TransientError,
 )
-from orchestrator.loop import run_on_loop
-from orchestrator.remote import Patience, Remote, checked_url, split
-from orchestrator.replies import json_reply, retry_after_s, status_error
+from orchestrator.services.loop import run_on_loop
+from orchestrator.services.remote import Patience, Remote, checked_url, split
+from orchestrator.services.replies import json_reply, retry_after_s, status_error
 from orchestrator.types import Call
 
 FAST = Patience(timeout_s=5, retries=2, concurrency=4, backoff_s=0.001)

@@ -15,13 +15,15 @@ from pages import Reader
 from rich.console import Console
 
 from orchestrator import report
-from orchestrator.evaluate import Latency, Quality, Work
-from orchestrator.flow import flow_of
+from orchestrator.answers.flow import flow_of
+from orchestrator.answers.trace import Degraded, Result, Shortfall
+from orchestrator.evaluation.latency import Latency
+from orchestrator.evaluation.quality import Quality
+from orchestrator.evaluation.work import Work
 from orchestrator.report.explained import Explained, explained_json
 from orchestrator.report.flow_table import dropped_table, flow_table, relevant_lines, way_table
 from orchestrator.report.layout import lay_out
 from orchestrator.report.page import page
-from orchestrator.trace import Degraded, Result, Shortfall
 from orchestrator.types import Call, Document, Query
 
 

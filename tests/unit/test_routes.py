@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slow_stages import Docs, Finds, Merges, Reads, Whole, spec
 
-from orchestrator.deadline import GRACE_S, Clock
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.limits import Limits
-from orchestrator.pace import Pace, Paces
-from orchestrator.policy import OnError
-from orchestrator.routes import left_aside, reach, routes_of
-from orchestrator.runner import Runner
-from orchestrator.trace import Result
+from orchestrator.answers.trace import Result
+from orchestrator.running.deadline import GRACE_S, Clock
+from orchestrator.running.limits import Limits
+from orchestrator.running.pace import Pace, Paces
+from orchestrator.running.runner import Runner
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.policy import OnError
+from orchestrator.stack.routes import left_aside, reach, routes_of
 from orchestrator.types import Query
 
 EN, ZH, REST = Gate(language=("en",)), Gate(language=("zh",)), Gate(not_language=("en", "zh"))

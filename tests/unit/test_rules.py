@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.deciding.rules import Range, Rules
 from orchestrator.errors import ConfigError
-from orchestrator.rules import Range, Rules
 
 STACK: dict[str, Any] = {
     "name": "mine",

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.errors import CallCancelledError, PermanentError, StageError
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
+from orchestrator.running.runner import Runner
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, RankedList, Vectors
 
 Q = Query("q1", "what?")

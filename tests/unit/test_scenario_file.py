@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from orchestrator.build import yaml_text
-from orchestrator.cost import Predicted
-from orchestrator.decide import Choice
+from orchestrator.config.build import yaml_text
+from orchestrator.config.words import quote, value_of
+from orchestrator.costs.cost import Predicted
+from orchestrator.deciding.decide import Choice
+from orchestrator.deciding.expected import NO_DIFFERENCE
+from orchestrator.deciding.gains import Known
+from orchestrator.deciding.options import Expected
+from orchestrator.deciding.scenario_file import body_of, place_of, scenario_of, scenario_text
 from orchestrator.errors import ConfigError
-from orchestrator.expected import NO_DIFFERENCE
-from orchestrator.gains import Known
-from orchestrator.options import Expected
-from orchestrator.scenario_file import body_of, place_of, scenario_of, scenario_text
-from orchestrator.words import quote, value_of
 
 
 def choice(*overrides: str, reasons: tuple[str, ...] = ()) -> Choice:

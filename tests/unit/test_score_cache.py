@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator import entries, kept_file, sqlite_file, storage
-from orchestrator.score_cache import ScoreCache, list_key, pair_keys
+from orchestrator import storage
+from orchestrator.kept import entries, kept_file, sqlite_file
+from orchestrator.running.score_cache import ScoreCache, list_key, pair_keys
 from orchestrator.types import Document, Query
 
 Pair = tuple[Query, Document]
@@ -250,7 +251,7 @@ def test_what_waits_is_written_when_the_program_ends(tmp_path: Path) -> None:
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from orchestrator.score_cache import ScoreCache\n"
+        "import sys; from pathlib import Path; from orchestrator.running.score_cache import ScoreCache\n"
         "from orchestrator.types import Document, Query\n"
         "cache = ScoreCache(Path(sys.argv[1]))\n"
         "cache.keep_scores('model', [(Query('q', 'a question'), Document('d', 'text 0'))], [7.0], expires=False)\n"

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import Pipeline, searchpath
+from orchestrator import Pipeline
 from orchestrator.cli import run
+from orchestrator.config import searchpath
 from orchestrator.errors import ConfigError
 
 STAGE = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.seen import LEAST, without_seen
-from orchestrator.training_queries import TrainingQueries
+from orchestrator.learning.seen import LEAST, without_seen
+from orchestrator.learning.training_queries import TrainingQueries
 from orchestrator.types import Query
 
 LEARN = tuple(f"q{n}" for n in range(50))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator import significance
-from orchestrator.significance import (
+from orchestrator.evaluation import significance
+from orchestrator.evaluation.significance import (
     Pair,
     bootstrap,
     compare,

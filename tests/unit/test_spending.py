@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import ConfigError, PermanentError, TransientError
-from orchestrator.spending import Price, Purse
+from orchestrator.services.spending import Price, Purse
 
 TABLE = {"m": {"input": 2.0, "output": 8.0, "source": "a page"}, "searched": {"units": 2.5}}
 

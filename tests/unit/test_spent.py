@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from answers import Finds, Held
 
-from orchestrator.evaluate import Spent
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.runner import Runner
-from orchestrator.trace import StageTrace, Trace
+from orchestrator.answers.trace import StageTrace, Trace
+from orchestrator.evaluation.spent import Spent
+from orchestrator.running.runner import Runner
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query, ScoreKind
 
 QUERIES = [Query(f"q{n}", "two words" if n % 3 else "only these three") for n in range(7)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.stage_marks import model_label, stage_marks
+from orchestrator.stack.stage_marks import model_label, stage_marks
 
 CONFIG: dict[str, Any] = {
     "corpus": {"language": "en"},

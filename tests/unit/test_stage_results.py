@@ -21,15 +21,15 @@ from kept_stages import (
 )
 from structlog.testing import capture_logs
 
-from orchestrator.cuts import Cut
+from orchestrator.answers.reused import Reused
 from orchestrator.errors import ConfigError, StageError, TransientError
-from orchestrator.gates import Gate
-from orchestrator.passages import Passages
-from orchestrator.policy import OnError
-from orchestrator.reused import Reused
-from orchestrator.runner import Runner
-from orchestrator.stage_key import stage_key
-from orchestrator.stage_results import SharedResults, StageResults, check_stage_limits
+from orchestrator.running.runner import Runner
+from orchestrator.running.stage_key import stage_key
+from orchestrator.running.stage_results import SharedResults, StageResults, check_stage_limits
+from orchestrator.stack.cuts import Cut
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.passages import Passages
+from orchestrator.stack.policy import OnError
 from orchestrator.types import Call, Document, Query, Scores
 
 

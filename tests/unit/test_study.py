@@ -10,7 +10,7 @@ import pytest
 from evaluations import FAIR, GOOD, POOR, Evaluation, query_id, said, studied, sweep, write_sweep
 
 from orchestrator.errors import ConfigError
-from orchestrator.significance import compare, holm, paired_randomization
+from orchestrator.evaluation.significance import compare, holm, paired_randomization
 from orchestrator.study.effects import MOST_VALUES
 from orchestrator.study.entry import Entry
 from orchestrator.study.figures import Figures

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.failure import Failure
+from orchestrator.config.failure import Failure
 from orchestrator.jobs import Job, Outcome
-from orchestrator.sweep_progress import SweepProgress, about, reused
+from orchestrator.sweeps.sweep_progress import SweepProgress, about, reused
 
 
 def job(num: int) -> Job:

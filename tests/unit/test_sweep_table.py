@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from orchestrator.failure import Failure
+from orchestrator.config.failure import Failure
 from orchestrator.jobs import METRICS_FILE, Job, Outcome, read_outcomes, read_plan, write_outcome, write_plan
-from orchestrator.sweep_table import SweepTable, short_names, swept_keys
+from orchestrator.study.sweep_table import SweepTable, short_names, swept_keys
 
 
 def outcome(num: int, *overrides: str, ndcg: float | None = None, p50: float = 1.0) -> Outcome:

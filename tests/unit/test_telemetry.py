@@ -25,13 +25,14 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from orchestrator import log, telemetry
+from orchestrator import log
+from orchestrator.answers import telemetry
+from orchestrator.answers.telemetry import Spans
+from orchestrator.answers.trace import Degraded, Result
 from orchestrator.errors import ConfigError, PermanentError, StageError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
-from orchestrator.telemetry import Spans
-from orchestrator.trace import Degraded, Result
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Call, Document, Query
 
 
@@ -377,7 +378,7 @@ def test_an_exporter_that_is_not_installed_is_named(
 def test_without_the_extra_the_error_names_it() -> None:
     script = (
         "import sys\nsys.modules['opentelemetry'] = None\n"
-        "from orchestrator.errors import MissingExtraError\nfrom orchestrator.telemetry import Spans\n"
+        "from orchestrator.errors import MissingExtraError\nfrom orchestrator.answers.telemetry import Spans\n"
         "try:\n    Spans()\nexcept MissingExtraError as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

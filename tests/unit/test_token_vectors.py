@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import IndexStateError, StageError
-from orchestrator.token_vectors import KeptTokens, TokenRows, TokenStore, open_tokens
+from orchestrator.rows.token_vectors import KeptTokens, TokenRows, TokenStore, open_tokens
 from orchestrator.types import Call, TextKind, TokenVectors
 
 Make = Callable[..., DiskCorpus]

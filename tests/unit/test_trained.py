@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, ModelNotFoundError
-from orchestrator.graph import StageGraph, StageSpec
-from orchestrator.manifest import Manifest
+from orchestrator.learned.manifest import Manifest
+from orchestrator.learned.trained import ModelPlace, query_hashes
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.stage import Json
-from orchestrator.trained import ModelPlace, query_hashes
 from orchestrator.types import Call, Query, RankedList
 
 WORDS = ["pipeline=mine", "corpus.path=my docs"]

@@ -10,12 +10,12 @@ import pytest
 import structlog
 from slow_stages import Finds, Q, Reads, runner, spec
 
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
+from orchestrator.learning.training import Collector, Split, apart, collect, split_queries
+from orchestrator.learning.training_queries import training_queries
 from orchestrator.testing import ranked
-from orchestrator.training import Collector, Split, apart, collect, split_queries
-from orchestrator.training_queries import training_queries
 from orchestrator.types import Call, Query, RankedList
 
 IDS = [f"q{n}" for n in range(50)]

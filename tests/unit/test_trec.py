@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.corpora.judgements import read_qrels
 from orchestrator.errors import DataError
-from orchestrator.judgements import read_qrels
 from orchestrator.trec import qrels_text, read_run, run_text
 
 

@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.corpora.sources import GivenDocuments
 from orchestrator.errors import CallCancelledError, DataError, StageError
 from orchestrator.keys import KeyTable, as_keys, first_of_each, text_keys
-from orchestrator.sources import GivenDocuments
+from orchestrator.rows.vectors import VectorStore, open_vectors, vectors_for_texts
 from orchestrator.types import Call, Document
-from orchestrator.vectors import VectorStore, open_vectors, vectors_for_texts
 
 Embedder = Any  # TrigramEmbed of conftest.py, which importlib mode does not let a test import
 Make = Callable[..., DiskCorpus]
@@ -211,7 +211,7 @@ def test_a_last_record_of_zeros_counts_as_torn(make_corpus: Make, embedder: Embe
 def test_what_others_have_mapped_is_not_overwritten_where_the_last_record_is_damaged(
     make_corpus: Make, embedder: Embedder, storage_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.text_rows._READ_WHOLE", -1)
+    monkeypatch.setattr("orchestrator.rows.text_rows._READ_WHOLE", -1)
     mapped = make_corpus(texts(10)).vectors(embedder)
     with open(folder_of(storage_root, embedder) / "blocks.bin", "r+b") as file:
         file.write(b"\x55")
@@ -227,7 +227,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from orchestrator.keys import text_keys
-from orchestrator.vectors import VectorStore
+from orchestrator.rows.vectors import VectorStore
 store = VectorStore(Path(sys.argv[1]), "model", 4)
 number = 0
 while True:
@@ -406,10 +406,10 @@ def test_verify_tells_what_was_damaged_and_has_it_computed_again(
     make_corpus: Make, embedder: Embedder, storage_root: Path
 ) -> None:
     """As `orchestrate index verify=true` does, which then builds the indexes with what is whole."""
-    from orchestrator.graph import StageGraph, StageSpec
     from orchestrator.pipeline import Pipeline
     from orchestrator.plugins.recall.bm25 import BM25Recall
     from orchestrator.plugins.rerank.bi_encoder import BiEncoderRerank
+    from orchestrator.stack.graph import StageGraph, StageSpec
 
     wanted = texts(30)
     specs = [StageSpec("bm25", BM25Recall("en"), 30), StageSpec("near", BiEncoderRerank(embedder), 5, ("bm25",))]

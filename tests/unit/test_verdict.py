@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from orchestrator import report
-from orchestrator.evaluate import Measures
-from orchestrator.verdict import Verdict, judge
+from orchestrator.evaluation.measures import Measures
+from orchestrator.learning.verdict import Verdict, judge
 
 QRELS = {f"q{n}": {"good": 1} for n in range(14)}
 

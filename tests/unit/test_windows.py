@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.windows import order_by_windows, spans
+from orchestrator.running.windows import order_by_windows, spans
 
 
 def test_windows_are_those_of_rankgpt() -> None:

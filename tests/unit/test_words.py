@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from orchestrator.config.words import Verbs, find_verbs, for_jobs_only, quote, rewrite, rewrite_completion, stack_words
 from orchestrator.errors import ConfigError
-from orchestrator.words import Verbs, find_verbs, for_jobs_only, quote, rewrite, rewrite_completion, stack_words
 
 VERBS = Verbs(
     {"run": ["verb", "text_chars"], "index": ["verb", "force"], "evaluate": ["verb", "depth"], "check": ["verb"]},

@@ -6,13 +6,15 @@ from dataclasses import replace
 
 from answers import Finds, Held, Prefers, stood_in, stopped, two_recalls
 
-from orchestrator.cuts import Cut
-from orchestrator.evaluate import Latency, Quality, Work
-from orchestrator.gates import Gate
-from orchestrator.graph import StageGraph, StageSpec
+from orchestrator.answers.trace import Result
+from orchestrator.evaluation.latency import Latency
+from orchestrator.evaluation.quality import Quality
+from orchestrator.evaluation.work import Work
 from orchestrator.report import work_lines
-from orchestrator.runner import Runner
-from orchestrator.trace import Result
+from orchestrator.running.runner import Runner
+from orchestrator.stack.cuts import Cut
+from orchestrator.stack.gates import Gate
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.types import Query
 
 

@@ -3,9 +3,9 @@
 import pytest
 
 from orchestrator.errors import ConfigError, PipelineError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.plugins.fusion.rrf import ReciprocalRankFusion
 from orchestrator.ranking import fused
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.testing import FusionContract, ranked
 from orchestrator.types import Call, Query, RankedList
 

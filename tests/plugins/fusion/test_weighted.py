@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import ConfigError, PipelineError
-from orchestrator.graph import StageGraph, StageSpec
 from orchestrator.plugins.fusion.weighted import WeightedFusion
 from orchestrator.plugins.normalisation import normalised
 from orchestrator.ranking import partly_rescored, unscored
+from orchestrator.stack.graph import StageGraph, StageSpec
 from orchestrator.testing import FusionContract, ranked
 from orchestrator.types import Call, Query, RankedList, ScoreKind
 

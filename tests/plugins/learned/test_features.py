@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from orchestrator.analysis import analyzer
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import IndexStateError
 from orchestrator.plugins.fusion.xgboost import XGBoostFusion
 from orchestrator.plugins.learned.columns import normalised, of_lists

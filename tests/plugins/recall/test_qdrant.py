@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, IndexStateError, StageError
-from orchestrator.indexes import open_index
+from orchestrator.learned.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 from orchestrator.stage import Indexed
 from orchestrator.testing import RecallContract

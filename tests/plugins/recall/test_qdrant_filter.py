@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.corpus import DiskCorpus, open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import DiskCorpus, open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError
-from orchestrator.indexes import open_index
+from orchestrator.learned.indexes import open_index
 from orchestrator.plugins.qdrant.filter import checked_filter
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 from orchestrator.types import Call, Query

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, IndexStateError
 from orchestrator.plugins.late_interaction.maxsim import maxsim
 from orchestrator.plugins.recall.qdrant_multivector import QdrantMultivectorRecall

@@ -13,8 +13,8 @@ import pytest
 from qdrant_client import models
 from qdrant_site import Site, ask, fill_theirs, ids, same, texts
 
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import (
     ConfigError,
     IndexStateError,

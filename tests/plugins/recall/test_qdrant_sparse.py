@@ -12,13 +12,13 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from orchestrator.analysis import analyzer
-from orchestrator.corpus import DiskCorpus
+from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError, IndexStateError, StageError
 from orchestrator.plugins.embed.bm25 import BM25Sparse
 from orchestrator.plugins.embed.qdrant_bm25 import LANGUAGES, QdrantBM25
 from orchestrator.plugins.recall.bm25 import BM25Recall
 from orchestrator.plugins.recall.qdrant_sparse import QdrantSparseRecall
-from orchestrator.sparse_vectors import open_sparse
+from orchestrator.rows.sparse_vectors import open_sparse
 from orchestrator.stage import EmbedSparse, Indexed, WeighsInCorpus
 from orchestrator.testing import EmbedSparseContract, RecallContract
 from orchestrator.types import Call, Query, ScoreKind, SparseVector, TextKind

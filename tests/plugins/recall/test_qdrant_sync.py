@@ -122,9 +122,9 @@ _INDEX = """
 import sys
 from pathlib import Path
 from conftest import HashEmbed
-from orchestrator.corpus import open_corpus
-from orchestrator.corpus_spec import CorpusSpec
-from orchestrator.indexes import open_index
+from orchestrator.corpora.corpus import open_corpus
+from orchestrator.corpora.corpus_spec import CorpusSpec
+from orchestrator.learned.indexes import open_index
 from orchestrator.plugins.recall.qdrant import QdrantRecall
 folder, url = Path(sys.argv[1]), sys.argv[2]
 corpus = open_corpus(CorpusSpec("eyes", str(folder / "beir")), folder / "storage")

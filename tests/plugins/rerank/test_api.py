@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from servers import RERANKERS, LocalServer, Reply, jina, relevance
 
-from orchestrator import Pipeline, breaker
-from orchestrator.cutting import Cutter
+from orchestrator import Pipeline
 from orchestrator.errors import (
     CallCancelledError,
     ConfigError,
@@ -24,9 +23,11 @@ from orchestrator.errors import (
     TransientError,
 )
 from orchestrator.models import Model
-from orchestrator.passages import Passages
 from orchestrator.plugins.estimate import estimated_tokens, fitting_characters, most_tokens, room_within, token_spans
 from orchestrator.plugins.rerank.api import ApiRerank
+from orchestrator.running.cutting import Cutter
+from orchestrator.services import breaker
+from orchestrator.stack.passages import Passages
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
 

@@ -14,7 +14,7 @@ from servers import RERANKERS, LocalServer, Reply, Seen, relevance
 from orchestrator import Pipeline
 from orchestrator.errors import ConfigError, MalformedReplyError, PermanentError, TransientError
 from orchestrator.plugins.rerank.api import ApiRerank
-from orchestrator.replies import find
+from orchestrator.services.replies import find
 from orchestrator.types import Call, Document, Query
 
 QUERY = Query("q", "what damages the optic nerve?")

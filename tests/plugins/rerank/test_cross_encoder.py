@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from orchestrator.cutting import Cutter
 from orchestrator.errors import CallCancelledError, ConfigError, MissingExtraError
 from orchestrator.models import Model, load_onnx
 from orchestrator.models.network import load_network
 from orchestrator.models.tokens import TextEncoder
-from orchestrator.passage_scores import PairsRead
-from orchestrator.passages import Passages
 from orchestrator.plugins.rerank.cross_encoder import CrossEncoderRerank
+from orchestrator.running.cutting import Cutter
+from orchestrator.running.passage_scores import PairsRead
+from orchestrator.stack.passages import Passages
 from orchestrator.testing import PointwiseRerankContract
 from orchestrator.types import Call, Document, Query
 

@@ -20,8 +20,8 @@ from orchestrator.plugins.embed.tokens import OnnxTokenEmbed
 from orchestrator.plugins.late_interaction.maxsim import idf, maxsim
 from orchestrator.plugins.late_interaction.token_weights import TokenWeights
 from orchestrator.plugins.rerank.late_interaction import LateInteractionRerank
+from orchestrator.rows.token_vectors import KeptTokens, _shared_store
 from orchestrator.testing import PointwiseRerankContract
-from orchestrator.token_vectors import KeptTokens, _shared_store
 from orchestrator.types import Call, Document, Query
 
 TEXTS = ["glaucoma damages the optic nerve", "the great wall", "an eye; a nerve", "wall"]

@@ -1,0 +1,1 @@
+"""What is told of an answer: its trace, the way of every document, spans."""

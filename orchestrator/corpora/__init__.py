@@ -1,0 +1,1 @@
+"""Documents, queries and judgements: found, read, cut into chunks, kept in the store."""

@@ -1,0 +1,165 @@
+"""What the stages of a graph cost by a cost model: each says under which kind it is reckoned (`cost_kind`)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from orchestrator.costs.cost import NOTHING, CostModel, ModelInfo, Predicted
+from orchestrator.costs.lengths import Lengths
+from orchestrator.costs.use import corpus_figures, measured_here
+from orchestrator.errors import ConfigError
+from orchestrator.models.card import Model
+from orchestrator.stack.graph import Node, StageGraph
+
+
+class NodeCosts:
+    """Predicts the stages of one graph.
+
+    Args:
+        graph: the stages: the first one that needs an embedder's vector of the question pays for it.
+        cost: the figures.
+        cards: name of a model on the hub -> name of its card in conf/model, as the figures name it.
+        lengths: of questions and documents; None is the usual ones.
+    """
+
+    def __init__(
+        self, graph: StageGraph, cost: CostModel, cards: Mapping[str, str], lengths: Lengths | None = None
+    ) -> None:
+        self._cost, self._cards, self._lengths = cost, cards, lengths or Lengths.even(cost.query_tokens)
+        self._embeds = _first_to_embed(graph)
+
+    @classmethod
+    def reference(cls, graph: StageGraph, lengths: Lengths | None = None) -> NodeCosts:
+        """By the shipped figures, conf/cost/reference.yaml."""
+        return cls(graph, reference_costs(), shipped_cards(reference_costs()), lengths)
+
+    @classmethod
+    def of_machine(
+        cls, graph: StageGraph, root: Path, corpus: str | None, content_hash: str | None = None
+    ) -> NodeCosts:
+        """By what was measured on this machine, and the shipped figures for what was not.
+
+        Args:
+            graph: the stages.
+            root: where state lives.
+            corpus: key of the corpus; None where it is not found.
+            content_hash: of its documents; None where they were not read yet.
+        """
+        cost = measured_here(reference_costs(), root, corpus, content_hash)
+        own = corpus_figures(root, corpus, content_hash) if corpus else None
+        return cls(graph, cost, shipped_cards(cost), own.lengths if own else None)
+
+    @property
+    def figures(self) -> str:
+        """Where the figures come from, and what they take for granted."""
+        return f"{self._cost.origin}; {self._lengths.source}"
+
+    def predicted_ms(self, node: Node, n_documents: int) -> Predicted | None:
+        """What the stage takes for one question; None where its class names no kind, or the figures lack it.
+
+        Args:
+            node: the stage.
+            n_documents: how many it reads; for a recall, how many the corpus has.
+        """
+        embedder = self._embeds.get(node.name)
+        embedded = self._embedding(embedder) if embedder is not None else None
+        own = self._own(node, n_documents)
+        if own is None and embedded is None:
+            return None
+        return (own or NOTHING) + (embedded or NOTHING)
+
+    def _own(self, node: Node, n_documents: int) -> Predicted | None:
+        kind = getattr(node.stage, "cost_kind", None)
+        device = _device(node.stage)
+        if kind is None or device is None or not any(known == kind for known, _ in self._cost.stages):
+            return None
+        stage_model = self._info(node.stage) if kind == "cross_encoder" else None
+        lengths = self._lengths if node.passages.size is None else self._lengths.cut(node.passages.size)
+        results = node.top_k if node.kind == "recall" else 0
+        return self._cost.predict(
+            str(kind), n_documents, lengths=lengths, results=results, model=stage_model, device=device
+        )
+
+    def _embedding(self, embedder: object) -> Predicted | None:
+        # A server's time is its own: no figure is known, where it costs nothing here.
+        local = callable(getattr(embedder, "at_hand", None))
+        try:
+            return self._cost.embed(self._info(embedder), self._lengths) if local else None
+        except ConfigError:  # these figures have no row for it
+            return None
+
+    def _info(self, owner: object) -> ModelInfo | None:
+        card = getattr(owner, "model", None)
+        if not isinstance(card, Model):
+            return None
+        return ModelInfo(known_as(card, self._cards), card.languages, card.parameters_millions, card.max_length_tokens)
+
+
+def known_as(card: Model, cards: Mapping[str, str]) -> str:
+    """What the figures call a model: its folder, where it has one; else its card, else its name on the hub.
+
+    Args:
+        card: of the model.
+        cards: name on the hub -> name of the card.
+    """
+    return str(card.path) if card.path else cards.get(card.name or "", card.label)
+
+
+def _device(stage: object) -> str | None:
+    """`cpu`, `gpu`, or None where the machine that it runs on decides, which nothing tells before it is loaded."""
+    device = getattr(stage, "device", None)
+    if device is not None:
+        return "cpu" if device == "cpu" else "gpu"
+    if getattr(stage, "precision", None) in ("fp16", "bf16"):  # no CPU computes these in earnest
+        return "gpu"
+    return None if getattr(stage, "backend", None) == "torch" else "cpu"
+
+
+def _first_to_embed(graph: StageGraph) -> dict[str, object]:
+    found: dict[int, tuple[str, object]] = {}
+    for node in graph.nodes:
+        embedder = getattr(node.stage, "embedder", None)
+        if "vectors" in node.needs and embedder is not None:
+            found.setdefault(id(embedder), (node.name, embedder))
+    return dict(found.values())
+
+
+@functools.cache
+def reference_costs() -> CostModel:
+    """The shipped figures, conf/cost/reference.yaml."""
+    return CostModel.of(_shipped("cost", "reference"))
+
+
+def shipped_cards(cost: CostModel) -> dict[str, str]:
+    """Hub name -> card, of the shipped cards that `cost` has figures of."""
+    return {hub: name for name in sorted(_models(cost)) if (hub := _hub_name(name)) is not None}
+
+
+def has_other_cards(cost: CostModel) -> bool:
+    """Whether `cost` has figures of a card that is not shipped; a folder, or a name on the hub, is none."""
+    return any("/" not in name and _hub_name(name) is None for name in _models(cost))
+
+
+def _models(cost: CostModel) -> set[str]:
+    return {model for _, model in cost.stages if model is not None} | set(cost.work)
+
+
+@functools.cache
+def _hub_name(card: str) -> str | None:
+    """Of a shipped card; None of a name that is none, such as a folder or one of the hub itself."""
+    is_shipped = "/" not in card and (files("orchestrator.conf") / "model" / f"{card}.yaml").is_file()
+    name = _shipped("model", card).get("name") if is_shipped else None
+    return None if name is None else str(name)
+
+
+def _shipped(group: str, name: str) -> dict[str, Any]:
+    import yaml
+
+    text = (files("orchestrator.conf") / group / f"{name}.yaml").read_text(encoding="utf-8")
+    # libyaml's parser takes a tenth of the time, where it was built in.
+    found: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return found

@@ -1,0 +1,1 @@
+"""What lies under the storage root: listed, pruned, cleared."""

@@ -1,0 +1,1 @@
+"""Small things kept on disk: values by key, written behind the answer's back, and records of evaluations."""

@@ -1,0 +1,1 @@
+"""What stages keep of a corpus or have learned: indexes and models, their places and manifests."""

@@ -1,0 +1,1 @@
+"""What is computed once for a text and kept: append-only columns, found by the key of the text."""
