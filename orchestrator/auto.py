@@ -46,7 +46,7 @@ def decide_job(cfg: DictConfig, output: Path | None) -> tuple[DictConfig, Decisi
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from orchestrator.config.build import task_overrides
+    from orchestrator.config.job import task_overrides
     from orchestrator.deciding.planning import decide_for, decided
 
     words = task_overrides()

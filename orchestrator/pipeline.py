@@ -128,13 +128,15 @@ class Pipeline:
     @classmethod
     def from_config(cls, cfg: DictConfig, words: Sequence[str] | None = None) -> Self:
         """The pipeline of a composed configuration, with nothing loaded; `words` default to this command's."""
-        from orchestrator.config import build
+        from orchestrator.config.build import build_graph
+        from orchestrator.config.corpus import build_corpus, resolve_language
+        from orchestrator.config.places import build_score_cache, build_stage_results, storage_root
         from orchestrator.config.words import given_words
 
-        build.resolve_language(cfg)
+        resolve_language(cfg)
         chosen = given_words() if words is None else words
-        graph, corpus, root = build.build_graph(cfg), build.build_corpus(cfg), build.storage_root(cfg)
-        kept, results = build.build_score_cache(cfg), build.build_stage_results(cfg)
+        graph, corpus, root = build_graph(cfg), build_corpus(cfg), storage_root(cfg)
+        kept, results = build_score_cache(cfg), build_stage_results(cfg)
         return cls(graph, corpus, root, cfg.budget_ms, chosen, kept, cfg.log.otel, results)
 
     def lint(self, costs: Costs | None = None) -> list[Finding]:

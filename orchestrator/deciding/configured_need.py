@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.analysis import analyzer
-from orchestrator.config.build import build_corpus, card_names, model_cards, plain, storage_root
+from orchestrator.config.corpus import build_corpus
+from orchestrator.config.job import card_names, model_cards, plain
+from orchestrator.config.places import storage_root
 from orchestrator.corpora.corpus import DiskCorpus, open_corpus
 from orchestrator.corpora.judgements import split_name
 from orchestrator.costs.cost import ModelInfo

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config.build import composed
+from orchestrator.config.job import composed
 from orchestrator.costs.lengths import Lengths
 from orchestrator.deciding.evidence import NONE, Own, StackKey
 from orchestrator.deciding.need import Catalogue

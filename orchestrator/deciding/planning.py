@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.config.build import plain, resolve_language, storage_root
+from orchestrator.config.corpus import resolve_language
+from orchestrator.config.job import plain
+from orchestrator.config.places import storage_root
 from orchestrator.config.words import quote, stack_words
 from orchestrator.costs.cost import CostModel
 from orchestrator.costs.kept import read as read_calibration

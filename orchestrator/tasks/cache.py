@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report
 from orchestrator.checks import check_choice
-from orchestrator.config.build import plain, storage_root
+from orchestrator.config.job import plain
+from orchestrator.config.places import storage_root
 from orchestrator.errors import ConfigError
 from orchestrator.holdings import cleaning_tables
 from orchestrator.holdings.cleaning import Limits, Removal, chosen_kinds, clear, prune

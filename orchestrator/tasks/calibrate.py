@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.calibration.job import Calibrating, Scale
-from orchestrator.config.build import card_names, plain, yaml_text
+from orchestrator.calibration.job import Calibrating
+from orchestrator.calibration.scale import Scale
+from orchestrator.config.job import card_names, plain, yaml_text
 from orchestrator.config.words import given_config_dirs
 from orchestrator.costs import kept
 from orchestrator.errors import ConfigError

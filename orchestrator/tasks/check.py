@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.config.build import card_names, plain
+from orchestrator.config.job import card_names, plain
 from orchestrator.corpora.corpus import corpus_key
 from orchestrator.costs.cost import CostModel
 from orchestrator.costs.lengths import Lengths

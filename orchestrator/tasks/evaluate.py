@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.config.build import plain, sweep_folder, sweeper_direction, task_overrides
+from orchestrator.config.job import plain, sweep_folder, sweeper_direction, task_overrides
 from orchestrator.config.words import stack_words
 from orchestrator.corpora.corpus import DiskCorpus
 from orchestrator.errors import ConfigError

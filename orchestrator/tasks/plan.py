@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report, storage
-from orchestrator.config.build import plain, task_overrides, yaml_text
+from orchestrator.config.job import plain, task_overrides, yaml_text
 from orchestrator.config.words import given_flags, value_of
 from orchestrator.deciding.planning import decide_for
 from orchestrator.deciding.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator import report
-from orchestrator.config.build import corpus_of_run, plain
+from orchestrator.config.corpus import corpus_of_run
+from orchestrator.config.job import plain
 from orchestrator.corpora.corpus import DiskCorpus, stored_corpus
 from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.report.study.csv_file import csv_text

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.config.build import plain
+from orchestrator.config.job import plain
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.evaluation.measures import Measures, Rankings
 from orchestrator.learned.manifest import Manifest

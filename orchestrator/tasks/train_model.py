@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from orchestrator import report
-from orchestrator.config.build import plain
+from orchestrator.config.job import plain
 from orchestrator.evaluation.measures import Measures
 from orchestrator.finetune import options
 from orchestrator.finetune.job import Job, Outcome
@@ -71,7 +71,7 @@ def job_of(cfg: DictConfig) -> Job:
 
 def _words() -> Sequence[str]:
     """This command's own options, for the model card; those that choose the stack come from the pipeline."""
-    from orchestrator.config.build import task_overrides
+    from orchestrator.config.job import task_overrides
 
     return [word for word in task_overrides() if word.lstrip("+").startswith("task.") and "task.what=" not in word]
 

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from orchestrator.calibration.corpora import write_made_up
-from orchestrator.calibration.job import Calibrating, Scale
+from orchestrator.calibration.job import Calibrating
+from orchestrator.calibration.networks import time_embedder
 from orchestrator.calibration.random_vectors import RandomVectors
+from orchestrator.calibration.scale import Scale
+from orchestrator.calibration.timed import Timed
 from orchestrator.config.words import quote
 from orchestrator.costs.kept import Calibration
 from orchestrator.costs.settings import Part, choose
@@ -104,14 +107,14 @@ def test_a_remote_model_is_refused_where_no_service_may_be_asked(tmp_path: Path,
             job.run(own)
 
 
-def test_an_embedder_that_names_no_batches_is_timed(measured: tuple[Calibration, Calibrating], home: Path) -> None:
+def test_an_embedder_that_names_no_batches_is_timed() -> None:
     sample = SimpleNamespace(
         corpus=SimpleNamespace(queries=lambda: [Query(f"q{n}", "one two") for n in range(4)], documents=lambda: TEXTS),
         graph={"dense": SimpleNamespace(stage=SimpleNamespace(embedder=Bare()))},
     )
-    job = Calibrating([], [], {}, Scale(0.01, lengths=(16,)))
-    job._embedder(sample, len)  # type: ignore[arg-type]
-    assert [(one.model, one.tokens) for one in job.timed.throughputs] == [("bare", 16)]
+    timed = Timed()
+    time_embedder(sample, len, timed, {}, Scale(0.01, lengths=(16,)))  # type: ignore[arg-type]
+    assert [(one.model, one.tokens) for one in timed.throughputs] == [("bare", 16)]
 
 
 TEXTS = [Document(str(n), "word " * 40) for n in range(10)]

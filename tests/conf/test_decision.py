@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import Pipeline
 from orchestrator.config import schema
-from orchestrator.config.build import model_cards, plain, yaml_text
+from orchestrator.config.job import model_cards, plain, yaml_text
 from orchestrator.config.words import value_of
 from orchestrator.costs.cost import CostModel, ModelInfo
 from orchestrator.deciding.decide import Choice, decide

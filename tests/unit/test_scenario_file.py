@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from orchestrator.config.build import yaml_text
+from orchestrator.config.job import yaml_text
 from orchestrator.config.words import quote, value_of
 from orchestrator.costs.cost import Predicted
 from orchestrator.deciding.decide import Choice
