@@ -52,7 +52,7 @@ def need_of(cfg: DictConfig, corpus: CorpusFacts) -> Need:
         device=need.device.name,
         lengths=corpus.lengths,
         allow=_allowed(plain(need.allow)),
-        documents=max(documents, candidates or 0),
+        documents=documents,
     )
 
 

@@ -56,6 +56,11 @@ class Need:
         return USUAL_CANDIDATES if self.candidates is None else self.candidates
 
     @property
+    def searched(self) -> int:
+        """Documents that the recalls are reckoned to search: no fewer than the candidates that were asked for."""
+        return max(self.documents, self.candidates or 0)
+
+    @property
     def budget_ms(self) -> float:
         """The budget as a number: infinite without a limit."""
         return math.inf if self.latency_ms is None else self.latency_ms

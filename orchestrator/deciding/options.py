@@ -229,7 +229,7 @@ def _predict(
     total = cost.embed(models["embedder"], need.lengths) if "embedder" in models else NOTHING
     reach = most = 0
     for stage in stack.stages:
-        reads = need.documents if stage.kind in RECALL_KINDS else reach
+        reads = need.searched if stage.kind in RECALL_KINDS else reach
         slot = SLOT_OF_KIND.get(stage.kind)
         model = models[slot] if slot == "reranker" else None  # what the embedder works is in `embed`, once
         results = top_ks[stage.name] if stage.kind in RECALL_KINDS else 0

@@ -75,7 +75,8 @@ def _unknowns(best: Option, need: Need, cost: CostModel) -> Iterator[str]:
         minutes = cost.embed_document_ms(best.models["embedder"], need.lengths) * need.documents / 60_000
         if minutes >= 1:
             took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
-            yield f"indexing embeds {need.documents:,} documents once: some {took} on one thread"
+            about = "about a minute" if minutes < 1.5 else f"some {took}"
+            yield f"indexing embeds {need.documents:,} documents once: {about} on one thread"
 
 
 def _unknown_model(slot: Slot, model: ModelInfo, cost: CostModel) -> Iterator[str]:

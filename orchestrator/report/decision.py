@@ -23,8 +23,9 @@ def need_line(need: Need) -> str:
     budget = "no budget given" if need.latency_ms is None else f"{need.latency_ms:g} ms"
     candidates = "the stack's own" if need.candidates is None else need.candidates
     tokens = f"{need.lengths.document(100):.0f}"
+    as_if = "" if need.searched == need.documents else f" (fewer than candidates: reckoned as {need.searched:,})"
     return (
-        f"for: {budget}, {candidates} candidates of {need.documents:,} documents of {tokens} tokens, "
+        f"for: {budget}, {candidates} candidates of {need.documents:,} documents{as_if} of {tokens} tokens, "
         f"language {need.language}, priority {need.priority}, device {need.device}, "
         f"allowed: {', '.join(sorted(need.allow)) or 'nothing beyond this machine'}"
     )

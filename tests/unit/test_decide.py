@@ -21,6 +21,7 @@ from orchestrator.deciding.need import Catalogue, Need
 from orchestrator.deciding.options import Option, knows_language
 from orchestrator.deciding.rules import RERANK_KINDS, Rules
 from orchestrator.errors import ConfigError
+from orchestrator.report.decision import need_line
 
 CONF = Path(str(files("orchestrator.conf")))
 
@@ -299,6 +300,16 @@ def test_a_reason_warns_of_an_index_that_takes_long() -> None:
     minutes = (5.8 + 0.256 * 140) * 100_000 / 60_000
     reasons = chosen(documents=100_000, latency_ms=150).choice.reasons
     assert f"indexing embeds 100,000 documents once: some {minutes:.0f} minutes on one thread" in reasons
+    reasons = chosen(documents=2_000, latency_ms=150).choice.reasons
+    assert "indexing embeds 2,000 documents once: about a minute on one thread" in reasons
+
+
+def test_more_candidates_than_documents_are_reckoned_as_that_many_documents_and_said() -> None:
+    few, many = (chosen(documents=count, candidates=1000, latency_ms=150) for count in (700, 1000))
+    assert few.choice.predicted == many.choice.predicted
+    told = "1000 candidates of 700 documents (fewer than candidates: reckoned as 1,000) of "
+    assert told in need_line(Need(documents=700, candidates=1000))
+    assert "1000 candidates of 1,000 documents of " in need_line(Need(documents=1000, candidates=1000))
 
 
 def test_rules_that_allow_nothing_say_so() -> None:
