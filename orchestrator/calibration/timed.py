@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.calibration.ladder import RowKey
-from orchestrator.costs.cost import StageCost
+from orchestrator.costs.cost import SETTINGS, StageCost
 from orchestrator.costs.fit import Point, fit
 from orchestrator.costs.kept import Setting
 from orchestrator.costs.node_cost import known_as
@@ -16,8 +16,6 @@ from orchestrator.models.card import Model
 from orchestrator.stack.graph import Node
 
 _LEAST_POINTS = 2
-_SETTINGS = ("backend", "device", "precision", "threads", "batch_tokens")
-"""Attributes of a stage or an embedder that its time depends on."""
 
 
 @dataclass
@@ -28,7 +26,7 @@ class Timed:
         points: row of the cost model -> times.
         limits: row -> where its model cuts what it reads.
         parameters: row -> size of its model in millions.
-        ways: row -> the settings that it was measured with, in words.
+        ways: row -> the settings that it was measured with.
         absent: rows whose model is not on this machine.
         missing: kinds that could not be measured, and why.
         throughputs: documents a second by length.
@@ -39,7 +37,7 @@ class Timed:
     points: dict[RowKey, list[Point]] = field(default_factory=lambda: defaultdict(list))
     limits: dict[RowKey, float] = field(default_factory=dict)
     parameters: dict[RowKey, float] = field(default_factory=dict)
-    ways: dict[RowKey, str] = field(default_factory=dict)
+    ways: dict[RowKey, dict[str, str | int]] = field(default_factory=dict)
     absent: set[RowKey] = field(default_factory=set)
     missing: dict[str, str] = field(default_factory=dict)
     throughputs: list[Throughput] = field(default_factory=list)
@@ -55,10 +53,9 @@ class Timed:
         card = getattr(part, "model", None)
         if isinstance(card, Model) and card.parameters_millions is not None:
             self.parameters[key] = card.parameters_millions
-        if part is None:
-            return
-        found = {name: getattr(part, name, None) for name in _SETTINGS}
-        self.ways[key] = "".join(f", {name}={value}" for name, value in found.items() if value is not None)
+        if part is not None:
+            found = {name: getattr(part, name, None) for name in SETTINGS}
+            self.ways[key] = {name: value for name, value in found.items() if value is not None}
 
     def is_measured(self, key: RowKey) -> bool:
         """Whether there are times enough for a row."""
@@ -67,8 +64,9 @@ class Timed:
     def rows(self, day: str) -> Iterator[StageCost]:
         """A row of the cost model for each key with times enough."""
         for key in filter(self.is_measured, self.points):
-            points = self.points[key]
-            row = fit(*key, points, f"calibrate, {len(points)} times on {day}{self.ways.get(key, '')}")
+            points, ways = self.points[key], self.ways.get(key, {})
+            said = "".join(f", {name}={value}" for name, value in ways.items())
+            row = fit(*key, points, f"calibrate, {len(points)} times on {day}{said}", ways)
             yield row.of_model(self.limits.get(key), self.parameters.get(key))
 
 

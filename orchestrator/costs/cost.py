@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ REMOTE_KINDS = frozenset({"api", "llm"})
 """Kinds of stages that wait for somebody else's machine; their times spread more."""
 PAIR_TOKENS = 3
 """Special tokens around a query and a document in one BERT input: [CLS] query [SEP] document [SEP]."""
+
+
+SETTINGS = ("backend", "device", "precision", "threads", "batch_tokens")
+"""Attributes of a stage or an embedder that its time depends on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class StageCost:
         p95_factor: p95 / p50 of work of one size; None is the `spread` of its place.
         error: of measured rows, how far off half of the predictions were of times that the row was not fitted to,
             as a share; None where nobody looked.
+        settings: of what was measured: its backend, device, precision, threads, batch_tokens, as far as it has them.
     """
 
     kind: str
@@ -105,6 +110,7 @@ class StageCost:
     max_length_tokens: float | None = None
     p95_factor: float | None = None
     error: float | None = None
+    settings: Mapping[str, str | int] = field(default_factory=dict)
 
     def ms(self, load: Load, work: float = 1.0) -> float:
         """Milliseconds for some work; `work` stretches what the model does."""
@@ -196,7 +202,7 @@ class CostModel:
         Raises:
             ConfigError: nothing is known about such a stage.
         """
-        row = self._row(kind, model)
+        row = self.row(kind, model)
         known = lengths or Lengths.even(self.query_tokens)
         most = row.max_length_tokens if model is None else model.max_length_tokens or row.max_length_tokens
         load = partial(_load, kind, documents, results, known, most)
@@ -205,13 +211,13 @@ class CostModel:
 
     def embed(self, model: ModelInfo | None, lengths: Lengths | None = None) -> Predicted:
         """Time to embed a question."""
-        known, row = lengths or Lengths.even(self.query_tokens), self._row("embed", model)
+        known, row = lengths or Lengths.even(self.query_tokens), self.row("embed", model)
         work = self._work_of(row, model)
         return self._predicted(row, lambda share: Load(1, known.question(share)), known, work, is_remote=False)
 
     def embed_document_ms(self, model: ModelInfo | None, lengths: Lengths | None = None) -> float:
         """Time to embed one document of the usual length."""
-        row = self._row("embed", model)
+        row = self.row("embed", model)
         tokens = (lengths or Lengths.even()).document(1, 0.5, row.max_length_tokens)
         return row.ms(Load(1, tokens), self._work_of(row, model))
 
@@ -266,12 +272,12 @@ class CostModel:
                 return row.ms(question) / usual.ms(question)
         return 1.0
 
-    def knows(self, model: ModelInfo) -> bool:
-        """Whether how much `model` works is known: measured, listed, or from the parameters of its card."""
-        listed = any(name == model.name for _, name in self.stages) or model.name in self.work
-        return listed or model.parameters_millions is not None
+    def row(self, kind: str, model: ModelInfo | None = None) -> StageCost:
+        """The figures that such a stage goes by.
 
-    def _row(self, kind: str, model: ModelInfo | None) -> StageCost:
+        Raises:
+            ConfigError: nothing is known about such a stage.
+        """
         found = self.stages.get((kind, model.name if model else None)) or self.stages.get((kind, None))
         if found is None:
             kinds = list(dict.fromkeys(kind for kind, _ in self.stages))
@@ -280,6 +286,11 @@ class CostModel:
                 "cost.stages", f"no figures for stages of kind '{kind}'; kinds: {', '.join(kinds)}.{hint}"
             )
         return found
+
+    def knows(self, model: ModelInfo) -> bool:
+        """Whether how much `model` works is known: measured, listed, or from the parameters of its card."""
+        listed = any(name == model.name for _, name in self.stages) or model.name in self.work
+        return listed or model.parameters_millions is not None
 
     def _work_of(self, row: StageCost, model: ModelInfo | None) -> float:
         if model is None or row.model in (None, model.name):
@@ -302,7 +313,7 @@ def _load(kind: str, documents: int, results: int, lengths: Lengths, most: float
 
 
 _TIMES = ("fixed_ms", "ms_per_document", "ms_per_token", "ms_per_query_token", "ms_per_result")
-_ROW_FIGURES = tuple(field.name for field in fields(StageCost) if field.name not in ("kind", "source", "model"))
+_ROW_FIGURES = tuple(one.name for one in fields(StageCost) if one.name not in ("kind", "source", "model", "settings"))
 
 
 def row_of(path: str, data: Mapping[str, Any]) -> StageCost:
@@ -315,10 +326,13 @@ def row_of(path: str, data: Mapping[str, Any]) -> StageCost:
     Raises:
         ConfigError: a key is unknown or missing, or a number is none.
     """
-    check_keys(path, data, [field.name for field in fields(StageCost)], required=["kind", "source"])
+    check_keys(path, data, [one.name for one in fields(StageCost)], required=["kind", "source"])
     numbers = {key: _number(f"{path}.{key}", data[key]) for key in _ROW_FIGURES if data.get(key) is not None}
     model = data.get("model")
-    return StageCost(str(data["kind"]), str(data["source"]), None if model is None else str(model), **numbers)
+    settings = data.get("settings") or {}
+    check_keys(f"{path}.settings", settings, SETTINGS)
+    named = None if model is None else str(model)
+    return StageCost(str(data["kind"]), str(data["source"]), named, **numbers, settings=dict(settings))
 
 
 def _figures(path: str, data: Mapping[str, Any], key: str) -> dict[str, float]:
@@ -334,7 +348,7 @@ def _number(path: str, value: object) -> float:
     return float(value)
 
 
-def check_keys(path: str, data: object, known: Sequence[str], required: Sequence[str]) -> None:
+def check_keys(path: str, data: object, known: Sequence[str], required: Sequence[str] = ()) -> None:
     """Refuse data that is no mapping, has a key that nobody knows, or lacks a required one.
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -40,7 +41,13 @@ class Point:
     ms: float
 
 
-def fit(kind: str, model: str | None, points: Sequence[Point], source: str) -> StageCost:
+def fit(
+    kind: str,
+    model: str | None,
+    points: Sequence[Point],
+    source: str,
+    settings: Mapping[str, str | int] = MappingProxyType({}),
+) -> StageCost:
     """The row of `kind` that half of `points` lie above, with how far off it is.
 
     Coefficients are not negative and minimise the sum of relative absolute errors: least absolute deviations, by
@@ -53,6 +60,7 @@ def fit(kind: str, model: str | None, points: Sequence[Point], source: str) -> S
         model: its name, or None.
         points: two at least.
         source: in words, how they were measured.
+        settings: of the stage that was measured.
     """
     names = _FEATURES.get(kind, _OTHERS)
     inputs, times = _matrix(names, points), np.array([point.ms for point in points])
@@ -60,7 +68,9 @@ def fit(kind: str, model: str | None, points: Sequence[Point], source: str) -> S
     ratios = times / np.maximum(inputs @ found, 1e-6)
     factor = float(np.clip(np.quantile(ratios, 0.95), 1.0, _MOST_FACTOR))
     figures = {name: float(value) for name, value in zip(names, found, strict=True)}
-    return StageCost(kind, source, model, **figures, p95_factor=factor, error=_error(inputs, times))
+    return StageCost(
+        kind, source, model, **figures, p95_factor=factor, error=_error(inputs, times), settings=dict(settings)
+    )
 
 
 def _matrix(names: Sequence[str], points: Sequence[Point]) -> Scores:

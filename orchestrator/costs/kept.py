@@ -198,7 +198,7 @@ def _as_json(found: Calibration) -> dict[str, Any]:
 
 
 def _row_json(row: StageCost) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(row).items() if value not in (None, 0.0)}
+    return {key: value for key, value in dataclasses.asdict(row).items() if value not in (None, 0.0, {})}
 
 
 def _of(data: Mapping[str, Any]) -> Calibration:

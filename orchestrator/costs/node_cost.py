@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from orchestrator.costs.cost import NOTHING, CostModel, ModelInfo, Predicted
+from orchestrator.costs.cost import NOTHING, SETTINGS, CostModel, ModelInfo, Predicted
 from orchestrator.costs.lengths import Lengths
 from orchestrator.costs.use import corpus_figures, measured_here
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.stack.graph import Node, StageGraph
+
+_NULL_IS_A_SETTING = ("threads", "batch_tokens")
+"""Where null means one thing on one machine; elsewhere it is what loading finds out."""
 
 
 class NodeCosts:
@@ -30,7 +34,7 @@ class NodeCosts:
         self, graph: StageGraph, cost: CostModel, cards: Mapping[str, str], lengths: Lengths | None = None
     ) -> None:
         self._cost, self._cards, self._lengths = cost, cards, lengths or Lengths.even(cost.query_tokens)
-        self._embeds = _first_to_embed(graph)
+        self._nodes, self._embeds = graph.nodes, _first_to_embed(graph)
 
     @classmethod
     def reference(cls, graph: StageGraph, lengths: Lengths | None = None) -> NodeCosts:
@@ -56,7 +60,7 @@ class NodeCosts:
     @property
     def figures(self) -> str:
         """Where the figures come from, and what they take for granted."""
-        return f"{self._cost.origin}; {self._lengths.source}"
+        return "; ".join([self._cost.origin, self._lengths.source, *self._set_otherwise()])
 
     def predicted_ms(self, node: Node, n_documents: int) -> Predicted | None:
         """What the stage takes for one question; None where its class names no kind, or the figures lack it.
@@ -71,6 +75,22 @@ class NodeCosts:
         if own is None and embedded is None:
             return None
         return (own or NOTHING) + (embedded or NOTHING)
+
+    def _set_otherwise(self) -> Iterator[str]:
+        """Of what was measured with other settings than it runs with here: which ones."""
+        for node in self._nodes:
+            for kind, part in self._parts(node):
+                model = self._info(part) if kind in ("cross_encoder", "embed") else None
+                with contextlib.suppress(ConfigError):  # without a row there are no figures of it either
+                    settings = self._cost.row(kind, model).settings
+                    if other := ", ".join(_other_settings(kind, part, settings)):
+                        yield f"{node.name} was measured with {other}"
+
+    def _parts(self, node: Node) -> Iterator[tuple[str, object]]:
+        """The stage, and the embedder whose vector of the question it pays for, each with the kind of its row."""
+        yield str(getattr(node.stage, "cost_kind", None)), node.stage
+        if (embedder := self._embeds.get(node.name)) is not None:
+            yield "embed", embedder
 
     def _own(self, node: Node, n_documents: int) -> Predicted | None:
         kind = getattr(node.stage, "cost_kind", None)
@@ -107,6 +127,17 @@ def known_as(card: Model, cards: Mapping[str, str]) -> str:
         cards: name on the hub -> name of the card.
     """
     return str(card.path) if card.path else cards.get(card.name or "", card.label)
+
+
+def _other_settings(kind: str, part: object, measured: Mapping[str, str | int]) -> Iterator[str]:
+    """Settings that were other ones when `part` was measured; none where nobody kept them."""
+    for name in SETTINGS if measured else ():
+        if name == "batch_tokens" and kind != "cross_encoder":  # one question is one batch
+            continue
+        then, now = measured.get(name), getattr(part, name, None)
+        is_known = hasattr(part, name) if name in _NULL_IS_A_SETTING else None not in (then, now)
+        if is_known and then != now:
+            yield f"{name}={'null' if then is None else then}, not {'null' if now is None else now}"
 
 
 def _device(stage: object) -> str | None:

@@ -62,9 +62,10 @@ def test_every_kind_on_this_machine_has_a_row(measured: tuple[Calibration, Calib
 
 def test_a_row_says_with_which_settings_it_was_measured(measured: tuple[Calibration, Calibrating]) -> None:
     found, _ = measured
-    (source,) = (row.source for row in found.rows if row.kind == "embed")
+    (embed,) = (row for row in found.rows if row.kind == "embed")
     used = {"batch_tokens": 256, **found.settings[0].values}
-    assert all(f", {name}={value}" in source for name, value in used.items()), source
+    assert embed.settings == {name: value for name, value in used.items() if value is not None}
+    assert all(f", {name}={value}" in embed.source for name, value in used.items()), embed.source
     assert (found.machine["device"], found.machine["backend"]) == ("cpu", "onnx")
 
 

@@ -20,7 +20,9 @@ from orchestrator.costs.use import corpus_figures, estimated_lengths, measured_h
 from orchestrator.pipeline import Pipeline
 from orchestrator.types import Document
 
-EMBED = StageCost("embed", "here", "minilm", fixed_ms=3.0, ms_per_token=0.5, p95_factor=1.2, error=0.1)
+EMBED = StageCost(
+    "embed", "here", "minilm", fixed_ms=3.0, ms_per_token=0.5, p95_factor=1.2, error=0.1, settings={"threads": 1}
+)
 BM25 = StageCost("bm25", "here", fixed_ms=2.0, p95_factor=1.5)
 LENGTHS = Lengths((8, 10, 12), ((50, 70), (60,), (80, 90)))
 FOUND = Calibration(

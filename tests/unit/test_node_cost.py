@@ -110,6 +110,36 @@ def test_a_shipped_model_that_was_measured_is_known_though_the_reference_has_no_
     assert found.p50_ms == 7.0
 
 
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"backend": "onnx", "threads": 1, "batch_tokens": 512}, None),
+        ({"backend": None, "threads": 1, "batch_tokens": 512}, None),
+        ({"backend": "openvino", "threads": 1, "batch_tokens": 512}, "backend=onnx, not openvino"),
+        ({"backend": "onnx", "threads": None, "batch_tokens": 256}, "threads=1, not null, batch_tokens=512, not 256"),
+    ],
+)
+def test_a_stage_set_otherwise_than_what_was_measured_is_named(attributes: dict, said: str | None) -> None:
+    settings = {"backend": "onnx", "threads": 1, "batch_tokens": 512}
+    row = StageCost("cross_encoder", "here", "mine", fixed_ms=7.0, settings=settings)
+    stage = reads_pairs(card={"name": "mine"}, **attributes)
+    graph = StageGraph.of([spec("dense", Source(cost_kind="dense"), 50), spec("precise", stage, 5)])
+    figures = NodeCosts(graph, COST.with_measured([row], "by a test"), CARDS).figures
+    assert figures.partition("; precise was measured with ")[2] == (said or "")
+    assert "measured with" not in NodeCosts(graph, COST, CARDS).figures
+
+
+def test_of_an_embedder_batches_are_no_matter() -> None:
+    settings = {"threads": 1, "batch_tokens": 512}
+    row = StageCost("embed", "here", None, fixed_ms=7.0, settings=settings)
+    for threads, said in ((1, False), (2, True)):
+        embedder = Stage(at_hand=lambda: True, threads=threads, batch_tokens=256)
+        stage = Source(cost_kind="dense", needs=frozenset({"vectors"}), embedder=embedder)
+        graph = StageGraph.of([spec("dense", stage, 50)])
+        figures = NodeCosts(graph, COST.with_measured([row], "by a test"), CARDS).figures
+        assert figures.endswith("; dense was measured with threads=1, not 2") == said
+
+
 def test_a_card_of_ones_own_is_looked_for_only_where_the_figures_name_one() -> None:
     reference = reference_costs()
     assert not has_other_cards(reference)
