@@ -162,6 +162,7 @@ class Pipeline:
             costs.predicted_ms,
             costs.figures,
             is_hub_off=is_hub_off(),
+            around_ms=costs.around_ms,
         )
 
     @property

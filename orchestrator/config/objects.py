@@ -67,7 +67,7 @@ class Builder:
         return self._models[name]
 
     def _object(self, path: str, arguments: dict[str, Any], key_variable: str | None = None) -> object:
-        target = _target(path, arguments.pop("_target_"))
+        target = target_of(path, arguments.pop("_target_"))
         parameters = inspect.signature(target).parameters
         if "storage_root" in parameters:
             arguments.setdefault("storage_root", self._root)
@@ -125,7 +125,16 @@ def _key_variable(node: DictConfig) -> str | None:
     return found[1] if found else None
 
 
-def _target(path: str, dotted: object) -> Callable[..., object]:
+def target_of(path: str, dotted: object) -> Callable[..., object]:
+    """The class that a `_target_` names.
+
+    Args:
+        path: of the node that it stands in, for messages.
+        dotted: what stands there.
+
+    Raises:
+        ConfigError: nothing can be imported by that name, or it is no class.
+    """
     from hydra.utils import get_object
 
     if not isinstance(dotted, str) or "." not in dotted:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +178,19 @@ def split_name(spec: CorpusSpec, source: Source) -> str:
         return spec.split
     qrels = topic_files(spec, source).qrels
     return "" if qrels is None else qrels.name.removesuffix(".gz").rpartition(".")[0] or qrels.name
+
+
+def topics_hash(files: TopicFiles) -> str:
+    """A hash of the content of the files: other questions or judgements, another hash.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in (files.queries, files.qrels):
+        with path.open("rb") if path is not None else io.BytesIO() as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
 
 
 def qrels_splits(folder: Path) -> tuple[str, ...]:

@@ -17,6 +17,8 @@ AROUND = "around"
 """The row of what a question takes beside its stages."""
 REMOTE_KINDS = frozenset({"api", "llm"})
 """Kinds of stages that wait for somebody else's machine; their times spread more."""
+_BY_SIZE = frozenset({"cross_encoder"})
+"""Kinds of stages whose time goes with the size of their network; others only read its vectors."""
 PAIR_TOKENS = 3
 """Special tokens around a query and a document in one BERT input: [CLS] query [SEP] document [SEP]."""
 
@@ -35,6 +37,7 @@ class ModelInfo:
         parameters_millions: size, or None.
         max_length_tokens: where texts are cut, or None.
         local: whether its files are on this machine.
+        is_remote: whether it runs on somebody else's machine, to which texts are sent.
     """
 
     name: str
@@ -42,6 +45,7 @@ class ModelInfo:
     parameters_millions: float | None = None
     max_length_tokens: int | None = None
     local: bool = False
+    is_remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,29 +200,36 @@ class CostModel:
             lengths: of questions and documents, as the model counts; each is cut at the model's limit. None is the
                 usual ones.
             results: how many documents a recall passes on.
-            model: the model it runs, for stages that run one.
+            model: the model it runs, or whose vectors it reads; None is the usual one.
             device: `cpu` or `gpu`.
 
         Raises:
             ConfigError: nothing is known about such a stage.
         """
         row = self.row(kind, model)
+        if device == "cpu" and _is_of_gpu(row) and not _is_of_gpu(usual := self.row(kind)):
+            row = usual
         known = lengths or Lengths.even(self.query_tokens)
         most = row.max_length_tokens if model is None else model.max_length_tokens or row.max_length_tokens
         load = partial(_load, kind, documents, results, known, most)
-        factor = self.device_factors.get(device, {}).get(kind, 1.0)
-        return self._predicted(row, load, known, self._work_of(row, model) * factor, is_remote=kind in REMOTE_KINDS)
+        factor = 1.0 if _is_of_gpu(row) else self.device_factors.get(device, {}).get(kind, 1.0)
+        work = self._work_of(row, model) if kind in _BY_SIZE else 1.0
+        return self._predicted(row, load, known, work * factor, is_remote=kind in REMOTE_KINDS)
 
     def embed(self, model: ModelInfo | None, lengths: Lengths | None = None) -> Predicted:
-        """Time to embed a question."""
-        known, row = lengths or Lengths.even(self.query_tokens), self.row("embed", model)
+        """Time to embed a question; that of a service that nobody measured is not known, and left out."""
+        known, is_remote = lengths or Lengths.even(self.query_tokens), model is not None and model.is_remote
+        if model is not None and is_remote and ("embed", model.name) not in self.stages:
+            return NOTHING
+        row = self.row("embed", model)
         work = self._work_of(row, model)
-        return self._predicted(row, lambda share: Load(1, known.question(share)), known, work, is_remote=False)
+        return self._predicted(row, lambda share: Load(1, known.question(share)), known, work, is_remote=is_remote)
 
     def embed_document_ms(self, model: ModelInfo | None, lengths: Lengths | None = None) -> float:
-        """Time to embed one document of the usual length."""
+        """Time to embed one document of the usual length, on this machine."""
         row = self.row("embed", model)
-        tokens = (lengths or Lengths.even()).document(1, 0.5, row.max_length_tokens)
+        most = (None if model is None else model.max_length_tokens) or row.max_length_tokens
+        tokens = (lengths or Lengths.even()).document(1, 0.5, most)
         return row.ms(Load(1, tokens), self._work_of(row, model))
 
     def around(self, documents: int, stages: int) -> Predicted:
@@ -249,6 +260,7 @@ class CostModel:
         """The same with measured rows in the place of those of other machines.
 
         What was not measured is stretched by how much slower, or faster, this machine embeds than the one of the rows.
+        One service says nothing of another: its row is for itself alone.
 
         Args:
             rows: measured on this machine.
@@ -259,7 +271,7 @@ class CostModel:
         for row in rows:
             usual = self.stages.get((row.kind, None))
             stages[row.kind, row.model] = row
-            if usual is None or usual.model in (None, row.model):
+            if usual is None or (usual.model in (None, row.model) and row.kind not in REMOTE_KINDS):
                 stages[row.kind, None] = row
         return replace(self, origin=origin, stages=stages)
 
@@ -290,7 +302,7 @@ class CostModel:
     def knows(self, model: ModelInfo) -> bool:
         """Whether how much `model` works is known: measured, listed, or from the parameters of its card."""
         listed = any(name == model.name for _, name in self.stages) or model.name in self.work
-        return listed or model.parameters_millions is not None
+        return listed or (model.parameters_millions is not None and not model.is_remote)
 
     def _work_of(self, row: StageCost, model: ModelInfo | None) -> float:
         if model is None or row.model in (None, model.name):
@@ -310,6 +322,10 @@ def _load(kind: str, documents: int, results: int, lengths: Lengths, most: float
         return Load(documents, documents * (question + lengths.document(documents, share, room)), lengths.question())
     tokens = documents * lengths.document(documents, share, most) if results == 0 else 0.0
     return Load(documents, tokens, lengths.question(share), results)
+
+
+def _is_of_gpu(row: StageCost) -> bool:
+    return row.settings.get("device", "cpu") != "cpu"
 
 
 _TIMES = ("fixed_ms", "ms_per_document", "ms_per_token", "ms_per_query_token", "ms_per_result")

@@ -64,6 +64,17 @@ class Lengths:
         """The same with every document cut at `most` tokens."""
         return Lengths(self.questions, [[min(n, most) for n in row] for row in self.documents], self.source)
 
+    def in_windows(self, size: int, stride: int, most: int | None) -> Lengths:
+        """The same with the windows of a document in its place.
+
+        Args:
+            size: tokens of a window.
+            stride: how far each begins behind the one before.
+            most: of one document, or None.
+        """
+        rows = [[tokens for n in row for tokens in _windows(n, size, stride, most)] for row in self.documents]
+        return Lengths(self.questions, rows, self.source)
+
     def as_json(self) -> dict[str, Any]:
         """What `of` reads."""
         return {"questions": list(self.questions), "documents": [list(row) for row in self.documents]}
@@ -84,6 +95,12 @@ class Lengths:
 
     def __hash__(self) -> int:
         return hash((tuple(self.questions), tuple(map(tuple, self.documents))))
+
+
+def _windows(n: int, size: int, stride: int, most: int | None) -> list[int]:
+    """Tokens of each window of a document of `n`; the last may be shorter."""
+    starts = range(0, max(1, n - size + stride), stride)
+    return [min(size, n - start) for start in starts[:most]]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -15,6 +15,8 @@ from orchestrator.costs.use import corpus_figures, measured_here
 from orchestrator.errors import ConfigError
 from orchestrator.models.card import Model
 from orchestrator.stack.graph import Node, StageGraph
+from orchestrator.stack.passages import LEAD_TOKENS, UNLIMITED_TOKENS, Passages
+from orchestrator.stage import is_remote
 
 _NULL_IS_A_SETTING = ("threads", "batch_tokens")
 """Where null means one thing on one machine; elsewhere it is what loading finds out."""
@@ -76,11 +78,20 @@ class NodeCosts:
             return None
         return (own or NOTHING) + (embedded or NOTHING)
 
+    def around_ms(self, most: int, n_stages: int) -> Predicted:
+        """What a question takes beside its stages, as far as that was measured.
+
+        Args:
+            most: documents of the largest list that a stage reads or finds.
+            n_stages: how many there are.
+        """
+        return self._cost.around(most, n_stages)
+
     def _set_otherwise(self) -> Iterator[str]:
         """Of what was measured with other settings than it runs with here: which ones."""
         for node in self._nodes:
             for kind, part in self._parts(node):
-                model = self._info(part) if kind in ("cross_encoder", "embed") else None
+                model = self._info(part)
                 with contextlib.suppress(ConfigError):  # without a row there are no figures of it either
                     settings = self._cost.row(kind, model).settings
                     if other := ", ".join(_other_settings(kind, part, settings)):
@@ -97,26 +108,30 @@ class NodeCosts:
         device = _device(node.stage)
         if kind is None or device is None or not any(known == kind for known, _ in self._cost.stages):
             return None
-        stage_model = self._info(node.stage) if kind == "cross_encoder" else None
-        lengths = self._lengths if node.passages.size is None else self._lengths.cut(node.passages.size)
-        results = node.top_k if node.kind == "recall" else 0
-        return self._cost.predict(
-            str(kind), n_documents, lengths=lengths, results=results, model=stage_model, device=device
-        )
+        model, results = self._info(node.stage), node.top_k if node.kind == "recall" else 0
+        lengths, each = _as_read(node.passages, self._lengths, None if model is None else model.max_length_tokens)
+        read = round(n_documents * each)
+        return self._cost.predict(str(kind), read, lengths=lengths, results=results, model=model, device=device)
 
     def _embedding(self, embedder: object) -> Predicted | None:
-        # A server's time is its own: no figure is known, where it costs nothing here.
-        local = callable(getattr(embedder, "at_hand", None))
+        model = self._info(embedder)
+        knows = model is not None if is_remote(embedder) else callable(getattr(embedder, "at_hand", None))
+        if not knows:  # one of somebody else's making, which may do anything
+            return None
         try:
-            return self._cost.embed(self._info(embedder), self._lengths) if local else None
+            found = self._cost.embed(model, self._lengths)
         except ConfigError:  # these figures have no row for it
             return None
+        return None if found == NOTHING else found
 
     def _info(self, owner: object) -> ModelInfo | None:
-        card = getattr(owner, "model", None)
+        """The model of a stage, or that whose vectors it reads."""
+        part = getattr(owner, "encoder", None) or getattr(owner, "embedder", None) or owner
+        card = getattr(part, "model", None)
         if not isinstance(card, Model):
             return None
-        return ModelInfo(known_as(card, self._cards), card.languages, card.parameters_millions, card.max_length_tokens)
+        known = card.languages, card.parameters_millions, card.max_length_tokens
+        return ModelInfo(known_as(card, self._cards), *known, is_remote=is_remote(part))
 
 
 def known_as(card: Model, cards: Mapping[str, str]) -> str:
@@ -127,6 +142,18 @@ def known_as(card: Model, cards: Mapping[str, str]) -> str:
         cards: name on the hub -> name of the card.
     """
     return str(card.path) if card.path else cards.get(card.name or "", card.label)
+
+
+def _as_read(policy: Passages, lengths: Lengths, limit: int | None) -> tuple[Lengths, float]:
+    """How long the texts are that a stage reads of documents, and how many of them it reads of each."""
+    if not policy.cuts:
+        return lengths, 1.0
+    room = UNLIMITED_TOKENS if limit is None else max(1, int(limit - lengths.question()))
+    size = policy.size or (LEAD_TOKENS if policy.how == "title_lead" else room)
+    if policy.how != "windows" or policy.aggregate == "first":
+        return lengths.cut(size), 1.0
+    windows = lengths.in_windows(size, min(policy.stride or max(1, size * 3 // 4), size), policy.max_windows)
+    return windows, sum(map(len, windows.documents)) / sum(map(len, lengths.documents))
 
 
 def _other_settings(kind: str, part: object, measured: Mapping[str, str | int]) -> Iterator[str]:

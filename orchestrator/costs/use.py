@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.costs.cost import AROUND, REMOTE_KINDS, CostModel, StageCost
 from orchestrator.costs.kept import Calibration, CorpusFigures, read
-from orchestrator.costs.lengths import Lengths
+from orchestrator.costs.lengths import USUAL_QUERY_TOKENS, Lengths
 from orchestrator.types import Document
 
 _SAMPLED = 200
@@ -76,9 +76,14 @@ def _is_of(own: CorpusFigures, content_hash: str | None) -> bool:
     return content_hash is None or own.content_hash == content_hash
 
 
-def estimated_lengths(documents: Iterable[Document]) -> Lengths:
-    """Lengths by the bytes of the first documents, for a corpus that nobody calibrated; those found may be longer."""
+def estimated_lengths(documents: Iterable[Document], query_tokens: int = USUAL_QUERY_TOKENS) -> Lengths:
+    """Lengths by the bytes of the first documents, for a corpus that nobody calibrated; those found may be longer.
+
+    Args:
+        documents: of the corpus.
+        query_tokens: of a question.
+    """
     sizes = [len(document.full_text.encode()) / _BYTES_PER_TOKEN for document in islice(documents, _SAMPLED)]
     mean = max(1, round(sum(sizes) / len(sizes))) if sizes else Lengths().documents[0][0]
     source = f"documents of {mean} tokens, estimated from {len(sizes)}; `orchestrate calibrate` counts those found"
-    return Lengths(documents=((mean,),), source=source)
+    return Lengths((query_tokens,), ((mean,),), source)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.analysis import analyzer
 from orchestrator.config.corpus import build_corpus
 from orchestrator.config.job import card_names, model_cards, plain
+from orchestrator.config.objects import target_of
 from orchestrator.config.places import storage_root
 from orchestrator.corpora.corpus import DiskCorpus, open_corpus
-from orchestrator.corpora.judgements import split_name
-from orchestrator.costs.cost import ModelInfo
+from orchestrator.corpora.judgements import split_name, topic_files, topics_hash
+from orchestrator.costs.cost import SETTINGS, ModelInfo
 from orchestrator.costs.lengths import Lengths
 from orchestrator.costs.use import corpus_figures, estimated_lengths
 from orchestrator.deciding.need import USUAL_CANDIDATES, Catalogue, Need
@@ -23,6 +24,7 @@ from orchestrator.errors import ConfigError, OrchestratorError
 from orchestrator.languages import MIXED, UNDETERMINED
 from orchestrator.models import Model, is_hub_off, is_local, takes_graph
 from orchestrator.stack.stage_marks import model_label
+from orchestrator.stage import is_remote
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -56,31 +58,36 @@ def need_of(cfg: DictConfig, corpus: CorpusFacts) -> Need:
     )
 
 
-def corpus_facts_of(cfg: DictConfig) -> CorpusFacts:
+def corpus_facts_of(cfg: DictConfig, query_tokens: int) -> CorpusFacts:
     """What a decision needs to know of the corpus; a new one is read into the store, as by any run over it.
+
+    Args:
+        cfg: a composed configuration.
+        query_tokens: of a question, where nobody counted.
 
     Raises:
         ConfigError: need.doc_tokens is no length, or the corpus is not there.
     """
     corpus = open_corpus(build_corpus(cfg), storage_root(cfg))
     try:
-        lengths, split = _lengths(cfg, corpus), ""
-        with contextlib.suppress(OrchestratorError):  # without questions there is no evaluation of it either
+        lengths, split, topics = _lengths(cfg, corpus, query_tokens), "", ""
+        with contextlib.suppress(OrchestratorError, OSError):  # without questions there is no evaluation of it either
             split = split_name(corpus.spec, corpus.source)
-        return CorpusFacts(corpus.key, corpus.content_hash, len(corpus), split, lengths)
+            topics = topics_hash(topic_files(corpus.spec, corpus.source))
+        return CorpusFacts(corpus.key, corpus.content_hash, len(corpus), split, lengths, topics)
     finally:
         corpus.close()
 
 
-def _lengths(cfg: DictConfig, corpus: DiskCorpus) -> Lengths:
+def _lengths(cfg: DictConfig, corpus: DiskCorpus, query_tokens: int) -> Lengths:
     """How long the documents that are found are: as told, as counted, or as estimated."""
     told = cfg.need.doc_tokens
     if told is not None and told < 1:
         raise ConfigError("need.doc_tokens", f"found {told}; expected 1 or more, or null")
     if told is not None:
-        return Lengths.even(doc_tokens=told)
+        return Lengths.even(query_tokens, told)
     counted = corpus_figures(storage_root(cfg), corpus.key, corpus.content_hash)
-    return counted.lengths if counted else estimated_lengths(corpus.documents())
+    return counted.lengths if counted else estimated_lengths(corpus.documents(), query_tokens)
 
 
 def _language(code: str) -> str:
@@ -114,11 +121,20 @@ def catalogue_of(cfg: DictConfig, overrides: Sequence[str]) -> Catalogue:
     fixed: dict[Slot, ModelInfo] = {}
     slots: tuple[Slot, ...] = ("embedder", "reranker")
     for slot in slots:
-        if any(word.lstrip("+").startswith((f"model@models.{slot}=", f"models.{slot}.")) for word in overrides):
+        if any(_chooses(word, slot) for word in overrides):
             card = plain(cfg.models[slot])
             fixed[slot] = _info(_name(card, names) or slot, card, root)
             labels[fixed[slot].name] = model_label(card)
-    return Catalogue(models, fixed, labels)
+    tokens = plain(cfg.models.get("multi_vector"))
+    encoder = _info(_name(tokens, names) or "multi_vector", tokens, root) if isinstance(tokens, dict) else None
+    return Catalogue(models, fixed, labels, encoder)
+
+
+def _chooses(word: str, slot: Slot) -> bool:
+    """Whether a word of the command line says which model stands in a slot, not only how it runs."""
+    key = word.lstrip("+").partition("=")[0]
+    prefix = f"models.{slot}."
+    return key == f"model@models.{slot}" or (key.startswith(prefix) and key.removeprefix(prefix) not in SETTINGS)
 
 
 def _name(card: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
@@ -130,11 +146,16 @@ def _name(card: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
 def _info(name: str, card: Mapping[str, Any], root: object) -> ModelInfo:
     keys = {field.name for field in dataclasses.fields(Model)} & set(card)
     known = {key: card[key] for key in keys if card[key] not in (None, "???")}
-    findable = any(key in known for key in ("name", "path", "package"))
-    return ModelInfo(
-        name,
-        tuple(map(str, card.get("languages") or ())),
-        card.get("parameters_millions"),
-        card.get("max_length_tokens"),
-        findable and is_local(model := Model(**{**known, "storage_root": root}), graph=takes_graph(model.role)),
-    )
+    findable, remote = any(key in known for key in ("name", "path", "package")), _is_remote(card)
+    languages, size, length = (card.get(key) for key in ("languages", "parameters_millions", "max_length_tokens"))
+    is_here = findable and not remote and _is_here(Model(**{**known, "storage_root": root}))
+    return ModelInfo(name, tuple(map(str, languages or ())), size, length, is_here, remote)
+
+
+def _is_here(model: Model) -> bool:
+    return is_local(model, graph=takes_graph(model.role))
+
+
+def _is_remote(card: Mapping[str, Any]) -> bool:
+    """Whether the class of a card says that it asks somebody else's machine."""
+    return "_target_" in card and is_remote(target_of("models", card["_target_"]))

@@ -74,8 +74,10 @@ class Catalogue:
         models: by the name of their card.
         fixed: models that the user has set, by slot: nothing else is considered there.
         labels: name of a model -> what tells it from others in a configuration, see `stage_marks`.
+        encoder: of late interaction, as it is configured; None where nobody says.
     """
 
     models: Mapping[str, ModelInfo]
     fixed: Mapping[Slot, ModelInfo] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    encoder: ModelInfo | None = None

@@ -12,7 +12,7 @@ from orchestrator.deciding.evidence import Evidence, Own, StackKey, at_depth
 from orchestrator.deciding.expected import Estimate, posterior
 from orchestrator.deciding.gains import Known
 from orchestrator.deciding.need import Catalogue, Need
-from orchestrator.deciding.rules import RECALL_KINDS, SLOT_OF_KIND, Rules, Slot, StackRule
+from orchestrator.deciding.rules import RECALL_KINDS, SLOT_OF_KIND, Rules, Slot, StackRule, StageRule
 from orchestrator.errors import ConfigError, did_you_mean
 from orchestrator.languages import MIXED
 
@@ -41,6 +41,17 @@ class Expected:
         if self.known.gaps:
             return "not known"
         return "published" if self.language is None else f"published ({self.language})"
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What every way to run a stack is reckoned by."""
+
+    need: Need
+    rules: Rules
+    cost: CostModel
+    catalogue: Catalogue
+    own: Own
 
 
 @dataclass(frozen=True)
@@ -81,7 +92,12 @@ class Option:
 def consider(
     stack: StackRule, need: Need, rules: Rules, cost: CostModel, catalogue: Catalogue, own: Own
 ) -> Option | str:
-    """The best way to run a stack within the budget, else its fastest; or why it may not serve at all."""
+    """The best way to run a stack within the budget, else its fastest; or why it may not serve at all.
+
+    Between embedders nothing is published over the same corpora, and own results are differences to a reference with
+    the same embedder: so of those the first of the list that fits is taken.
+    """
+    given = _Given(need, rules, cost, catalogue, own)
     refusal = next(_refusals(stack, need), None)
     if refusal is not None:
         return refusal
@@ -93,10 +109,17 @@ def consider(
     for chosen in itertools.product(*(enumerate(models) for models in by_slot)):
         models = {slot: model for slot, (_, model) in zip(stack.slots, chosen, strict=True)}
         places = sum(place for place, _ in chosen)
-        options.append(_deepest(stack, need, rules, cost, models, places, own))
+        options.append(_deepest(stack, given, models, places))
     fitting = [option for option in options if option.predicted.p95_ms <= need.budget_ms]
     if fitting:
-        return max(fitting, key=lambda option: (option.expected.estimate.mean, -option.places))
+        first = dict(zip(stack.slots, by_slot, strict=True)).get("embedder", [])
+        places_of = {model.name: place for place, model in enumerate(first)}
+
+        def rank(option: Option) -> tuple[int, float, int]:
+            embedder = places_of[option.models["embedder"].name] if "embedder" in option.models else 0
+            return -embedder, option.expected.estimate.mean, -option.places
+
+        return max(fitting, key=rank)
     return min(options, key=lambda option: option.predicted.p95_ms)
 
 
@@ -134,7 +157,9 @@ def _models(slot: Slot, need: Need, rules: Rules, catalogue: Catalogue, problems
     for model in named:
         if not knows_language(model, need.language):
             problems.append(f"{model.name} knows {', '.join(model.languages)} only; the language is {need.language}")
-        elif not model.local and "hub" not in need.allow:
+        elif model.is_remote and slot not in catalogue.fixed and "api" not in need.allow:
+            problems.append(f"{slot} {model.name} is a service, to which documents are sent: allow=[api]")
+        elif not model.local and not model.is_remote and "hub" not in need.allow:
             problems.append(
                 f"{slot} {model.name} is not on this machine, and the hub is not allowed or off; a folder of yours: "
                 f"models.{slot}.path=DIR"
@@ -158,23 +183,16 @@ def knows_language(model: ModelInfo, language: str) -> bool:
     return not model.languages or "multilingual" in model.languages or wanted <= set(model.languages)
 
 
-def _deepest(
-    stack: StackRule,
-    need: Need,
-    rules: Rules,
-    cost: CostModel,
-    models: Mapping[Slot, ModelInfo],
-    places: int,
-    own: Own,
-) -> Option:
+def _deepest(stack: StackRule, given: _Given, models: Mapping[Slot, ModelInfo], places: int) -> Option:
     """With the largest depth within the budget; the smallest where none is."""
+    need = given.need
 
     def predicted(depth: int) -> Predicted:
-        return _predict(stack, need, cost, models, _top_ks(stack, need, depth))
+        return _predict(stack, given, models, _top_ks(stack, need, depth))
 
     depth = _depth(stack, need, predicted)
     top_ks = _top_ks(stack, need, depth)
-    expected = _expected(stack, need, rules, models, stack.reads(top_ks), own)
+    expected = _expected(stack, given, models, stack.reads(top_ks))
     return Option(stack, models, places, top_ks, depth, predicted(depth), expected)
 
 
@@ -187,9 +205,8 @@ def _depth(stack: StackRule, need: Need, predicted: Callable[[int], Predicted]) 
     return depths[max(0, fitting - 1)]
 
 
-def _expected(
-    stack: StackRule, need: Need, rules: Rules, models: Mapping[Slot, ModelInfo], reads: int, own: Own
-) -> Expected:
+def _expected(stack: StackRule, given: _Given, models: Mapping[Slot, ModelInfo], reads: int) -> Expected:
+    need, rules, own = given.need, given.rules, given.own
     reranker = models["reranker"].name if "reranker" in models else None
     known = rules.gains.known(stack.name, reranker, reads, need.language)
     evidence = own.nearest(key_of(stack, models), reads)
@@ -223,17 +240,25 @@ def _top_ks(stack: StackRule, need: Need, depth: int) -> dict[str, int]:
     return top_ks
 
 
-def _predict(
-    stack: StackRule, need: Need, cost: CostModel, models: Mapping[Slot, ModelInfo], top_ks: Mapping[str, int]
-) -> Predicted:
+def _predict(stack: StackRule, given: _Given, models: Mapping[Slot, ModelInfo], top_ks: Mapping[str, int]) -> Predicted:
+    need, cost = given.need, given.cost
     total = cost.embed(models["embedder"], need.lengths) if "embedder" in models else NOTHING
     reach = most = 0
     for stage in stack.stages:
         reads = need.searched if stage.kind in RECALL_KINDS else reach
-        slot = SLOT_OF_KIND.get(stage.kind)
-        model = models[slot] if slot == "reranker" else None  # what the embedder works is in `embed`, once
+        model = _model_of(stage, models, given.catalogue)
         results = top_ks[stage.name] if stage.kind in RECALL_KINDS else 0
         total += cost.predict(stage.kind, reads, lengths=need.lengths, results=results, model=model, device=need.device)
         reach = reach + top_ks[stage.name] if stage.kind in RECALL_KINDS else top_ks[stage.name]
         most = max(most, reach)
     return total + cost.around(most, len(stack.stages))
+
+
+def _model_of(stage: StageRule, models: Mapping[Slot, ModelInfo], catalogue: Catalogue) -> ModelInfo | None:
+    """The model that a stage runs, or whose vectors it reads; None is the usual one."""
+    slot = SLOT_OF_KIND.get(stage.kind)
+    if slot is not None:
+        return models[slot]
+    if stage.model is not None:
+        return ModelInfo(stage.model, is_remote=True)
+    return catalogue.encoder if stage.kind == "late_interaction" else None

@@ -29,6 +29,7 @@ class CorpusFacts:
         n_documents: how many they are.
         split: name of the judgements that are read; empty where nothing is judged.
         lengths: of questions and of the documents found for them.
+        topics: hash of the questions and judgements; empty where nothing is judged.
     """
 
     key: str
@@ -36,6 +37,7 @@ class CorpusFacts:
     n_documents: int
     split: str = ""
     lengths: Lengths = field(default_factory=Lengths.even)
+    topics: str = ""
 
 
 Evaluates = Callable[[Sequence[str]], str]
@@ -65,7 +67,7 @@ def own_of(
     kept = KeptEvaluations(root, corpus.key).read()
     if not kept:
         return NONE
-    records, notes = usable(kept, corpus.content_hash, corpus.split)
+    records, notes = usable(kept, corpus.content_hash, corpus.split, corpus.topics)
     if not records:
         return Own(notes=tuple(notes))
     marks = dict(_all_marks(rules, catalogue, records, words, language))

@@ -43,15 +43,24 @@ class _Gathered:
 
 
 def usable(
-    records: Iterable[EvaluationRecord], content_hash: str, split: str
+    records: Iterable[EvaluationRecord], content_hash: str, split: str, topics: str
 ) -> tuple[list[EvaluationRecord], list[str]]:
-    """The records that count, and in words why others do not."""
-    kept, others = [], {"documents": 0, "split": 0, "measure": 0}
+    """The records that count, and in words why others do not.
+
+    Args:
+        records: all there are.
+        content_hash: of the documents.
+        split: of the judgements.
+        topics: hash of the questions and judgements.
+    """
+    kept, others = [], {"documents": 0, "split": 0, "topics": 0, "measure": 0}
     for record in records:
         if record.content_hash != content_hash:
             others["documents"] += 1
         elif record.split != split:
             others["split"] += 1
+        elif record.topics != topics:
+            others["topics"] += 1
         elif record.measure != MEASURE:
             others["measure"] += 1
         else:
@@ -59,6 +68,7 @@ def usable(
     why = {
         "documents": "of this corpus before its documents changed",
         "split": f"of other judgements than split '{split}'",
+        "topics": "of questions or judgements that have changed since",
         "measure": f"without {MEASURE} among the measures",
     }
     return kept, [f"not used: {n} evaluation{'s'[: n > 1]} {why[key]}" for key, n in others.items() if n]

@@ -46,10 +46,11 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
     if cfg.decision is None or cfg.cost is None:
         raise ConfigError("need.auto", "set without the rules to decide by; write +scenario=auto")
     resolve_language(cfg)
-    corpus, root = corpus_facts_of(cfg), storage_root(cfg)
+    reference, root = CostModel.of(plain(cfg.cost)), storage_root(cfg)
+    corpus = corpus_facts_of(cfg, reference.query_tokens)
     need = need_of(cfg, corpus)
     rules, catalogue = Rules.of(plain(cfg.decision)), catalogue_of(cfg, words)
-    cost = measured_here(CostModel.of(plain(cfg.cost)), root, corpus.key, corpus.content_hash)
+    cost = measured_here(reference, root, corpus.key, corpus.content_hash)
     kept = [word for word in words if _root(word) not in _NOT_OF_THE_STACK]
     said = [*_without(_settings(need, cfg), kept), *kept]
     evaluates = partial(_evaluation, flags, said)
@@ -102,8 +103,8 @@ def _fastest(decision: Decision, root: Path, device: str) -> Iterator[str]:
 
 
 def _settings(need: Need, cfg: DictConfig) -> Iterator[str]:
-    if need.latency_ms is not None:
-        yield f"budget_ms={need.latency_ms:g}"
+    # Without a limit none holds, whatever the scenario itself would set.
+    yield "budget_ms=null" if need.latency_ms is None else f"budget_ms={need.latency_ms:g}"
     if need.language.split("-")[0] != str(cfg.corpus.language).split("-")[0]:
         yield f"corpus.language={need.language}"
 

@@ -22,7 +22,7 @@ def reasons_for(
         yield f"nothing fits {need.latency_ms:g} ms: this is the fastest, its p95 {_ms(over)} over the budget"
     yield best.stack.because
     yield from advice.reasons
-    yield from _worth(best, rules, own)
+    yield from _worth(best, need, rules, own)
     for slot, model in best.models.items():
         why = "as you have set" if slot in catalogue.fixed else _model_reason(best, slot, need, rules)
         yield f"{slot} {model.name}: {why}"
@@ -31,14 +31,16 @@ def reasons_for(
     yield cost.origin
 
 
-def _worth(best: Option, rules: Rules, own: Own) -> Iterator[str]:
+def _worth(best: Option, need: Need, rules: Rules, own: Own) -> Iterator[str]:
     """What is expected of the choice, on what grounds, and what is not known about it."""
     expected, reference = best.expected, rules.gains.reference
     if best.stack.name != reference:
         yield f"expected against {reference}: nDCG@10 {expectation(expected.estimate)} ({expected.basis})"
     yield from expected.known.gaps
     if best.measured is not None and expected.own is not None:
-        yield f"measured by evaluate on {expected.own.when}: p95 {_ms(best.measured.p95_ms)}"
+        over = best.measured.p95_ms - need.budget_ms
+        beyond = f", {_ms(over)} over the budget" if over > 0 else ""
+        yield f"measured by evaluate on {expected.own.when}: p95 {_ms(best.measured.p95_ms)}{beyond}"
     yield from own.notes
 
 
@@ -71,15 +73,22 @@ def _unknowns(best: Option, need: Need, cost: CostModel) -> Iterator[str]:
         yield f"its figures are of collections in '{elsewhere}', taken for '{need.language}' too: none are known"
     for slot, model in best.models.items():
         yield from _unknown_model(slot, model, cost)
-    if "embedder" in best.models:
+    if "embedder" in best.models and not best.models["embedder"].is_remote:
         minutes = cost.embed_document_ms(best.models["embedder"], need.lengths) * need.documents / 60_000
         if minutes >= 1:
             took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.0f} hours"
             about = "about a minute" if minutes < 1.5 else f"some {took}"
-            yield f"indexing embeds {need.documents:,} documents once: {about} on one thread"
+            tokens = any(stage.kind == "late_interaction" for stage in best.stack.stages)
+            apart = ", their token vectors apart" if tokens else ""
+            yield f"indexing embeds {need.documents:,} documents once: {about}{apart}"
 
 
 def _unknown_model(slot: Slot, model: ModelInfo, cost: CostModel) -> Iterator[str]:
+    if model.is_remote:
+        yield f"{slot} {model.name} is a service: documents and questions are sent to it"
+        if not cost.knows(model):
+            yield f"how long {model.name} takes is in none of the figures: `orchestrate calibrate` asks it"
+        return
     if not model.local:
         yield f"{slot} {model.name} is downloaded from the model hub once; it is not on this machine"
     if not cost.knows(model):
@@ -98,7 +107,7 @@ def reason_against(option: Option, best: Option, need: Need, advice: Advice) -> 
         return advice.against[option.stack.name]
     worth = f"fits (p95 {_ms(p95)}), expected {figure(estimate.mean)}"
     if estimate.mean >= best.expected.estimate.mean:
-        return f"{worth}, which is no more than {best.stack.name} has for less time"
+        return f"{worth}: as good as {best.stack.name}, which takes less time"
     return f"{worth}, below {figure(best.expected.estimate.mean)} of {best.stack.name}"
 
 

@@ -49,6 +49,7 @@ class StageRule:
         top_k: what the stack's own configuration sets.
         follows_candidates: whether it passes on as many as `need.candidates`.
         solved: the depths to choose from, or None.
+        model: what the figures call the model of somebody else that it asks, or None.
     """
 
     name: str
@@ -56,6 +57,7 @@ class StageRule:
     top_k: int
     follows_candidates: bool = False
     solved: Range | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +188,12 @@ def _stages(path: str, data: Mapping[str, Any]) -> tuple[StageRule, ...]:
     stages = []
     for name, row in data.items():
         where = f"{path}.{name}"
-        check_keys(where, row, ["kind", "top_k", "set"], ["kind", "top_k"])
+        check_keys(where, row, ["kind", "top_k", "set", "model"], ["kind", "top_k"])
         setting = row.get("set")
         solved = None if setting in (None, "candidates") else _depths(f"{where}.set", setting)
         top_k = _whole(f"{where}.top_k", row["top_k"], least=1)
-        stages.append(StageRule(str(name), str(row["kind"]), top_k, setting == "candidates", solved))
+        model = None if row.get("model") is None else str(row["model"])
+        stages.append(StageRule(str(name), str(row["kind"]), top_k, setting == "candidates", solved, model))
     if sum(stage.solved is not None for stage in stages) > 1:
         raise ConfigError(path, "two stages with a depth to solve; expected one at most")
     return tuple(stages)

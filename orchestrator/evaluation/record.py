@@ -37,7 +37,7 @@ def record_of(
         graph: the stages.
         quality: of each of them.
         latency: of the whole, or None.
-        corpus: its `content_hash` and `split`.
+        corpus: its `content_hash`, `split`, and `topics`, the hash of questions and judgements.
         learned: stage -> queries that it learned from, whose values flatter it.
         overrides: words that made the pipeline.
         when: ISO 8601.
@@ -52,7 +52,7 @@ def record_of(
     total = {} if latency is None else _times(latency.total)
     times = {} if latency is None else {name: _times(each) for name, each in latency.stages.items()}
     facts = corpus["content_hash"], corpus["split"], when, measure
-    return EvaluationRecord(*facts, tuple(overrides), tuple(stages), total, times, platform.node())
+    return EvaluationRecord(*facts, tuple(overrides), tuple(stages), total, times, platform.node(), corpus["topics"])
 
 
 def _times(percentiles: Mapping[str, float]) -> dict[str, float]:

@@ -65,6 +65,7 @@ class EvaluationRecord:
         latency_ms: `p50` and `p95` of the whole, one query at a time; empty where it was not timed.
         stages_ms: the same of each stage.
         host: name of the machine that it was timed on.
+        topics: hash of the questions and the judgements.
     """
 
     content_hash: str
@@ -76,6 +77,7 @@ class EvaluationRecord:
     latency_ms: Mapping[str, float]
     stages_ms: Mapping[str, Mapping[str, float]]
     host: str
+    topics: str = ""
 
     @property
     def key(self) -> str:

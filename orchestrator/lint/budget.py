@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.costs.cost import NOTHING, Predicted
+from orchestrator.costs.cost import Predicted
 from orchestrator.lint.facts import Facts, n_read
 from orchestrator.lint.finding import Finding
 from orchestrator.stack.graph import Node, StageGraph
@@ -19,9 +19,15 @@ def predictions(graph: StageGraph, facts: Facts) -> dict[str, Predicted]:
     return {name: predicted for name, predicted in found.items() if predicted is not None}
 
 
-def together(costs: Mapping[str, Predicted], graph: StageGraph) -> Predicted:
-    """What one question takes; of routes the dearest, since each question takes one."""
-    return sum(_taken(costs, graph).values(), NOTHING)
+def together(costs: Mapping[str, Predicted], graph: StageGraph, facts: Facts) -> Predicted:
+    """What one question takes, its stages and beside them; of routes the dearest, since each question takes one."""
+    return sum(_taken(costs, graph).values(), around(graph, facts))
+
+
+def around(graph: StageGraph, facts: Facts) -> Predicted:
+    """What a question takes beside its stages, as far as that was measured."""
+    most = max(node.top_k if node.kind == "recall" else n_read(node, graph, facts) for node in graph.nodes)
+    return facts.around_ms(most, len(graph.nodes))
 
 
 def _taken(costs: Mapping[str, Predicted], graph: StageGraph) -> dict[str, Predicted]:
@@ -64,8 +70,7 @@ def _alone(node: Node, graph: StageGraph, facts: Facts, costs: Mapping[str, Pred
 def _together(graph: StageGraph, facts: Facts, costs: Mapping[str, Predicted]) -> Iterator[Finding]:
     budget = facts.budget_ms
     assert budget is not None
-    costs = _taken(costs, graph)
-    total = sum(costs.values(), NOTHING)
+    costs, total = _taken(costs, graph), together(costs, graph, facts)
     if total.p95_ms <= budget:
         return
     dearest = sorted(costs, key=lambda name: -costs[name].p50_ms)[:_SHOWN]

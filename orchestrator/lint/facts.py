@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Protocol
 
-from orchestrator.costs.cost import Predicted
+from orchestrator.costs.cost import NOTHING, Predicted
 from orchestrator.stack.graph import Node, StageGraph
 from orchestrator.stack.routes import reach
 from orchestrator.stage import Rerank
@@ -15,6 +15,8 @@ from orchestrator.stage import Rerank
 PredictedMs = Callable[[Node, int], Predicted | None]
 """`predicted_ms(node, n_documents)`: what a stage takes for one question, when it reads so many documents, or for a
 recall searches so many; with embedding the question where it is the first to need that. None is not known."""
+AroundMs = Callable[[int, int], Predicted]
+"""`around_ms(most, n_stages)`: what a question takes beside its stages; the largest list has `most` documents."""
 
 
 class Costs(Protocol):
@@ -27,9 +29,17 @@ class Costs(Protocol):
     def predicted_ms(self, node: Node, n_documents: int) -> Predicted | None:
         """A `PredictedMs`."""
 
+    def around_ms(self, most: int, n_stages: int) -> Predicted:
+        """An `AroundMs`."""
+
 
 def nothing_predicted(node: Node, n_documents: int) -> Predicted | None:
     """A PredictedMs that knows nothing."""
+
+
+def nothing_around(most: int, n_stages: int) -> Predicted:
+    """An AroundMs that knows nothing."""
+    return NOTHING
 
 
 def is_installed(module: str) -> bool:
@@ -71,6 +81,7 @@ class Facts:
         figures: in words, where those costs come from.
         is_installed: whether a module is there.
         is_hub_off: whether model files may not be fetched.
+        around_ms: what a question costs beside its stages.
     """
 
     language: str
@@ -81,6 +92,7 @@ class Facts:
     figures: str = ""
     is_installed: Callable[[str], bool] = is_installed
     is_hub_off: bool = False
+    around_ms: AroundMs = nothing_around
 
 
 def n_read(node: Node, graph: StageGraph, facts: Facts) -> int:

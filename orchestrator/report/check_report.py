@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from orchestrator.costs.cost import Predicted
-from orchestrator.lint.budget import predictions, together
+from orchestrator.costs.cost import NOTHING, Predicted
+from orchestrator.lint.budget import around, predictions, together
 from orchestrator.stack.routes import given_by
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def graph_table(graph: StageGraph, facts: Facts) -> RenderableType:
         table.add_row(node.name, node.kind, _what(node), _model(node.stage) or "–", reads, str(node.top_k), cost)
     if costs:
         table.add_section()
-        table.add_row("predicted", "", "", "", "", "", f"{together(costs, graph).p50_ms:,.1f}")
+        if (beside := around(graph, facts)) != NOTHING:
+            table.add_row("beside them", "", "", "", "", "", f"{beside.p50_ms:,.1f}")
+        table.add_row("predicted", "", "", "", "", "", f"{together(costs, graph, facts).p50_ms:,.1f}")
     return table
 
 
@@ -58,7 +60,7 @@ def check_json(graph: StageGraph, facts: Facts, findings: Sequence[Finding]) -> 
         "stages": [_stage_json(node, costs) for node in graph.nodes],
         "language": facts.language,
         "budget_ms": facts.budget_ms,
-        "predicted_ms": _ms(together(costs, graph)) if costs else None,
+        "predicted_ms": _ms(together(costs, graph, facts)) if costs else None,
         "figures": facts.figures,
         "findings": [asdict(finding) for finding in findings],
     }

@@ -13,17 +13,13 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.stack.passages import Passages
+from orchestrator.stack.passages import LEAD_TOKENS, UNLIMITED_TOKENS, Passages
 from orchestrator.stage import KnowsTokens
 from orchestrator.types import Call, Document, Query
 
 Spans: TypeAlias = npt.NDArray[np.int64]
 Span: TypeAlias = tuple[int, int]
 
-_LEAD_TOKENS = 128
-"""As much of a document as Dai and Callan (SIGIR 2019, "Deeper Text Understanding for IR") give one passage, about."""
-_UNLIMITED_TOKENS = 512
-"""Where neither the policy nor the stage sets a limit: what most rerankers behind a service read."""
 _TITLE_SHARE = 4
 """A title takes no more than one part in so many of what a passage may hold."""
 _WORD_REACH = 8
@@ -93,9 +89,9 @@ class Cutter:
             self._room[query] = None if room is None else max(room, 1)
         room, asked = self._room[query], self._policy.size
         if asked is None and self._policy.how == "title_lead":
-            asked = _LEAD_TOKENS
+            asked = LEAD_TOKENS
         if room is None:
-            return asked or _UNLIMITED_TOKENS
+            return asked or UNLIMITED_TOKENS
         return min(room, asked or room)
 
     def _declare_cut(self, query: str) -> None:

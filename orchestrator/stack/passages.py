@@ -11,6 +11,10 @@ from orchestrator.errors import ConfigError
 How = Literal["truncate", "head_tail", "title_lead", "windows"]
 Aggregate = Literal["max", "mean", "first"]
 Choose = Literal["matching", "first"]
+LEAD_TOKENS = 128
+"""As much of a document as Dai and Callan (SIGIR 2019, "Deeper Text Understanding for IR") give one passage, about."""
+UNLIMITED_TOKENS = 512
+"""Where neither the policy nor the stage sets a limit: what most rerankers behind a service read."""
 
 
 @dataclass(frozen=True, slots=True)

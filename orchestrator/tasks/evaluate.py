@@ -14,6 +14,7 @@ from orchestrator import report
 from orchestrator.config.job import plain, sweep_folder, sweeper_direction, task_overrides
 from orchestrator.config.words import stack_words
 from orchestrator.corpora.corpus import DiskCorpus
+from orchestrator.corpora.judgements import topic_files, topics_hash
 from orchestrator.errors import ConfigError
 from orchestrator.evaluation.baselines import (
     Baseline,
@@ -190,7 +191,7 @@ def _keep_for_plan(cfg: DictConfig, pipeline: Pipeline, corpus: DiskCorpus, meas
         pipeline.graph,
         quality,
         measured.latency,
-        corpus_json(corpus),
+        {**corpus_json(corpus), "topics": topics_hash(topic_files(corpus.spec, corpus.source))},
         learned=pipeline.seen(quality.queries),
         overrides=stack_words(task_overrides()),
         when=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -107,6 +107,10 @@ def test_evaluations_of_another_kind_are_not_used_and_told(orchestrate: Callable
     reasons = plan(orchestrate, *rules)["choice"]["reasons"]
     assert "not used: 1 evaluation without nDCG@10 among the measures" in reasons
     assert "evaluations on 3 judged queries are not used; 10 or more are" in reasons
+    qrels = Path(turned[-1].partition("=")[2]) / "qrels" / "test.tsv"
+    qrels.write_text(qrels.read_text() + "q0\td1\t1\n")
+    reasons = plan(orchestrate, *rules)["choice"]["reasons"]
+    assert "not used: 2 evaluations of questions or judgements that have changed since" in reasons
 
 
 @pytest.mark.slow

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from orchestrator.costs.cost import CostModel, ModelInfo, Predicted
+from orchestrator.costs.cost import CostModel, ModelInfo, Predicted, StageCost
 from orchestrator.costs.lengths import Lengths
 from orchestrator.deciding.decide import Decision, decide
 from orchestrator.deciding.evidence import NONE, Evidence, Own
 from orchestrator.deciding.need import Catalogue, Need
-from orchestrator.deciding.options import Option, knows_language
+from orchestrator.deciding.options import Option, consider, knows_language
 from orchestrator.deciding.rules import RERANK_KINDS, Rules
 from orchestrator.errors import ConfigError
 from orchestrator.report.decision import need_line
@@ -299,9 +299,12 @@ def test_a_reason_says_what_is_not_known() -> None:
 def test_a_reason_warns_of_an_index_that_takes_long() -> None:
     minutes = (5.8 + 0.256 * 140) * 100_000 / 60_000
     reasons = chosen(documents=100_000, latency_ms=150).choice.reasons
-    assert f"indexing embeds 100,000 documents once: some {minutes:.0f} minutes on one thread" in reasons
-    reasons = chosen(documents=2_000, latency_ms=150).choice.reasons
-    assert "indexing embeds 2,000 documents once: about a minute on one thread" in reasons
+    assert f"indexing embeds 100,000 documents once: some {minutes:.0f} minutes, their token vectors apart" in reasons
+    reasons = chosen(documents=2_000, latency_ms=40).choice.reasons
+    assert "indexing embeds 2,000 documents once: about a minute" in reasons
+    long = chosen(documents=100_000, latency_ms=150, lengths=Lengths.even(15, 5_000)).choice.reasons
+    cut = (5.8 + 0.256 * 256) * 100_000 / 60_000  # where MiniLM cuts
+    assert f"indexing embeds 100,000 documents once: some {cut:.0f} minutes, their token vectors apart" in long
 
 
 def test_more_candidates_than_documents_are_reckoned_as_that_many_documents_and_said() -> None:
@@ -310,6 +313,70 @@ def test_more_candidates_than_documents_are_reckoned_as_that_many_documents_and_
     told = "1000 candidates of 700 documents (fewer than candidates: reckoned as 1,000) of "
     assert told in need_line(Need(documents=700, candidates=1000))
     assert "1000 candidates of 1,000 documents of " in need_line(Need(documents=1000, candidates=1000))
+
+
+def test_an_embedder_that_is_a_service_is_no_model_to_download() -> None:
+    service = ModelInfo("openai_3_small", is_remote=True)
+    catalogue = Catalogue(CARDS.models, {"embedder": service})
+    for allow in (frozenset({"hub"}), frozenset()):
+        reasons = chosen(catalogue, latency_ms=150, documents=100_000, allow=allow).choice.reasons
+        assert "embedder openai_3_small is a service: documents and questions are sent to it" in reasons
+        assert "how long openai_3_small takes is in none of the figures: `orchestrate calibrate` asks it" in reasons, (
+            "nobody measured it"
+        )
+        assert not any("model hub" in reason or "indexing" in reason for reason in reasons)
+    here = chosen(Catalogue(CARDS.models, {"embedder": CARDS.models["minilm"]}), latency_ms=150)
+    there = chosen(catalogue, latency_ms=150)
+    question = COST.embed(CARDS.models["minilm"])
+    assert there.choice.predicted.p50_ms == pytest.approx(here.choice.predicted.p50_ms - question.p50_ms)
+    row = StageCost("embed", "here", "openai_3_small", fixed_ms=80.0)
+    measured = decide(Need(latency_ms=350), RULES, COST.with_measured([row], "here"), catalogue, NONE).choice
+    assert not any("how long" in reason for reason in measured.reasons)
+    assert measured.predicted.p95_ms > 80 * COST.spread["remote"]
+
+
+def test_of_embedders_the_first_that_fits_is_taken_whatever_others_gained_over_references_of_their_own() -> None:
+    weak = {
+        ("hybrid", "multilingual_e5_small", None): 0.0,
+        ("cross_encoder", "multilingual_e5_small", "bge_reranker_v2_m3"): 0.4,
+    }
+    own = Own(
+        {key: (Evidence(50, {f"q{n}": gain for n in range(50)}, "2026-11-01", ()),) for key, gain in weak.items()}
+    )
+    found = chosen(language="zh", priority="precision", own=own)
+    assert "model@models.embedder=bge_m3" in found.choice.overrides
+
+
+def test_one_service_says_nothing_of_another() -> None:
+    row = StageCost("api", "here", "tei", fixed_ms=5.0)
+    cost = COST.with_measured([row], "here")
+    need = Need(latency_ms=1000, allow=EVERYTHING)
+    option = consider(STACKS["hosted_api"], need, RULES, cost, ONE_RERANKER, NONE)
+    assert isinstance(option, Option)
+    assert option.predicted.p50_ms > 110
+    cohere = COST.with_measured([StageCost("api", "here", "rerank-v4.0-fast", fixed_ms=5.0)], "here")
+    faster = consider(STACKS["hosted_api"], need, RULES, cohere, ONE_RERANKER, NONE)
+    assert isinstance(faster, Option)
+    assert faster.predicted.p50_ms < 110
+
+
+def test_rows_of_vectors_are_those_of_their_model() -> None:
+    rows = [StageCost(kind, "here", "minilm", fixed_ms=1.0) for kind in ("dense", "late_interaction")]
+    rows += [StageCost(kind, "here", "large", fixed_ms=50.0) for kind in ("dense", "late_interaction")]
+    cost = COST.with_measured(sorted(rows, key=lambda row: row.model == "minilm"), "here")
+    for encoder, ms in (("minilm", 1.0), ("large", 50.0), ("other", 1.0)):
+        catalogue = Catalogue(CARDS.models, {"embedder": ModelInfo(encoder, local=True)}, encoder=ModelInfo(encoder))
+        option = consider(STACKS["balanced"], Need(latency_ms=500), RULES, cost, catalogue, NONE)
+        assert isinstance(option, Option)
+        usual = (
+            sum(
+                cost.predict(kind, 200 if kind == "fusion" else 100, lengths=Lengths.even()).p50_ms
+                for kind in ("fusion", "ltr")
+            )
+            + cost.predict("bm25", 10_000, results=100).p50_ms
+            + cost.embed(ModelInfo(encoder)).p50_ms
+        )
+        assert option.predicted.p50_ms == pytest.approx(usual + 2 * ms)
 
 
 def test_rules_that_allow_nothing_say_so() -> None:

@@ -38,7 +38,7 @@ BALANCED = (
 
 def record(*stages: StageRecord, **more: Any) -> EvaluationRecord:
     given: dict[str, Any] = {"content_hash": "c1", "split": "test", "when": "2026-11-20T10:00:00+00:00"}
-    given |= {"measure": "nDCG@10", "overrides": ("+scenario=balanced",), "host": "here"}
+    given |= {"topics": "t1", "measure": "nDCG@10", "overrides": ("+scenario=balanced",), "host": "here"}
     given |= {"latency_ms": {"p50": 20.0, "p95": 41.0}, "stages_ms": {"bm25": {"p50": 0.5, "p95": 0.9}}}
     return EvaluationRecord(stages=stages or BALANCED, **{**given, **more})
 
@@ -202,10 +202,11 @@ def test_two_stacks_are_compared_on_the_questions_that_both_answered() -> None:
 
 def test_evaluations_of_other_documents_judgements_or_measures_are_not_used_and_told() -> None:
     records = [record(), record(content_hash="c0"), record(split="dev"), record(split="dev"), record(measure="RR@10")]
-    kept, notes = usable(records, "c1", "test")
+    kept, notes = usable([*records, record(topics="t0")], "c1", "test", "t1")
     assert kept == [record()]
     assert notes == [
         "not used: 1 evaluation of this corpus before its documents changed",
         "not used: 2 evaluations of other judgements than split 'test'",
+        "not used: 1 evaluation of questions or judgements that have changed since",
         "not used: 1 evaluation without nDCG@10 among the measures",
     ]

@@ -111,7 +111,7 @@ def test_a_route_is_given_what_the_first_one_is() -> None:
 def test_one_question_is_predicted_to_take_one_route() -> None:
     graph = StageGraph.of([*HYBRID, *routes(EN, ZH, REST)])
     costs = {"bm25": Predicted(1, 2), "precise_1": Predicted(10, 20), "precise_2": Predicted(300, 400)}
-    assert together(costs, graph) == Predicted(1 + 300, 2 + 400)
+    assert together(costs, graph, Facts("en")) == Predicted(1 + 300, 2 + 400)
 
 
 def test_recalls_that_may_all_stay_away() -> None:

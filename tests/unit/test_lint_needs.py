@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,15 @@ def test_stages_that_together_take_longer_than_the_budget() -> None:
     ]
     assert after_hybrid(facts=predicting(502, **costs)) == []
     assert after_hybrid(facts=predicting(None, **costs)) == []
+
+
+def test_what_a_question_takes_beside_its_stages_counts() -> None:
+    facts = predicting(200, precise=3)
+    assert after_hybrid(facts=replace(facts, budget_ms=301)) == []
+    beside = replace(facts, budget_ms=301, around_ms=lambda most, n: Predicted(most / 100, 0.1 * n))
+    assert after_hybrid(facts=beside) == []
+    (said_of,) = after_hybrid(facts=replace(beside, budget_ms=300.2))
+    assert said_of.startswith("remark: budget_ms: 300.2 is less than the stages are predicted to take together for one")
 
 
 # Models

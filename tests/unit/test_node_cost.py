@@ -8,7 +8,7 @@ import pytest
 from lint_stages import Pointwise, Source, Stage, spec
 
 from orchestrator.costs import kept
-from orchestrator.costs.cost import CostModel, Predicted, StageCost
+from orchestrator.costs.cost import CostModel, ModelInfo, Predicted, StageCost
 from orchestrator.costs.kept import Calibration
 from orchestrator.costs.lengths import Lengths
 from orchestrator.costs.node_cost import NodeCosts, has_other_cards, reference_costs, shipped_cards
@@ -67,6 +67,41 @@ def test_length_passages_and_device_count() -> None:
     for on_gpu in ({"device": "cuda:1"}, {"device": None, "precision": "fp16"}):
         assert p50(reads_pairs(**on_gpu)) == pytest.approx(50 * PAIR * 0.2 * 2.0 * 0.1)
     assert p50(reads_pairs(device="cpu", precision="fp32")) == pytest.approx(50 * PAIR * 0.2 * 2.0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "windows", "tokens"),
+    [
+        (Passages(how="windows", size=40), 3, 40 + 40 + 40),  # from 0, 30 and 60
+        (Passages(how="windows", size=40, stride=40), 3, 40 + 40 + 20),
+        (Passages(how="windows", size=40, stride=20, max_windows=2), 2, 40 + 40),
+        (Passages(how="windows", size=40, aggregate="first"), 1, 40),
+        (Passages(how="windows", size=200), 1, 100),
+        (Passages(how="windows"), 1, 100),
+        (Passages(how="truncate", size=40), 1, 100),
+        (Passages(how="head_tail", size=40), 1, 40),
+    ],
+)
+def test_of_passages_as_many_are_reckoned_as_are_read(policy: Passages, windows: int, tokens: int) -> None:
+    assert p50(reads_pairs(), passages=policy) == pytest.approx(50 * (windows * (10 + 3) + tokens) * 0.2 * 2.0)
+
+
+def test_what_was_measured_on_a_gpu_is_not_made_faster_once_more() -> None:
+    row = StageCost("cross_encoder", "here", "l12", ms_per_token=0.01, settings={"device": "cuda"})
+    cost = COST.with_measured([row], "here")
+    model = ModelInfo("l12")
+    on_gpu = cost.predict("cross_encoder", 50, lengths=Lengths.even(10, 100), model=model, device="gpu")
+    assert on_gpu.p50_ms == pytest.approx(50 * PAIR * 0.01)
+    on_cpu = cost.predict("cross_encoder", 50, lengths=Lengths.even(10, 100), model=model)
+    assert on_cpu.p50_ms == pytest.approx(50 * PAIR * 0.2 * 2.0), "that of the usual model on the CPU, as before"
+
+
+def test_a_service_that_embeds_is_reckoned_where_it_was_measured() -> None:
+    embedder = Stage(model=Model(role="embedder", name="far"), is_remote=True)
+    graph = StageGraph.of([spec("dense", Source(needs=frozenset({"vectors"}), embedder=embedder), 50)])
+    assert NodeCosts(graph, COST, CARDS).predicted_ms(graph["dense"], 100) is None
+    measured = COST.with_measured([StageCost("embed", "here", "far", fixed_ms=80.0)], "here")
+    assert NodeCosts(graph, measured, CARDS).predicted_ms(graph["dense"], 100) == Predicted(80.0, 240.0)
 
 
 def test_the_first_stage_that_needs_the_questions_vector_pays_for_it() -> None:
