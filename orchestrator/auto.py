@@ -27,17 +27,15 @@ def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[lis
         return list(words), None
     from hydra import compose, initialize_config_module
 
-    from orchestrator.config.words import quote
+    from orchestrator.config.words import search_path
     from orchestrator.deciding.planning import decide_for, decided
 
     overrides = [word for word in words if _is_override(word)]
-    folders = ",".join(quote(f"file://{folder.resolve()}") for folder in config_dirs)
-    extra = [f"hydra.searchpath=[{folders}]"]
+    flags = [part for folder in config_dirs for part in ("--config-dir", str(folder))] + search_path([], overrides)
+    composed_with = [*search_path(config_dirs, overrides), *(word for word in overrides if word not in flags)]
     with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
-        cfg = compose("config", overrides=[*(extra if config_dirs else ()), *overrides])
-        decision = decide_for(
-            cfg, overrides, [part for folder in config_dirs for part in ("--config-dir", str(folder))]
-        )
+        cfg = compose("config", overrides=composed_with)
+        decision = decide_for(cfg, overrides, flags)
     return [word for word in words if not _is_override(word)] + decided(overrides, decision), decision
 
 

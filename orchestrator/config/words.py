@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from orchestrator.errors import ConfigError, did_you_mean
 
@@ -272,9 +273,15 @@ def given_words() -> list[str]:
     return [*given_flags(), *stack_words(HydraConfig.get().overrides.task)]
 
 
+_SEARCH_PATH = "hydra.searchpath=["
+
+
 def given_flags() -> list[str]:
-    """`--config-dir DIR` of this process's command line, where it was given."""
-    return [word for folder in given_config_dirs() for word in ("--config-dir", str(folder))]
+    """`--config-dir DIR` and `hydra.searchpath=[...]` of this process's command line, where they were given."""
+    from hydra.core.hydra_config import HydraConfig
+
+    flags = [word for folder in given_config_dirs() for word in ("--config-dir", str(folder))]
+    return [*flags, *search_path([], HydraConfig.get().overrides.hydra)]
 
 
 def given_config_dirs() -> list[Path]:
@@ -283,6 +290,27 @@ def given_config_dirs() -> list[Path]:
 
     sources = [source for source in HydraConfig.get().runtime.config_sources if source.provider == "command-line"]
     return [Path(source.path.removeprefix("file://")) for source in sources]
+
+
+def given_search_paths() -> list[Path]:
+    """The folders that this process's command line named in `hydra.searchpath`."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words = search_path([], HydraConfig.get().overrides.hydra)
+    values = [str(path) for word in words for path in cast(list[object], value_of(word))]
+    return [Path(path.removeprefix("file://")) for path in values if path.startswith("file://")]
+
+
+def search_path(folders: Iterable[Path], words: Iterable[str]) -> list[str]:
+    """One word for all folders with configs; none where there are none.
+
+    Args:
+        folders: to look in first.
+        words: overrides, among them `hydra.searchpath=[...]` or not.
+    """
+    given = [word.removeprefix(_SEARCH_PATH).removesuffix("]") for word in words if word.startswith(_SEARCH_PATH)]
+    found = [*(quote(f"file://{folder.resolve()}") for folder in folders), *filter(None, given)]
+    return [f"{_SEARCH_PATH}{','.join(found)}]"] if found else []
 
 
 def find_verbs(config_dirs: Sequence[Path]) -> Verbs:

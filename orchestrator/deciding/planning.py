@@ -6,15 +6,15 @@ import dataclasses
 import itertools
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.corpus import resolve_language
 from orchestrator.config.job import plain
 from orchestrator.config.places import storage_root
-from orchestrator.config.words import quote, stack_words
+from orchestrator.config.words import search_path, stack_words
 from orchestrator.costs.cost import CostModel
 from orchestrator.costs.kept import read as read_calibration
 from orchestrator.costs.use import measured_here
@@ -58,7 +58,8 @@ def decide_for(cfg: DictConfig, words: Sequence[str] = (), flags: Sequence[str] 
     own = own_of(rules, catalogue, corpus, root, composed_with, str(cfg.corpus.language), evaluates)
     decision = decide(need, rules, cost, catalogue, own)
     made = [*_without(decision.choice.overrides, kept)]
-    overrides = (*made, *_without(_fastest(decision, root, need.device), [*made, *kept]), *said)
+    embedder = plain(cfg.models.embedder) if "embedder" in catalogue.fixed else None
+    overrides = (*made, *_without(_fastest(decision, root, need.device, embedder), [*made, *kept]), *said)
     choice = dataclasses.replace(decision.choice, overrides=overrides, flags=tuple(flags))
     if choice.expected.own is None:
         choice = dataclasses.replace(choice, reasons=(*choice.reasons, _unmeasured(overrides, corpus, flags)))
@@ -86,8 +87,11 @@ def _evaluation(flags: Sequence[str], said: Sequence[str], stack: Sequence[str])
     return shlex.join(["orchestrate", "evaluate", *flags, *stack_words(words), *split])
 
 
-def _fastest(decision: Decision, root: Path, device: str) -> Iterator[str]:
-    """How the models of the choice run fastest on this machine's CPU, where that is not as they are shipped."""
+def _fastest(decision: Decision, root: Path, device: str, embedder: Mapping[str, Any] | None) -> Iterator[str]:
+    """How the models of the choice run fastest on this machine's CPU, where that is not as they are configured.
+
+    `embedder` is the card that the user has set; one of their own need not have a key for everything.
+    """
     chosen = next(one.option for one in decision.candidates if one.is_choice)
     measured = read_calibration(root)
     if chosen is None or measured is None:
@@ -99,7 +103,10 @@ def _fastest(decision: Decision, root: Path, device: str) -> Iterator[str]:
     for setting in measured.settings:
         model = next((model for slot, model in chosen.models.items() if slot == setting.part), None)
         if model is not None and model.name == setting.model and setting.part in places:
-            yield from (f"{places[setting.part]}.{key}={value}" for key, value in setting.values.items())
+            card = embedder if setting.part == "embedder" else None
+            for key, value in setting.values.items():
+                added = "" if card is None or key in card else "++"
+                yield f"{added}{places[setting.part]}.{key}={value}"
 
 
 def _settings(need: Need, cfg: DictConfig) -> Iterator[str]:
@@ -124,6 +131,4 @@ def _root(word: str) -> str:
 
 
 def _search_path(flags: Sequence[str]) -> list[str]:
-    folders = [after for flag, after in itertools.pairwise(flags) if flag == "--config-dir"]
-    found = ",".join(quote(f"file://{Path(folder).resolve()}") for folder in folders)
-    return [f"hydra.searchpath=[{found}]"] if folders else []
+    return search_path((Path(after) for flag, after in itertools.pairwise(flags) if flag == "--config-dir"), flags)

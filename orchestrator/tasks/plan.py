@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator import report, storage
 from orchestrator.config.job import plain, task_overrides, yaml_text
-from orchestrator.config.words import given_flags, value_of
+from orchestrator.config.words import given_config_dirs, given_flags, given_search_paths, value_of
 from orchestrator.deciding.planning import decide_for
 from orchestrator.deciding.scenario_file import GROUP, Place, body_of, place_of, scenario_of, scenario_text
 from orchestrator.errors import ConfigError
@@ -27,9 +27,8 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     """Print the decision for `cfg.need`, and save it where `task.save` says. No model is loaded and nothing is run."""
     if cfg.format.name == "trec":
         raise ConfigError("format", "found trec; plan ranks no documents. Choices: table, json")
-    flags = given_flags()
-    place = _place(cfg, flags)
-    decision = decide_for(cfg, task_overrides(), flags)
+    place = _place(cfg)
+    decision = decide_for(cfg, task_overrides(), given_flags())
     if place is not None:
         _save(cfg, decision, place)
     if cfg.format.name == "json":
@@ -39,18 +38,19 @@ def run(cfg: DictConfig, output: Path | None) -> None:
     _print(decision, place)
 
 
-def _place(cfg: DictConfig, flags: list[str]) -> Place | None:
+def _place(cfg: DictConfig) -> Place | None:
     flag(cfg, "overwrite")
     if cfg.task.save is None:
         return None
     shipped = [file.name.removesuffix(".yaml") for file in files("orchestrator.conf").joinpath(GROUP).iterdir()]
-    return place_of(str(plain(cfg.task)["save"]), [_as_typed(folder) for folder in flags[1::2]], shipped)
+    folders = [*map(_as_typed, given_config_dirs()), *given_search_paths()]
+    return place_of(str(plain(cfg.task)["save"]), folders, shipped)
 
 
-def _as_typed(folder: str) -> Path:
+def _as_typed(folder: Path) -> Path:
     """Hydra tells whole paths; below this folder the short one is what a person typed."""
-    path, here = Path(folder), Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _save(cfg: DictConfig, decision: Decision, place: Place) -> None:

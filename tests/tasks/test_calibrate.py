@@ -61,6 +61,23 @@ def test_plan_writes_down_how_models_run_fastest(orchestrate: Callable, corpus: 
     assert "models.embedder.threads=1" in planned(orchestrate, corpus, "latency_ms=500")["choice"]["overrides"]
 
 
+def test_a_setting_that_ones_own_card_does_not_name_is_added(
+    orchestrate: Callable, corpus: Path, storage_root: Path
+) -> None:
+    keep(storage_root, corpus)
+    folder = Path("my_conf") / "model"
+    folder.mkdir(parents=True)
+    shipped = (files("orchestrator.conf") / "model" / "minilm.yaml").read_text()
+    (folder / "mine.yaml").write_text("".join(line for line in shipped.splitlines(True) if "threads" not in line))
+    words = ["--config-dir", "my_conf", "model@models.embedder=mine", "latency_ms=500"]
+    overrides = planned(orchestrate, corpus, *words)["choice"]["overrides"]
+    assert "++models.embedder.threads=1" in overrides
+    done = orchestrate("plan", f"corpus.path={corpus}", *words, "save=fast.yaml")
+    assert done.code == 0, done.err
+    shown = orchestrate("--cfg", "job", "-p", "models.embedder.threads", "--config-dir", "my_conf", *overrides).out
+    assert shown.strip() == "1"
+
+
 def test_plan_knows_the_lengths_of_the_corpus(orchestrate: Callable, corpus: Path, storage_root: Path) -> None:
     assert "documents of 12 tokens" in orchestrate("plan", f"corpus.path={corpus}").out
     keep(storage_root, corpus)

@@ -250,6 +250,42 @@ def test_the_command_holds_the_folder_of_configs_even_with_an_awkward_name(orche
     assert checked.code == 0, checked.err
 
 
+def test_folders_of_configs_in_the_search_path_are_kept(orchestrate: Callable, corpus: Path) -> None:
+    for folder, name in (("one", "first"), ("two (b)", "second")):
+        (Path(folder) / "corpus").mkdir(parents=True)
+        (Path(folder) / "corpus" / f"{name}.yaml").write_text(f"path: {corpus}\n")
+    searched = f"hydra.searchpath=['file://{Path('two (b)').resolve()}']"
+    words = ["--config-dir", "one", searched, "corpus=second", "latency_ms=5"]
+    done = orchestrate("plan", *words, "save=mine.yaml")
+    assert done.code == 0, done.err
+    printed = [line for line in done.out.splitlines() if line.startswith("orchestrate --config-dir ")]
+    commands = [shlex.split(line)[1:] for line in printed]
+    assert len(commands) == 2, "the stack's own, and that of the file"
+    for command in [*commands, ["+scenario=auto", *words]]:
+        ran = orchestrate("run", "optic nerve", *command, "format=json")
+        assert ran.code == 0, ran.err
+        assert json.loads(ran.out)["trace"]["budget_ms"] == 5
+
+
+def test_without_a_budget_the_scenario_has_none(orchestrate: Callable, corpus: Path) -> None:
+    found = plan(orchestrate, f"corpus.path={corpus}", "allow=[]")["choice"]
+    assert "budget_ms=null" in found["overrides"]
+    assert any(word.startswith("+scenario=") for word in found["overrides"]), "which sets one of its own"
+    done = orchestrate("plan", f"corpus.path={corpus}", "allow=[]", "save=my.yaml")
+    assert done.code == 0, done.err
+    ran = orchestrate("--cfg", "job", "-p", "budget_ms", "--config-dir", ".", "+scenario=my")
+    assert ran.out.strip() in ("null", "None", ""), ran.out
+
+
+def test_how_an_embedder_runs_chooses_no_model(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    words = ["latency_ms=150", "allow=[hub]", "language=zh"]
+    (free, tuned) = (plan(orchestrate, *words, *more)["choice"] for more in ([], ["models.embedder.threads=1"]))
+    assert any(word.startswith("model@models.embedder=bge_") for word in free["overrides"]), "Chinese, no minilm"
+    assert "models.embedder.threads=1" in tuned["overrides"]
+    assert [word for word in tuned["overrides"] if word != "models.embedder.threads=1"] == free["overrides"]
+
+
 def test_a_saved_scenario_runs_by_the_command_that_is_printed(orchestrate: Callable, corpus: Path) -> None:
     done = orchestrate("plan", "latency_ms=5", "save=my.yaml", f"corpus.path={corpus}", "corpus.name='1e3'")
     assert done.code == 0, done.err
