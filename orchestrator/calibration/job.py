@@ -161,7 +161,7 @@ class Calibrating:
             tried = Part(part, name, prefix, others, texts(100, n), question)
             found = choose(tried, built, partial(self._built, stage), self._seconds / 8)
             self.timed.settings.append(found)
-            self._tuned += [f"{prefix}.{key}={value}" for key, value in found.values.items()]
+            self._tuned += tried.words(found.values)
 
     def _built(self, stage: str, words: Sequence[str]) -> Any:
         """The loaded embedder, or rerank, of a pipeline with these further words."""

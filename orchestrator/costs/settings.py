@@ -43,6 +43,10 @@ class Part:
     texts: Sequence[str]
     question: str
 
+    def words(self, setting: Mapping[str, str | int]) -> list[str]:
+        """Of the command line, that set it; a card need not have these keys."""
+        return [f"++{self.prefix}.{key}={value}" for key, value in setting.items()]
+
     def read(self, built: Any) -> object:
         """One call over all texts."""
         if self.name == "embedder":
@@ -84,8 +88,8 @@ def choose(part: Part, default: Any, build: Build, seconds: float) -> Setting:
     """
     best = _Tried(_DEFAULT, default, {}, _per_s(part, default, seconds))
     tried = {_DEFAULT: best.per_s}
-    for words, setting in _ways(part):
-        one = build([f"{part.prefix}.{key}={value}" for key, value in setting.items()])
+    for words, setting in _ways(part, default):
+        one = build(part.words(setting))
         other = _Tried(words, one, setting, _per_s(part, one, seconds))
         tried[words] = other.per_s
         best, worse = (other, best) if other.per_s > best.per_s else (best, other)
@@ -121,8 +125,8 @@ def _close(built: Any) -> None:
         close()
 
 
-def _ways(part: Part) -> Iterator[tuple[str, dict[str, str | int]]]:
-    for threads in thread_counts()[:-1]:
+def _ways(part: Part, default: Any) -> Iterator[tuple[str, dict[str, str | int]]]:
+    for threads in thread_counts()[:-1] if hasattr(default, "threads") else ():  # not every class has a say in them
         yield f"{threads} thread{'s' if threads > 1 else ''}", {"threads": threads}
     for backend in part.backends:
         yield backend, {"backend": backend}

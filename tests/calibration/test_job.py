@@ -17,7 +17,7 @@ from orchestrator.calibration.scale import Scale
 from orchestrator.calibration.timed import Timed
 from orchestrator.config.words import quote
 from orchestrator.costs.kept import Calibration
-from orchestrator.costs.settings import Part, choose
+from orchestrator.costs.settings import BATCH_TOKENS, Part, choose
 from orchestrator.costs.timing import by_length, cut_texts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
@@ -25,6 +25,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.types import Call, Document, Query
 
 CARDS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
+LOCAL = ["model@models.embedder=local_embedder", "models.embedder.path=mine"]
 BY_MODEL = ("embed", "dense", "bi_encoder", "late_interaction")
 
 
@@ -99,6 +100,22 @@ def test_what_is_tried_goes_before_what_was_set(measured: tuple[Calibration, Cal
         assert job._compose("pipeline=every_kind", *words).graph["dense"].stage.embedder.threads == threads
 
 
+@pytest.mark.parametrize("words", [LOCAL, ["model@models.embedder=minilm"]])
+def test_a_setting_is_tried_whether_the_card_has_its_key_or_not(home: Path, words: list[str]) -> None:
+    job = Calibrating([*words, f"storage.root={quote(str(home))}"], [], CARDS)
+    tried = Part("embedder", "m", "models.embedder", (), ["a"], "q").words({"threads": 3, "batch_tokens": 77})
+    embedder = job._compose("pipeline=every_kind", *tried).graph["dense"].stage.embedder
+    assert (embedder.threads, embedder.batch_tokens) == (3, 77)
+
+
+def test_a_local_model_may_run_in_torch_which_has_no_threads_to_try(home: Path) -> None:
+    words = [*LOCAL, "models.embedder._target_=orchestrator.plugins.embed.torch.TorchEmbed"]
+    job = Calibrating([*words, f"storage.root={quote(str(home))}"], [], CARDS)
+    embedder = job._compose("pipeline=every_kind").graph["dense"].stage.embedder
+    assert type(embedder).__name__ == "TorchEmbed"
+    assert not hasattr(embedder, "threads")
+
+
 def test_a_remote_model_is_refused_where_no_service_may_be_asked(tmp_path: Path, small_sample: Path) -> None:
     words = ["model@models.embedder=openai_compatible", "models.embedder.base_url=http://localhost:1"]
     words.append("models.embedder.name=far")
@@ -140,7 +157,7 @@ class Slow:
         self.batch_tokens, self.threads = batch_tokens, threads
 
     def embed(self, texts: list[str], kind: str, call: Call) -> None:
-        rounds = 400 if self.threads == 1 or self.batch_tokens == 512 else 4000
+        rounds = 400 if getattr(self, "threads", None) == 1 or self.batch_tokens == 512 else 4000
         for _ in range(rounds):
             np.ones(64).sum()
 
@@ -153,6 +170,19 @@ def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch
     assert found.gain > 2
     same = choose(part, Slow(batch_tokens=512, threads=1), lambda words: Slow(batch_tokens=512, threads=1), 0.01)
     assert not same.values or same.gain > 1.1
+
+
+def test_without_a_say_in_threads_batches_alone_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2])
+    threadless = Slow()
+    del threadless.threads
+    found = choose(Part("embedder", "m", "models.embedder", (), ["a"], "q"), threadless, never_built, 0.0)
+    assert len(found.tried) == len(BATCH_TOKENS)
+    assert set(found.values) <= {"batch_tokens"}
+
+
+def never_built(words: Sequence[str]) -> Slow:
+    raise AssertionError(words)
 
 
 def test_beside_the_default_only_the_best_and_the_one_tried_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
