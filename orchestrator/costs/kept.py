@@ -53,9 +53,9 @@ class Setting:
     Attributes:
         part: `embedder` or `reranker`.
         model: its name.
-        values: `backend`, `threads`, `batch_tokens`, as far as they differ from the defaults.
+        values: `backend`, `threads`, `batch_tokens`, as far as they differ from what was configured.
         tried: each way in words -> documents a second.
-        gain: documents a second of the best over those of the defaults.
+        gain: documents a second of the best over those of what was configured.
     """
 
     part: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,7 +84,7 @@ def test_longer_documents_take_longer(measured: tuple[Calibration, Calibrating])
 def test_settings_were_tried_and_lengths_counted(measured: tuple[Calibration, Calibrating]) -> None:
     (setting,) = measured[0].settings
     assert (setting.part, setting.model) == ("embedder", "minilm")
-    assert "as shipped" in setting.tried
+    assert "as configured" in setting.tried
     assert len(setting.tried) >= 5
     (corpus,) = measured[0].corpora.values()
     assert len(corpus.lengths.questions) == 60
@@ -164,12 +165,44 @@ class Slow:
 
 def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2])
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 2)
     part = Part("embedder", "m", "models.embedder", (), ["a", "b"], "q")
     found = choose(part, Slow(), lambda words: Slow(threads=1), 0.01)
     assert found.values["threads"] == 1
     assert found.gain > 2
     same = choose(part, Slow(batch_tokens=512, threads=1), lambda words: Slow(batch_tokens=512, threads=1), 0.01)
     assert not same.values or same.gain > 1.1
+
+
+@pytest.mark.parametrize(
+    ("configured", "tried"), [(None, [1, 2]), (1, [2, 4]), (2, [1, 4]), (4, [1, 2]), (3, [1, 2, 4])]
+)
+def test_every_number_of_threads_is_tried_but_the_configured_one(
+    monkeypatch: pytest.MonkeyPatch, configured: int | None, tried: list[int]
+) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
+    built: list[str] = []
+
+    def build(words: Sequence[str]) -> Slow:
+        built.extend(words)
+        return Slow(threads=int(words[0].rpartition("=")[2]))
+
+    found = choose(Part("embedder", "m", "models.embedder", (), ["a"], "q"), Slow(threads=configured), build, 0.0)
+    assert built == [f"++models.embedder.threads={threads}" for threads in tried]
+    assert next(iter(found.tried)) == "as configured"
+
+
+def test_all_cores_are_found_faster_than_the_one_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
+
+    class Parallel(Slow):
+        def embed(self, texts: list[str], kind: str, call: Call) -> None:
+            time.sleep(0.008 / self.threads)
+
+    part = Part("embedder", "m", "models.embedder", (), ["a"], "q")
+    found = choose(part, Parallel(threads=1), lambda words: Parallel(threads=int(words[0][-1])), 0.0)
+    assert found.values["threads"] == 4
+    assert found.gain > 2
 
 
 def test_without_a_say_in_threads_batches_alone_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +220,7 @@ def never_built(words: Sequence[str]) -> Slow:
 
 def test_beside_the_default_only_the_best_and_the_one_tried_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2, 3, 4])
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
     alive: set[int] = set()
     most = []
 
