@@ -134,6 +134,7 @@ def test_an_embedder_that_names_no_batches_is_timed() -> None:
     timed = Timed()
     time_embedder(sample, len, timed, {}, Scale(0.01, lengths=(16,)))  # type: ignore[arg-type]
     assert [(one.model, one.tokens) for one in timed.throughputs] == [("bare", 16)]
+    assert timed.cost_usd == pytest.approx(0.25 * Bare.n_asked), "questions and documents"
 
 
 TEXTS = [Document(str(n), "word " * 40) for n in range(10)]
@@ -143,12 +144,14 @@ class Bare:
     """An embedder with a card and a tokenizer, and no batches."""
 
     model = Model(role="embedder", name="bare")
+    n_asked = 0
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [(place, place + 4) for place in range(0, len(text), 5)]
 
     def embed(self, texts: list[str], kind: str, call: Call) -> None:
-        """Nothing comes of it."""
+        Bare.n_asked += 1
+        call.count(cost_usd=0.25)
 
 
 class Slow:
