@@ -95,9 +95,9 @@ class Calibrating:
             time_searches(pipeline, self._alone, *rest)
             self._tell()
             ways = Ways(self._cards, count, self._seconds, self._remotes, self._progress, self._on_build)
-            time_own_stages(own, self.timed, ways)
             with self._bm25(own) as bm25:
                 corpora = corpus_figures_of(bm25, ways)
+            time_own_stages(own, bm25.graph["bm25"], self.timed, ways)
             self._tell()
         now = datetime.now(UTC).isoformat(timespec="seconds")
         took = round(time.perf_counter() - self._started, 1)
@@ -142,7 +142,8 @@ class Calibrating:
             choices = "task.remotes=true, or models of this machine such as model@models.embedder=minilm"
             raise ConfigError("task.remotes", f"{found}; choices: {choices}")
         for service in services if self._step == 1 else ():
-            log.info("calibrate.asks", service=service, what="all of the sample", switch="task.remotes=false")
+            told = {"what": "all of the sample", "cost": "not in the sum that is told afterwards"}
+            log.info("calibrate.asks", service=service, **told, switch="task.remotes=false")
 
     def _choose_settings(self, pipeline: Pipeline) -> None:
         """Try the embedder and the cross-encoder in several ways; all that follows is measured with the best."""
@@ -161,7 +162,7 @@ class Calibrating:
             tried = Part(part, name, prefix, others, texts(100, n), question)
             found = choose(tried, built, partial(self._built, stage), self._seconds / 8)
             self.timed.settings.append(found)
-            self._tuned += [f"{prefix}.{key}={value}" for key, value in found.values.items()]
+            self._tuned += tried.words(found.values)
 
     def _built(self, stage: str, words: Sequence[str]) -> Any:
         """The loaded embedder, or rerank, of a pipeline with these further words."""

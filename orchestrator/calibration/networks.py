@@ -40,10 +40,12 @@ def time_embedder(pipeline: Pipeline, count: CountTokens, timed: Timed, cards: M
         return
     limit = getattr(embedder, "max_length_tokens", None) or scale.lengths[-1]
     lengths = [tokens for tokens in scale.lengths if tokens <= limit]
-    batch = partial(embedder.embed, kind="document", call=Call())
+    reading = Call()
+    batch = partial(embedder.embed, kind="document", call=reading)
     batch_tokens = getattr(embedder, "batch_tokens", _BATCH_TOKENS)
     for tokens, per_s, _ in by_length(batch, texts, lengths, batch_tokens, scale.seconds / 8):
         timed.throughputs.append(Throughput("embedder", name, tokens, per_s))
+    timed.cost_usd += reading.cost_usd
 
 
 def texts_of(pipeline: Pipeline) -> Any:

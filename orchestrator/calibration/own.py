@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from orchestrator.calibration.corpora import count_lengths, questions
 from orchestrator.calibration.ladder import MOST_WARM_UP, Climbed, CountTokens, climb
@@ -14,8 +14,11 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.loading import OnBuild, silent
 from orchestrator.log import get_logger
 from orchestrator.pipeline import Pipeline
+from orchestrator.stack.cuts import TOP_K
+from orchestrator.stack.gates import ALWAYS
 from orchestrator.stack.graph import Node, StageGraph
-from orchestrator.stage import Progress, is_remote, no_progress
+from orchestrator.stack.policy import BY_PLACE
+from orchestrator.stage import Indexed, Progress, Trainable, is_remote, no_progress
 
 log = get_logger()
 
@@ -30,7 +33,7 @@ class Ways:
     Attributes:
         cards: name of a model on the hub -> name of its card.
         count: tokens of a text.
-        seconds: in all, about.
+        seconds: for each stage, about.
         remotes: whether services may be asked.
         progress: told about long work.
         on_build: told before an index is built.
@@ -44,29 +47,27 @@ class Ways:
     on_build: OnBuild = silent
 
 
-def time_own_stages(own: Pipeline, timed: Timed, ways: Ways) -> None:
-    """Times of the reranks of `own` of which `timed` has none yet; under `missing` those that gave none, and why."""
-    new = [node for node in _named(own, timed) if _is_new(row_key(node, ways.cards), timed)]
-    if not new:
-        return
-    services = services_of(own.graph, ways.cards)
-    if services and not ways.remotes:
-        why = f"the pipeline asks {', '.join(services)}, and task.remotes=false"
-        timed.missing.update({row_key(node, ways.cards)[0]: why for node in new})
-        return
-    try:
-        own.load(ways.progress, ways.on_build)
-        asked, _ = questions(own, _QUESTIONS)
-        for service in services:
-            most = len(_DEPTHS) * (MOST_WARM_UP + len(asked))
-            log.info("calibrate.asks", service=service, most_questions=most, switch="task.remotes=false")
-        steps = [{name: depth for node in new for name in node.inputs} for depth in _DEPTHS]
-        found = climb(own, steps, asked, ways.count, ways.seconds)
-    except OrchestratorError as error:
-        timed.missing.update({row_key(node, ways.cards)[0]: str(error) for node in new})
-        return
-    timed.cost_usd += found.cost_usd
-    _take(new, found, timed, ways.cards)
+def time_own_stages(own: Pipeline, search: Node, timed: Timed, ways: Ways) -> None:
+    """Times of the reranks of `own` of which `timed` has none yet; under `missing` those that gave none, and why.
+
+    Each reads what `search` finds, by itself: of the user's corpus nothing else is indexed, and nothing embedded.
+
+    Args:
+        own: the configured pipeline; it is not loaded.
+        search: a recall over its corpus.
+        timed: is added to.
+        ways: how it is measured.
+    """
+    for node in _named(own, timed):
+        key = row_key(node, ways.cards)
+        if timed.is_measured(key) or key in timed.absent:
+            continue
+        alone = _alone(search, node)
+        why = _why_not(alone, ways) or _time(own, alone, timed, ways)
+        if why is None:
+            timed.missing.pop(key[0], None)
+        else:
+            timed.missing[key[0]] = why
 
 
 def _named(own: Pipeline, timed: Timed) -> Iterator[Node]:
@@ -78,19 +79,52 @@ def _named(own: Pipeline, timed: Timed) -> Iterator[Node]:
             yield node
 
 
-def _is_new(key: tuple[str, str | None], timed: Timed) -> bool:
-    return not timed.is_measured(key) and key not in timed.absent
+def _alone(search: Node, rerank: Node) -> StageGraph:
+    """The rerank behind one search, for every question and without a stand-in."""
+    first = replace(search, name=f"~{search.name}")  # as no stage of the user's is called
+    inputs = (first.name,)
+    free = replace(rerank, inputs=inputs, when=ALWAYS, cut=TOP_K, max_ms=None, on_error=BY_PLACE, fallbacks=())
+    return StageGraph((first, free))
 
 
-def _take(new: Sequence[Node], found: Climbed, timed: Timed, cards: Mapping[str, str]) -> None:
-    for node in new:
-        timed.keep(row_key(node, cards), found.points[node.name], node.stage)
-    for node in new:
-        kind = row_key(node, cards)[0]
-        if timed.is_measured(row_key(node, cards)):
-            timed.missing.pop(kind, None)
-        else:
-            timed.missing[kind] = f"it did its work for none of the questions: {found.shortfalls.get(node.name, '-')}"
+def _why_not(alone: StageGraph, ways: Ways) -> str | None:
+    """Why a rerank is not timed behind one search; None where it is."""
+    node, over_sample = alone.result, "models.embedder and models.multi_vector are measured over the sample"
+    if "vectors" in node.needs:
+        return f"it reads vectors of the whole corpus, of which calibrate embeds nothing; {over_sample}"
+    if "statistics" in node.needs or isinstance(node.stage, Indexed):
+        return f"it reads an index of the whole corpus, of which calibrate builds BM25's alone; {over_sample}"
+    if "scores" in node.needs or isinstance(node.stage, Trainable):
+        return "it reads scores of the stages before it, and calibrate runs it behind BM25 alone"
+    if not ways.remotes and (services := services_of(alone, ways.cards)):
+        return f"it asks {', '.join(services)}, and task.remotes=false"
+    return None
+
+
+def _time(own: Pipeline, alone: StageGraph, timed: Timed, ways: Ways) -> str | None:
+    """Time the rerank; gives why there are no times, where there are none."""
+    node = alone.result
+    try:
+        found = _climbed(own, alone, ways)
+    except OrchestratorError as error:
+        return str(error)
+    key = row_key(node, ways.cards)
+    timed.cost_usd += found.cost_usd
+    timed.keep(key, found.points[node.name], node.stage)
+    if timed.is_measured(key):
+        return None
+    return f"it did its work for none of the questions: {found.shortfalls.get(node.name, '-')}"
+
+
+def _climbed(own: Pipeline, alone: StageGraph, ways: Ways) -> Climbed:
+    asked, _ = questions(own, _QUESTIONS)
+    for service in services_of(alone, ways.cards):
+        most = len(_DEPTHS) * (MOST_WARM_UP + len(asked))
+        log.info("calibrate.asks", service=service, most_questions=most, switch="task.remotes=false")
+    steps = [{alone.nodes[0].name: depth} for depth in _DEPTHS]
+    with Pipeline(alone, own.corpus_spec, own.storage_root) as pipeline:
+        pipeline.load(ways.progress, ways.on_build)
+        return climb(pipeline, steps, asked, ways.count, ways.seconds)
 
 
 def services_of(graph: StageGraph, cards: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from orchestrator.costs.cost import StageCost, row_of
+from orchestrator.costs.cost import REMOTE_KINDS, StageCost, row_of
 from orchestrator.costs.lengths import Lengths
 from orchestrator.costs.timing import Throughput
 from orchestrator.errors import ConfigError
@@ -53,9 +53,9 @@ class Setting:
     Attributes:
         part: `embedder` or `reranker`.
         model: its name.
-        values: `backend`, `threads`, `batch_tokens`, as far as they differ from the defaults.
+        values: `backend`, `threads`, `batch_tokens`, as far as they differ from what was configured.
         tried: each way in words -> documents a second.
-        gain: documents a second of the best over those of the defaults.
+        gain: documents a second of the best over those of what was configured.
     """
 
     part: str
@@ -118,6 +118,12 @@ class Calibration:
         rows = sorted([*new.rows, *kept], key=lambda row: row.model in USUAL_MODELS)
         return dataclasses.replace(new, rows=rows, settings=settings, throughputs=throughputs, corpora=corpora)
 
+    def of_any_version(self) -> Calibration:
+        """What no library of this machine has a part in: lengths of corpora, and the times of services."""
+        rows = [row for row in self.rows if row.kind in REMOTE_KINDS]
+        corpora = {key: dataclasses.replace(one, rows=()) for key, one in self.corpora.items()}
+        return dataclasses.replace(self, rows=rows, settings=(), throughputs=(), corpora=corpora)
+
 
 def path_of(root: Path) -> Path:
     """The file of this machine below `root`, where state lives."""
@@ -154,13 +160,31 @@ def this_machine(device: str = "cpu", backend: str = "onnx") -> dict[str, Any]:
 
 
 def write(root: Path, calibration: Calibration) -> Path:
-    """Keep it, beside what an earlier one measured and this one did not; gives the file."""
+    """Keep it, beside what an earlier one measured and this one did not; gives the file.
+
+    Times of an earlier one with other versions of libraries are dropped, which is told.
+    """
     path = path_of(root)
     with locked(path.with_name(f".{path.stem}.lock")):  # of two at once, the later keeps what the other measured
         before = read(root)
-        found = calibration if before is None or before.changed() else before.merged(calibration)
+        found = calibration if before is None else _of_these_versions(before).merged(calibration)
         write_atomic(path, json.dumps({"format": _FORMAT, **_as_json(found)}, indent=1) + "\n")
     return path
+
+
+def _of_these_versions(before: Calibration) -> Calibration:
+    """What still holds of an earlier one."""
+    if not (changed := before.changed()):
+        return before
+    held = before.of_any_version()
+    log.info(
+        "calibration.dropped",
+        because="; ".join(changed),
+        local_times=len(before.rows) - len(held.rows),
+        settings=len(before.settings),
+        kept=f"times of services ({len(held.rows)}), lengths of corpora ({len(held.corpora)})",
+    )
+    return held
 
 
 def read(root: Path) -> Calibration | None:

@@ -15,9 +15,9 @@ from orchestrator.types import Call, Document, Query
 
 BATCH_TOKENS = (256, 512, 1024, 2048, 4096)
 _WORTH_IT = 1.1
-"""So much faster than the defaults a setting has to be, for somebody to write it down."""
+"""So much faster than what is configured a setting has to be, for somebody to write it down."""
 
-_DEFAULT = "as shipped"
+_CONFIGURED = "as configured"
 
 Build = Callable[[Sequence[str]], Any]
 """`build(words)`: the loaded part, of a pipeline with these further words of the command line."""
@@ -31,7 +31,7 @@ class Part:
         name: `embedder` or `reranker`.
         model: its name in the figures.
         prefix: where its settings stand in the configuration.
-        backends: what it can run on beside the default.
+        backends: what it can run on beside the one that is configured.
         texts: documents as a search finds them.
         question: one question.
     """
@@ -42,6 +42,10 @@ class Part:
     backends: Sequence[str]
     texts: Sequence[str]
     question: str
+
+    def words(self, setting: Mapping[str, str | int]) -> list[str]:
+        """Of the command line, that set it; a card need not have these keys."""
+        return [f"++{self.prefix}.{key}={value}" for key, value in setting.items()]
 
     def read(self, built: Any) -> object:
         """One call over all texts."""
@@ -66,30 +70,31 @@ def backends() -> list[str]:
 
 
 def thread_counts() -> list[int]:
-    """Numbers of threads worth trying: one, half of the cores, and all of them; the default, all, comes last."""
+    """Numbers of threads worth trying: one, half of the cores, and all of them, which null means."""
     cores = physical_cores()
     return sorted({1, max(1, cores // 2), cores})
 
 
-def choose(part: Part, default: Any, build: Build, seconds: float) -> Setting:
+def choose(part: Part, configured: Any, build: Build, seconds: float) -> Setting:
     """The fastest of the ways to run `part`, one choice after the other: backend and threads, then batches.
 
-    Beside the default no more than the best so far and the one that is tried are loaded at once: models are large.
+    Beside the configured one no more than the best so far and the one that is tried are loaded at once: models are
+    large.
 
     Args:
         part: the model.
-        default: it as configured, loaded; it stays so.
+        configured: it as configured, loaded; it stays so.
         build: builds it with other settings.
         seconds: for each way.
     """
-    best = _Tried(_DEFAULT, default, {}, _per_s(part, default, seconds))
-    tried = {_DEFAULT: best.per_s}
-    for words, setting in _ways(part):
-        one = build([f"{part.prefix}.{key}={value}" for key, value in setting.items()])
+    best = _Tried(_CONFIGURED, configured, {}, _per_s(part, configured, seconds))
+    tried = {_CONFIGURED: best.per_s}
+    for words, setting in _ways(part, configured):
+        one = build(part.words(setting))
         other = _Tried(words, one, setting, _per_s(part, one, seconds))
         tried[words] = other.per_s
         best, worse = (other, best) if other.per_s > best.per_s else (best, other)
-        if worse.built is not default:
+        if worse.built is not configured:
             _close(worse.built)
         del one, other, worse
     found = best
@@ -102,11 +107,11 @@ def choose(part: Part, default: Any, build: Build, seconds: float) -> Setting:
             other = _Tried(words, one, setting, _per_s(part, one, seconds))
             tried[words] = other.per_s
             found = other if other.per_s > found.per_s else found
-    if best.built is not default:
+    if best.built is not configured:
         _close(best.built)
-    is_worth_it = found.per_s >= _WORTH_IT * tried[_DEFAULT]
+    is_worth_it = found.per_s >= _WORTH_IT * tried[_CONFIGURED]
     values: Mapping[str, str | int] = found.setting if is_worth_it else {}
-    gain = found.per_s / tried[_DEFAULT] if is_worth_it else 1.0
+    gain = found.per_s / tried[_CONFIGURED] if is_worth_it else 1.0
     return Setting(part.name, part.model, values, tried, gain)
 
 
@@ -121,8 +126,9 @@ def _close(built: Any) -> None:
         close()
 
 
-def _ways(part: Part) -> Iterator[tuple[str, dict[str, str | int]]]:
-    for threads in thread_counts()[:-1]:
-        yield f"{threads} thread{'s' if threads > 1 else ''}", {"threads": threads}
+def _ways(part: Part, configured: Any) -> Iterator[tuple[str, dict[str, str | int]]]:
+    for threads in thread_counts() if hasattr(configured, "threads") else ():  # not every class has a say in them
+        if threads != (configured.threads or physical_cores()):
+            yield f"{threads} thread{'s' if threads > 1 else ''}", {"threads": threads}
     for backend in part.backends:
         yield backend, {"backend": backend}

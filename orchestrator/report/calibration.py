@@ -87,9 +87,9 @@ def _setting(one: Setting) -> str:
     what = f"{one.part} {_short(one.model)}"
     best = max(one.tried, key=lambda words: one.tried[words])
     if not one.values:
-        return f"{what}: the defaults are as fast as anything tried here ({len(one.tried)} ways)"
+        return f"{what}: as it is configured it is as fast as in any other way tried here ({len(one.tried)} ways)"
     values = ", ".join(f"{key}={value}" for key, value in one.values.items())
-    return f"{what}: {values} ({best}) reads {one.gain:.2f} times as many documents a second as the defaults"
+    return f"{what}: {values} ({best}) reads {one.gain:.2f} times as many documents a second as it is configured"
 
 
 def _short(model: str | None) -> str:

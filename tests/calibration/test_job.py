@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from orchestrator.calibration.scale import Scale
 from orchestrator.calibration.timed import Timed
 from orchestrator.config.words import quote
 from orchestrator.costs.kept import Calibration
-from orchestrator.costs.settings import Part, choose
+from orchestrator.costs.settings import BATCH_TOKENS, Part, choose
 from orchestrator.costs.timing import by_length, cut_texts
 from orchestrator.errors import ConfigError
 from orchestrator.models import Model
@@ -25,6 +26,7 @@ from orchestrator.pipeline import Pipeline
 from orchestrator.types import Call, Document, Query
 
 CARDS = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
+LOCAL = ["model@models.embedder=local_embedder", "models.embedder.path=mine"]
 BY_MODEL = ("embed", "dense", "bi_encoder", "late_interaction")
 
 
@@ -82,7 +84,7 @@ def test_longer_documents_take_longer(measured: tuple[Calibration, Calibrating])
 def test_settings_were_tried_and_lengths_counted(measured: tuple[Calibration, Calibrating]) -> None:
     (setting,) = measured[0].settings
     assert (setting.part, setting.model) == ("embedder", "minilm")
-    assert "as shipped" in setting.tried
+    assert "as configured" in setting.tried
     assert len(setting.tried) >= 5
     (corpus,) = measured[0].corpora.values()
     assert len(corpus.lengths.questions) == 60
@@ -97,6 +99,22 @@ def test_what_is_tried_goes_before_what_was_set(measured: tuple[Calibration, Cal
     job = Calibrating(["models.embedder.threads=2", f"storage.root={quote(str(home))}"], [], CARDS)
     for words, threads in ([], 2), (["models.embedder.threads=1"], 1):
         assert job._compose("pipeline=every_kind", *words).graph["dense"].stage.embedder.threads == threads
+
+
+@pytest.mark.parametrize("words", [LOCAL, ["model@models.embedder=minilm"]])
+def test_a_setting_is_tried_whether_the_card_has_its_key_or_not(home: Path, words: list[str]) -> None:
+    job = Calibrating([*words, f"storage.root={quote(str(home))}"], [], CARDS)
+    tried = Part("embedder", "m", "models.embedder", (), ["a"], "q").words({"threads": 3, "batch_tokens": 77})
+    embedder = job._compose("pipeline=every_kind", *tried).graph["dense"].stage.embedder
+    assert (embedder.threads, embedder.batch_tokens) == (3, 77)
+
+
+def test_a_local_model_may_run_in_torch_which_has_no_threads_to_try(home: Path) -> None:
+    words = [*LOCAL, "models.embedder._target_=orchestrator.plugins.embed.torch.TorchEmbed"]
+    job = Calibrating([*words, f"storage.root={quote(str(home))}"], [], CARDS)
+    embedder = job._compose("pipeline=every_kind").graph["dense"].stage.embedder
+    assert type(embedder).__name__ == "TorchEmbed"
+    assert not hasattr(embedder, "threads")
 
 
 def test_a_remote_model_is_refused_where_no_service_may_be_asked(tmp_path: Path, small_sample: Path) -> None:
@@ -116,6 +134,7 @@ def test_an_embedder_that_names_no_batches_is_timed() -> None:
     timed = Timed()
     time_embedder(sample, len, timed, {}, Scale(0.01, lengths=(16,)))  # type: ignore[arg-type]
     assert [(one.model, one.tokens) for one in timed.throughputs] == [("bare", 16)]
+    assert timed.cost_usd == pytest.approx(0.25 * Bare.n_asked), "questions and documents"
 
 
 TEXTS = [Document(str(n), "word " * 40) for n in range(10)]
@@ -125,12 +144,14 @@ class Bare:
     """An embedder with a card and a tokenizer, and no batches."""
 
     model = Model(role="embedder", name="bare")
+    n_asked = 0
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [(place, place + 4) for place in range(0, len(text), 5)]
 
     def embed(self, texts: list[str], kind: str, call: Call) -> None:
-        """Nothing comes of it."""
+        Bare.n_asked += 1
+        call.count(cost_usd=0.25)
 
 
 class Slow:
@@ -140,13 +161,14 @@ class Slow:
         self.batch_tokens, self.threads = batch_tokens, threads
 
     def embed(self, texts: list[str], kind: str, call: Call) -> None:
-        rounds = 400 if self.threads == 1 or self.batch_tokens == 512 else 4000
+        rounds = 400 if getattr(self, "threads", None) == 1 or self.batch_tokens == 512 else 4000
         for _ in range(rounds):
             np.ones(64).sum()
 
 
 def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2])
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 2)
     part = Part("embedder", "m", "models.embedder", (), ["a", "b"], "q")
     found = choose(part, Slow(), lambda words: Slow(threads=1), 0.01)
     assert found.values["threads"] == 1
@@ -155,8 +177,53 @@ def test_the_fastest_way_is_chosen_and_a_little_faster_is_not_enough(monkeypatch
     assert not same.values or same.gain > 1.1
 
 
+@pytest.mark.parametrize(
+    ("configured", "tried"), [(None, [1, 2]), (1, [2, 4]), (2, [1, 4]), (4, [1, 2]), (3, [1, 2, 4])]
+)
+def test_every_number_of_threads_is_tried_but_the_configured_one(
+    monkeypatch: pytest.MonkeyPatch, configured: int | None, tried: list[int]
+) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
+    built: list[str] = []
+
+    def build(words: Sequence[str]) -> Slow:
+        built.extend(words)
+        return Slow(threads=int(words[0].rpartition("=")[2]))
+
+    found = choose(Part("embedder", "m", "models.embedder", (), ["a"], "q"), Slow(threads=configured), build, 0.0)
+    assert built == [f"++models.embedder.threads={threads}" for threads in tried]
+    assert next(iter(found.tried)) == "as configured"
+
+
+def test_all_cores_are_found_faster_than_the_one_that_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
+
+    class Parallel(Slow):
+        def embed(self, texts: list[str], kind: str, call: Call) -> None:
+            time.sleep(0.008 / self.threads)
+
+    part = Part("embedder", "m", "models.embedder", (), ["a"], "q")
+    found = choose(part, Parallel(threads=1), lambda words: Parallel(threads=int(words[0][-1])), 0.0)
+    assert found.values["threads"] == 4
+    assert found.gain > 2
+
+
+def test_without_a_say_in_threads_batches_alone_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2])
+    threadless = Slow()
+    del threadless.threads
+    found = choose(Part("embedder", "m", "models.embedder", (), ["a"], "q"), threadless, never_built, 0.0)
+    assert len(found.tried) == len(BATCH_TOKENS)
+    assert set(found.values) <= {"batch_tokens"}
+
+
+def never_built(words: Sequence[str]) -> Slow:
+    raise AssertionError(words)
+
+
 def test_beside_the_default_only_the_best_and_the_one_tried_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.costs.settings.thread_counts", lambda: [1, 2, 3, 4])
+    monkeypatch.setattr("orchestrator.costs.settings.physical_cores", lambda: 4)
     alive: set[int] = set()
     most = []
 

@@ -68,6 +68,31 @@ def test_figures_of_other_versions_are_said_and_not_mixed_with_new_ones(tmp_path
     assert [row.kind for row in found.rows] == ["bm25"]
 
 
+def test_other_versions_drop_local_times_alone_and_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr("orchestrator.costs.kept.log.info", lambda event, **facts: told.append((event, facts)))
+    api, llm = StageCost("api", "there", "served", fixed_ms=90.0), StageCost("llm", "there", "chat", fixed_ms=900.0)
+    old = {**FOUND.machine, "versions": {**FOUND.machine["versions"], "numpy": "1.0"}}
+    kept.write(tmp_path, replace(FOUND, machine=old, rows=[EMBED, BM25, api, llm]))
+    assert told == []
+    other = CorpusFigures("other", "def", Lengths((4,), ((30,),)), [BM25])
+    kept.write(tmp_path, replace(FOUND, rows=[BM25], settings=[], throughputs=[], corpora={"other-1": other}))
+    found = kept.read(tmp_path)
+    assert found is not None
+    assert list(found.rows) == [BM25, api, llm]
+    assert (found.settings, found.throughputs) == ([], [])
+    assert {key: one.lengths.as_json() for key, one in found.corpora.items()} == {
+        "mine-1": LENGTHS.as_json(),
+        "other-1": other.lengths.as_json(),
+    }
+    assert {key: list(one.rows) for key, one in found.corpora.items()} == {"mine-1": [], "other-1": [BM25]}
+    ((event, facts),) = told
+    assert event == "calibration.dropped"
+    assert (facts["local_times"], facts["settings"]) == (2, 1)
+    assert "numpy 1.0 then" in facts["because"]
+    assert not found.changed()
+
+
 def test_another_model_does_not_speak_for_the_usual_one(tmp_path: Path) -> None:
     usual, large = StageCost("dense", "here", "minilm", fixed_ms=1.0), StageCost("dense", "here", "large", fixed_ms=9.0)
     cohere, tei = StageCost("api", "-", "rerank-v4.0-fast", fixed_ms=99.0), StageCost("api", "-", "tei", fixed_ms=5.0)

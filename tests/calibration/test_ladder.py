@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
-from orchestrator.calibration.ladder import _load
+from orchestrator.calibration.ladder import MOST_WARM_UP, _load, climb
 from orchestrator.costs.cost import PAIR_TOKENS, Load
+from orchestrator.pipeline import Pipeline
+from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.types import Call, Document, Query
 
 QUESTION, DOCUMENTS = 7, {"a": 100, "b": 300}
 
@@ -39,3 +47,30 @@ def test_who_counts_nothing_reads_the_question_with_every_document(kind: str) ->
 
 def test_others_read_each_document_to_where_they_cut_it_whatever_they_count() -> None:
     assert load("late_interaction", tokens=QUESTION, max_length_tokens=256) == Load(2, 100 + 256, QUESTION)
+
+
+class Waits:
+    """A pointwise rerank on somebody else's machine, so that nothing of a late answer is of use."""
+
+    score_kind = "logit"
+    is_remote = True
+    seconds = 0.02
+
+    def load(self) -> None:
+        """Nothing to load."""
+
+    def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> Any:
+        time.sleep(self.seconds)
+        return np.zeros(len(pairs))
+
+
+def test_slow_answers_count_whatever_the_stage_may_take(shared_root: Path, small_sample: Path) -> None:
+    words = ["pipeline=bm25", "cache.scores=false", f"storage.root={shared_root}", f"corpus.path={small_sample}"]
+    with Pipeline.compose(words) as bm25:
+        specs = [StageSpec("bm25", bm25.graph["bm25"].stage, 5), StageSpec("slow", Waits(), 5, max_ms=5)]
+        with Pipeline(StageGraph.of(specs), bm25.corpus_spec, shared_root) as limited:
+            asked = limited.corpus.queries()[: MOST_WARM_UP + 1]
+            found = climb(limited, [{}], asked, len, 60)
+    assert found.shortfalls == {}
+    assert len(found.points["slow"]) == len(asked)
+    assert min(point.ms for point in found.points["slow"]) >= 1000 * Waits.seconds

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from orchestrator.corpora.corpus_spec import CorpusSpec
 from orchestrator.errors import ConfigError, TransientError
 from orchestrator.models import Model
 from orchestrator.pipeline import Pipeline
+from orchestrator.plugins.rerank.mmr import MMRRerank
 from orchestrator.stack.gates import Gate
 from orchestrator.stack.graph import StageGraph, StageSpec
+from orchestrator.stack.policy import OnError
 from orchestrator.types import Call, Document, Query
 
 MODEL = Model(role="reranker", name="served")
@@ -31,7 +34,7 @@ class Reads:
     score_kind = "logit"
 
     def __init__(self, fails: bool = False, **attributes: Any) -> None:
-        self.fails, self.n_asked = fails, 0
+        self.fails, self.n_asked, self.most = fails, 0, 0
         for name, value in attributes.items():
             setattr(self, name, value)
 
@@ -40,6 +43,7 @@ class Reads:
 
     def score(self, pairs: Sequence[tuple[Query, Document]], call: Call) -> Any:
         self.n_asked += 1
+        self.most = max(self.most, len(pairs))
         if self.fails:
             raise TransientError("served", "no connection")
         call.count(tokens=1, cost_usd=0.5)
@@ -58,14 +62,18 @@ def bm25(shared_root: Path, small_sample: Path) -> Iterator[Pipeline]:
         yield pipeline
 
 
-def timed_with(bm25: Pipeline, *stages: Any, gate: Gate | None = None, remotes: bool = True, **given: Any) -> Timed:
+def timed_with(
+    bm25: Pipeline,
+    *stages: Any,
+    change: Callable[[StageSpec], StageSpec] = lambda spec: spec,
+    remotes: bool = True,
+    **given: Any,
+) -> Timed:
     timed = Timed(**given)
     specs = [StageSpec("bm25", bm25.graph["bm25"].stage, 20)]
-    for place, stage in enumerate(stages):
-        one = StageSpec(f"own{place}", stage, 20)
-        specs.append(one if gate is None else replace(one, when=gate))
+    specs += [change(StageSpec(f"own{place}", stage, 20)) for place, stage in enumerate(stages)]
     with Pipeline(StageGraph.of(specs), bm25.corpus_spec, bm25.storage_root) as own:
-        time_own_stages(own, timed, Ways({}, lambda text: len(text) // 4, 0.01, remotes))
+        time_own_stages(own, bm25.graph["bm25"], timed, Ways({}, lambda text: len(text) // 4, 0.01, remotes))
     return timed
 
 
@@ -84,17 +92,83 @@ def test_the_time_of_a_failure_is_not_taken_for_that_of_an_answer(bm25: Pipeline
     assert "no connection" in timed.missing["api"]
 
 
-def test_a_stage_whose_gate_lets_nothing_through_is_said(bm25: Pipeline) -> None:
-    timed = timed_with(bm25, Reads(cost_kind="mine"), gate=Gate(min_candidates=1000))
-    assert "none of the questions" in timed.missing["mine"]
-    assert list(timed.rows("today")) == []
+def test_a_stage_is_timed_whatever_its_gate_lets_through(bm25: Pipeline) -> None:
+    stage = Reads(cost_kind="mine")
+    timed = timed_with(bm25, stage, change=partial(replace, when=Gate(min_candidates=1000)))
+    assert timed.is_measured(("mine", None))
+    assert timed.missing == {}
+    assert stage.most == 20, "the deeper of both steps"
+
+
+def test_a_stage_is_timed_to_its_end_and_without_its_stand_in(bm25: Pipeline) -> None:
+    stage, stand_in = service(), Reads(cost_kind="mine")
+    late = partial(replace, max_ms=0.001, on_error=OnError("fallback", (stand_in,)))  # type: ignore[arg-type]
+    timed = timed_with(bm25, stage, change=late)
+    assert timed.is_measured(API)
+    assert timed.missing == {}
+    assert stand_in.n_asked == 0
+
+
+def test_each_is_timed_by_itself_and_one_that_fails_leaves_the_others(bm25: Pipeline) -> None:
+    timed = timed_with(bm25, Reads(fails=True, cost_kind="mine"), service())
+    assert timed.is_measured(API)
+    assert not timed.is_measured(("mine", None))
+    assert set(timed.missing) == {"mine"}
+    assert "no connection" in timed.missing["mine"]
+
+
+class Paid:
+    """Somebody else's embedder."""
+
+    is_remote, dim, similarity, model_id = True, 4, "cosine", "paid"
+    n_asked = 0
+
+    def load(self) -> None:
+        """Asks what the model is."""
+        self.n_asked += 1
+
+    def embed(self, texts: Sequence[str], *, kind: str, call: Call) -> Any:
+        self.n_asked += 1
+        return np.ones((len(texts), self.dim), np.float32)
+
+
+class Keeps(Reads):
+    """Keeps an index of the corpus."""
+
+    def index_settings(self) -> dict[str, str]:
+        return {"engine": "of one's own"}
+
+    def index(self, corpus: object, directory: Path, progress: object) -> None:
+        raise AssertionError(directory)
+
+    def open(self, corpus: object, directory: Path) -> None:
+        raise AssertionError(directory)
+
+
+def test_of_the_corpus_nothing_but_words_is_indexed_and_nothing_embedded(bm25: Pipeline) -> None:
+    embedder = Paid()
+    vectors = Reads(cost_kind="bi", needs=frozenset({"vectors"}), embedder=embedder)
+    scores = Reads(cost_kind="learns", needs=frozenset({"text", "scores"}))
+    stages = [MMRRerank(embedder), vectors, Keeps(cost_kind="keeps"), scores, service()]
+    timed = timed_with(bm25, *stages)
+    assert embedder.n_asked == vectors.n_asked == scores.n_asked == 0
+    assert timed.missing["bi"].startswith("it reads vectors of the whole corpus, of which calibrate embeds nothing; ")
+    assert timed.missing["keeps"].startswith("it reads an index of the whole corpus, of which calibrate builds BM25's")
+    assert timed.missing["learns"].startswith("it reads scores of the stages before it, and ")
+    assert timed.is_measured(API), "a stage after them is timed by itself"
 
 
 def test_no_service_is_asked_where_that_is_switched_off(bm25: Pipeline) -> None:
     stage = service()
     timed = timed_with(bm25, stage, remotes=False)
     assert stage.n_asked == 0
-    assert timed.missing == {"api": "the pipeline asks own0 (served), and task.remotes=false"}
+    assert timed.missing == {"api": "it asks own0 (served), and task.remotes=false"}
+
+
+def test_stages_of_this_machine_are_timed_beside_a_service_that_may_not_be_asked(bm25: Pipeline) -> None:
+    timed = timed_with(bm25, service(), Reads(cost_kind="mine"), remotes=False)
+    assert timed.is_measured(("mine", None))
+    assert set(timed.missing) == {"api"}
 
 
 def test_it_is_told_before_that_a_service_is_asked(bm25: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
