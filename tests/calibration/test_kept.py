@@ -101,7 +101,9 @@ def test_another_model_does_not_speak_for_the_usual_one(tmp_path: Path) -> None:
     cost = measured_here(reference_costs(), tmp_path)
     assert cost.predict("dense", 1000, results=10).p50_ms == 2.0
     assert cost.predict("dense", 1000, results=10, model=ModelInfo("large")).p50_ms == 9.0
-    assert cost.predict("api", 10).p50_ms == 99.0
+    assert cost.predict("api", 10, model=ModelInfo("rerank-v4.0-fast")).p50_ms == 99.0
+    assert cost.predict("api", 10, model=ModelInfo("tei")).p50_ms == 5.0
+    assert cost.predict("api", 10) == reference_costs().predict("api", 10), "one service says nothing of another"
 
 
 def test_the_usual_models_are_those_that_are_shipped(tmp_path: Path) -> None:
