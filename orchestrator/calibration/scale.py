@@ -20,7 +20,7 @@ class Scale:
         lengths: tokens of the documents that models are timed with.
     """
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     sample: Sequence[str] = ("corpus=sample",)
     made_up: Sequence[int] = (2_000, 20_000)
     texts: int = 32
