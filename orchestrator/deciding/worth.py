@@ -79,9 +79,9 @@ def _not_worth(rerank: Option, plain: Option, gains: Gains) -> _Why | None:
 
 
 def _beside(rerank: Option, plain: Option, gains: Gains) -> Paired | None:
-    """Own results of the two on the same questions, or None."""
-    own = rerank.expected.own
-    if own is None:
+    """Own results of the two on the same questions, with the same embedder where both have one; or None."""
+    own, embedders = rerank.expected.own, {one.models.get("embedder") for one in (rerank, plain)} - {None}
+    if own is None or len(embedders) > 1:
         return None
     if plain.stack.name == gains.reference:
         return own.beside(gains.spread)

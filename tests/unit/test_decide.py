@@ -20,6 +20,7 @@ from orchestrator.deciding.evidence import NONE, Evidence, Own
 from orchestrator.deciding.need import Catalogue, Need
 from orchestrator.deciding.options import Option, consider, knows_language
 from orchestrator.deciding.rules import RERANK_KINDS, Rules
+from orchestrator.deciding.worth import advise
 from orchestrator.errors import ConfigError
 from orchestrator.report.decision import need_line
 
@@ -345,6 +346,22 @@ def test_of_embedders_the_first_that_fits_is_taken_whatever_others_gained_over_r
     )
     found = chosen(language="zh", priority="precision", own=own)
     assert "model@models.embedder=bge_m3" in found.choice.overrides
+
+
+def test_own_results_with_different_embedders_are_not_held_against_each_other() -> None:
+    def option(stack: str, embedder: str | None, gain: float) -> Option:
+        catalogue = Catalogue(CARDS.models, {"embedder": CARDS.models[embedder]} if embedder else {})
+        differences = {f"q{n}": gain + 0.001 * (n % 3) for n in range(60)}
+        own = Own({(stack, embedder, None): (Evidence(100, differences, "2026-11-01", ()),)})
+        found = consider(STACKS[stack], Need(latency_ms=150), RULES, COST, catalogue, own)
+        assert isinstance(found, Option)
+        assert found.expected.own is not None
+        return found
+
+    rerank, edge = option("balanced", "minilm", -0.02), option("edge", "minilm", 0.02)
+    assert advise([rerank, edge], RULES.gains).is_measured
+    assert not advise([rerank, option("edge", "bge_m3", 0.02)], RULES.gains).is_measured
+    assert advise([rerank, option("bm25", None, 0.2)], RULES.gains).is_measured, "bm25 has none"
 
 
 def test_one_service_says_nothing_of_another() -> None:
