@@ -27,12 +27,12 @@ def decide_words(words: Sequence[str], config_dirs: Sequence[Path]) -> tuple[lis
         return list(words), None
     from hydra import compose, initialize_config_module
 
-    from orchestrator.config.words import search_path
+    from orchestrator.config.words import is_search_path, search_path
     from orchestrator.deciding.planning import decide_for, decided
 
     overrides = [word for word in words if _is_override(word)]
     flags = [part for folder in config_dirs for part in ("--config-dir", str(folder))] + search_path([], overrides)
-    composed_with = [*search_path(config_dirs, overrides), *(word for word in overrides if word not in flags)]
+    composed_with = [*search_path(config_dirs, overrides), *(word for word in overrides if not is_search_path(word))]
     with initialize_config_module("orchestrator.conf", version_base="1.3", job_name="orchestrate"):
         cfg = compose("config", overrides=composed_with)
         decision = decide_for(cfg, overrides, flags)

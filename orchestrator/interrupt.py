@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from sys import UnraisableHookArgs
 
 _AGAIN_SECONDS = 0.01  # by then the finalizer has ended; where another runs, it is swallowed and raised once more
@@ -26,12 +27,12 @@ def watch() -> None:
 
 
 class _RaisedAgain:
-    def __init__(self, before: object) -> None:
+    def __init__(self, before: Callable[[UnraisableHookArgs], object]) -> None:
         self._before = before
 
     def __call__(self, unraisable: UnraisableHookArgs, /) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self._before(unraisable)  # type: ignore[operator]  # whatever hook there was
+            self._before(unraisable)
             return
         timer = threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, (signal.SIGINT,))
         timer.daemon = True

@@ -301,6 +301,11 @@ def given_search_paths() -> list[Path]:
     return [Path(path.removeprefix("file://")) for path in values if path.startswith("file://")]
 
 
+def is_search_path(word: str) -> bool:
+    """Whether a word names folders with configs, as Hydra has it."""
+    return word.startswith(_SEARCH_PATH)
+
+
 def search_path(folders: Iterable[Path], words: Iterable[str]) -> list[str]:
     """One word for all folders with configs; none where there are none.
 
@@ -308,7 +313,7 @@ def search_path(folders: Iterable[Path], words: Iterable[str]) -> list[str]:
         folders: to look in first.
         words: overrides, among them `hydra.searchpath=[...]` or not.
     """
-    given = [word.removeprefix(_SEARCH_PATH).removesuffix("]") for word in words if word.startswith(_SEARCH_PATH)]
+    given = [word.removeprefix(_SEARCH_PATH).removesuffix("]") for word in words if is_search_path(word)]
     found = [*(quote(f"file://{folder.resolve()}") for folder in folders), *filter(None, given)]
     return [f"{_SEARCH_PATH}{','.join(found)}]"] if found else []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,8 +186,8 @@ def topics_hash(files: TopicFiles) -> str:
         OSError: one cannot be read.
     """
     digest = hashlib.sha256()
-    for path in (files.queries, files.qrels):
-        with path.open("rb") if path is not None else io.BytesIO() as file:
+    for path in filter(None, (files.queries, files.qrels)):
+        with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
 

@@ -25,8 +25,8 @@ log = get_logger()
 _FORMAT = 1
 _LIBRARIES = ("onnxruntime", "openvino", "torch", "numpy", "bm25s", "qdrant-edge-py", "xgboost-cpu", "tokenizers")
 _MOST_CORPORA = 50
-USUAL_MODELS = frozenset({"minilm", "rerank-v4.0-fast"})
-"""Of conf/config.yaml and the shipped `hosted_api`: of several models measured, theirs stands for the kind."""
+USUAL_MODEL = "minilm"
+"""Of conf/config.yaml: of several local models measured, its row stands for the kind."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Calibration:
         timed = {(one.part, one.model) for one in new.throughputs}
         throughputs = [*new.throughputs, *(one for one in self.throughputs if (one.part, one.model) not in timed)]
         corpora = dict([*(dict(self.corpora) | dict(new.corpora)).items()][-_MOST_CORPORA:])
-        rows = sorted([*new.rows, *kept], key=lambda row: row.model in USUAL_MODELS)
+        rows = sorted([*new.rows, *kept], key=lambda row: row.model == USUAL_MODEL)
         return dataclasses.replace(new, rows=rows, settings=settings, throughputs=throughputs, corpora=corpora)
 
     def of_any_version(self) -> Calibration:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestrator.calibration.timed import model_of
 from orchestrator.costs import kept
@@ -106,10 +108,12 @@ def test_another_model_does_not_speak_for_the_usual_one(tmp_path: Path) -> None:
     assert cost.predict("api", 10) == reference_costs().predict("api", 10), "one service says nothing of another"
 
 
-def test_the_usual_models_are_those_that_are_shipped(tmp_path: Path) -> None:
+def test_models_are_called_as_the_shipped_stack_and_rules_have_them(tmp_path: Path) -> None:
     shipped = Pipeline.compose(["pipeline=hosted_api", f"storage.root={tmp_path}"], tmp_path)
     cards = {"sentence-transformers/all-MiniLM-L6-v2": "minilm"}
-    assert {model_of(node.stage, cards) for node in shipped.graph.nodes} - {None} == kept.USUAL_MODELS
+    rules = yaml.safe_load((files("orchestrator.conf") / "decision" / "default.yaml").read_text())
+    (hosted,) = (row["stages"]["precise"]["model"] for row in rules["stacks"] if row["name"] == "hosted_api")
+    assert {model_of(node.stage, cards) for node in shipped.graph.nodes} - {None} == {kept.USUAL_MODEL, hosted}
 
 
 def test_of_two_at_once_each_keeps_what_the_other_measured(tmp_path: Path) -> None:

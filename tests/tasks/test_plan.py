@@ -277,6 +277,17 @@ def test_without_a_budget_the_scenario_has_none(orchestrate: Callable, corpus: P
     assert ran.out.strip() in ("null", "None", ""), ran.out
 
 
+def test_a_card_of_ones_own_whose_class_is_missing_is_in_nobodys_way_until_it_is_used(orchestrate: Callable) -> None:
+    folder = Path("my_conf") / "model"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("_target_: nowhere.to_be.Found\nrole: embedder\nname: mine\n")
+    words = ["--config-dir", "my_conf", "latency_ms=15"]
+    assert plan(orchestrate, *words)["choice"]["name"] == "edge"
+    used = orchestrate("check", "--config-dir", "my_conf", "model@models.embedder=mine")
+    assert used.code == 2
+    assert "models.embedder._target_: cannot import 'nowhere.to_be.Found'" in used.err
+
+
 def test_how_an_embedder_runs_chooses_no_model(orchestrate: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     words = ["latency_ms=150", "allow=[hub]", "language=zh"]
