@@ -43,7 +43,7 @@ def _origin(found: Calibration, rows: Iterable[StageCost], cost: CostModel, here
     measured = {(row.kind, row.model) for row in rows}
     others = {key: row for key, row in here.stages.items() if (row.kind, row.model) not in measured}
     own = _names(row for row in rows if row.kind != AROUND)
-    yield f"measured on this machine, the last of it on {found.day}: {own}"
+    yield f"what was measured on this machine, the last of it on {found.day}: {own}"
     local = {key: row for key, row in others.items() if row.kind not in REMOTE_KINDS}
     if local:
         is_stretched = any(row != cost.stages[key] for key, row in local.items())
